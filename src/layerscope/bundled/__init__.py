@@ -1,0 +1,36 @@
+"""Data that ships with Layerscope: a model, prompts, passages, treebanks, words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from layerscope.errors import LayerscopeError
+
+_HERE = Path(__file__).parent
+
+
+def bundled_folder(kind: str) -> Path:
+    """The folder of one kind of bundled data: "prompts", "passages", "treebanks", "words" or "model"."""
+    return _HERE / kind
+
+
+def bundled_names(kind: str) -> list[str]:
+    """Names of the bundled sets of one kind."""
+    return sorted(path.stem for path in bundled_folder(kind).glob("*.*") if path.suffix != ".md")
+
+
+def bundled_model() -> Path:
+    """The folder of the bundled model.
+
+    Raises:
+        LayerscopeError: this copy of Layerscope brings none.
+    """
+    folder = bundled_folder("model")
+    if not (folder / "config.json").is_file():
+        raise LayerscopeError(
+            "this copy of Layerscope brings no model",
+            found=f"no config.json in {folder.name}/",
+            expected="the bundled model",
+            hint="name a model: --model gpt2, or --model FOLDER",
+        )
+    return folder

@@ -1,0 +1,23 @@
+"""The one error that a person can put right."""
+
+from __future__ import annotations
+
+
+class LayerscopeError(ValueError):
+    """Something a person can put right: what was found, what was expected, what to try.
+
+    The command line prints it without a traceback and exits with 2. A bug stays an ordinary
+    exception, with its traceback.
+    """
+
+    def __init__(self, problem: str, *, found: object, expected: object, hint: str) -> None:
+        self.problem, self.found, self.expected, self.hint = problem, found, expected, hint
+        super().__init__(f"{problem}\n  found     {found}\n  expected  {expected}\n  try       {hint}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Workers send errors to the driver by pickle, which would otherwise call __init__(message).
+        return _rebuild, (self.problem, self.found, self.expected, self.hint)
+
+
+def _rebuild(problem: str, found: object, expected: object, hint: str) -> LayerscopeError:
+    return LayerscopeError(problem, found=found, expected=expected, hint=hint)

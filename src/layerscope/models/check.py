@@ -1,0 +1,288 @@
+"""The load check: every model is tried before anything is measured on it.
+
+A check that the whole laboratory rests on (finite weights, causality, equal batches) refuses the
+model; any other refuses only the sites that need it, by name and with the reason.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from layerscope.errors import LayerscopeError
+from layerscope.models.additions import find_addition
+from layerscope.models.attention import Attended, watched
+from layerscope.models.hooks import first_of, input_of, on_output, with_input
+from layerscope.models.layered import LayeredModel
+from layerscope.models.sites import THROUGH_ATTENTION
+from layerscope.models.structure import logit_maps, map_logits, neighbours_of_blocks
+
+_PROBE_TOKENS = 9
+_RELATIVE = {torch.float64: 1e-6, torch.float32: 2e-4}
+_RELATIVE_OF_HALVES = 5e-2
+
+
+@dataclass
+class Recorded:
+    """One forward of the probe, with all that went in and out of its blocks."""
+
+    logits: Tensor
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    after: list[nn.Module] = field(default_factory=list)
+
+
+@torch.no_grad()
+def check_model(model: LayeredModel) -> None:
+    """Try a freshly loaded model; fills its `checks`, `refused`, `additions` and `attention_modules`.
+
+    Raises:
+        LayerscopeError: a weight is NaN or infinite, the model is not causal, or rows of a batch
+            influence each other.
+    """
+    _weights_are_finite(model)
+    ids = probe_ids(model)
+    recorded = _record(model, ids)
+    _is_causal(model, ids, recorded.logits)
+    _batches_agree(model, ids, recorded.logits)
+    _replay_gives_the_logits(model, recorded)
+    _additions_close(model, recorded)
+    _attention_is_ours_to_watch(model, ids, recorded.logits)
+    _device_agrees_with_cpu(model, recorded)
+
+
+def probe_ids(model: LayeredModel) -> Tensor:
+    """Three rows of well-spread token ids, the same on every load."""
+    tokens = min(_PROBE_TOKENS, model.facts.context or _PROBE_TOKENS)
+    steps = torch.arange(3 * tokens).reshape(3, tokens)
+    return ((steps * 7919 + 101) % model.facts.vocabulary).to(model.device)
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors agree up to the rounding of their type, relative to the largest entry."""
+    relative = _RELATIVE.get(b.dtype, _RELATIVE_OF_HALVES)
+    a, b = a.float(), b.float().to(a.device)
+    return bool(((a - b).abs().max() <= relative * b.abs().max().clamp_min(1e-30)).item())
+
+
+def _note(model: LayeredModel, name: str, holds: bool, detail: str, refuses: tuple[str, ...] = ()) -> None:
+    model.checks.append({"name": name, "holds": holds, "detail": detail})
+    if not holds:
+        model.refused |= dict.fromkeys(refuses, detail)
+
+
+def _refuse_model(model: LayeredModel, problem: str, found: str, expected: str, hint: str) -> LayerscopeError:
+    return LayerscopeError(f"{model.facts.name}: {problem}", found=found, expected=expected, hint=hint)
+
+
+def _weights_are_finite(model: LayeredModel) -> None:
+    # A sum is four times as fast as looking at every entry, and NaN or infinity survives it.
+    suspects = [(n, p) for n, p in model.module.named_parameters() if not bool(p.sum(dtype=torch.float32).isfinite())]
+    broken = [name for name, p in suspects if not bool(p.isfinite().all())]
+    if broken:
+        raise _refuse_model(
+            model,
+            "weights are not numbers",
+            f"NaN or infinity in {', '.join(broken[:3])}{' ...' if len(broken) > 3 else ''}",
+            "finite weights",
+            "download or convert the checkpoint again",
+        )
+    _note(model, "weights are finite", True, f"{model.facts.n_parameters:,} parameters")
+
+
+def _record(model: LayeredModel, ids: Tensor) -> Recorded:
+    recorded = Recorded(torch.empty(0))
+    with ExitStack() as stack:
+        for block in model.blocks:
+            stack.callback(block.register_forward_pre_hook(_keep_call(recorded), with_kwargs=True).remove)
+            stack.callback(block.register_forward_hook(_keep_output(recorded)).remove)
+        for module in neighbours_of_blocks(model.module, model.structure.blocks_path):
+            stack.enter_context(on_output(module, _keep_module(recorded, module, model.n_layers)))
+        recorded.logits = model.logits(ids)
+    if not bool(recorded.logits.isfinite().all()):
+        raise _refuse_model(
+            model,
+            "logits are not finite",
+            f"NaN or infinity in {model.facts.dtype}",
+            "finite logits",
+            "--dtype float32",
+        )
+    return recorded
+
+
+def _keep_call(recorded: Recorded) -> Callable[..., None]:
+    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        states = input_of(args, kwargs).clone()
+        recorded.calls.append(with_input(args, kwargs, states))
+
+    return keep
+
+
+def _keep_output(recorded: Recorded) -> Callable[..., None]:
+    def keep(_: nn.Module, __: Any, output: Any) -> None:
+        recorded.outputs.append(first_of(output).clone())
+
+    return keep
+
+
+def _keep_module(recorded: Recorded, module: nn.Module, n_layers: int) -> Callable[[Tensor], None]:
+    def keep(_: Tensor) -> None:
+        if len(recorded.outputs) == n_layers:
+            recorded.after.append(module)
+
+    return keep
+
+
+def _is_causal(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % model.facts.vocabulary
+    again = model.logits(changed)
+    if not close(again[:, :-1], logits[:, :-1]):
+        raise _refuse_model(
+            model,
+            "this model looks ahead",
+            f"{model.facts.architecture}: a later token changes earlier predictions (an encoder?)",
+            "a decoder-only model, in which a token sees only what stands before it",
+            "gpt2, EleutherAI/pythia-160m, or another decoder",
+        )
+    _note(model, "causal", True, "changing the last token leaves earlier predictions alone")
+
+
+def _batches_agree(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
+    alone = torch.cat([model.logits(row[None]) for row in ids])
+    if not close(alone, logits):
+        raise _refuse_model(
+            model,
+            "rows of a batch influence each other",
+            f"logits alone and in a batch differ by {float((alone - logits).abs().max()):.2g}",
+            "the same logits",
+            "--dtype float32",
+        )
+    _note(model, "a batch of one equals a batch of many", True, "same logits")
+
+
+def _replay_gives_the_logits(model: LayeredModel, recorded: Recorded) -> None:
+    states = input_of(*recorded.calls[0])
+    for block, (args, kwargs) in zip(model.blocks, recorded.calls, strict=True):
+        args, kwargs = with_input(args, kwargs, states)
+        states = first_of(block(*args, **kwargs))
+    raw = states
+    for module in recorded.after:
+        raw = first_of(module(raw))
+    for steps in logit_maps(model.module.config.get_text_config()):
+        if raw.shape == recorded.logits.shape and close(map_logits(raw, steps), recorded.logits):
+            model.structure = replace(model.structure, after=tuple(recorded.after), logit_map=steps)
+            return _note(model, "block-by-block replay gives the model's own logits", True, _describe(steps))
+    detail = "blocks run one by one, final norm and unembedding do not give the model's own logits"
+    return _note(model, "block-by-block replay gives the model's own logits", False, detail, ("unembed",))
+
+
+def _describe(steps: tuple[tuple[str, float], ...]) -> str:
+    return ", ".join(f"{kind} {value:g}" for kind, value in steps) or "no soft cap, no scale"
+
+
+def _additions_close(model: LayeredModel, recorded: Recorded) -> None:
+    config = model.module.config.get_text_config()
+    multiplier = getattr(config, "residual_multiplier", None)
+    multipliers = (1.0,) if multiplier in (None, 1, 1.0) else (float(multiplier), 1.0)
+    model.additions = tuple(
+        find_addition(block, partial(_rerun, block, call), input_of(*call), multipliers)
+        for block, call in zip(model.blocks, recorded.calls, strict=True)
+    )
+    name = "what a block adds is found"
+    missing = [str(layer) for layer, addition in enumerate(model.additions) if addition is None]
+    if missing:
+        detail = (
+            f"in block {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''} no two inner outputs sum to the "
+            "block's output less its input (norms behind the sum?)"
+        )
+        return _note(model, name, False, detail, ("attn_out", "mlp_out"))
+    without_mlp = [str(layer) for layer, a in enumerate(model.additions) if a is not None and a.mlp is None]
+    if without_mlp:
+        detail = f"block {', '.join(without_mlp[:4])} adds one vector only"
+        return _note(model, name, False, detail, ("mlp_out",))
+    return _note(model, name, True, "state + attn_out + mlp_out = next state, in every block")
+
+
+def _rerun(block: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+    args, kwargs = call
+    return first_of(block(*args, **kwargs))
+
+
+def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
+    name = "attention can be watched and edited"
+    seen: dict[nn.Module, float] = {}
+
+    def watch_of(module: nn.Module) -> Callable[[Attended], None]:
+        def watch(call: Attended) -> None:
+            seen[module] = float((call.pattern.sum(-1) + call.sink - 1).abs().max())
+
+        return watch
+
+    everything = {module: watch_of(module) for block in model.blocks for module in block.modules()}
+    try:
+        with watched(model.module, everything):
+            ours = model.logits(ids)
+    except (ValueError, TypeError, NotImplementedError, RuntimeError, IndexError) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        return _note(model, name, False, f"{type(error).__name__}: {first_line}", THROUGH_ATTENTION)
+    model.attention_modules = tuple(next((m for m in block.modules() if m in seen), None) for block in model.blocks)
+    if not seen:
+        detail = f"{model.facts.architecture} computes attention inside its own modules"
+    elif not close(ours, logits):
+        detail = f"our attention gives other logits, by {float((ours - logits).abs().max()):.2g}"
+    elif max(seen.values()) > 1e-4:
+        detail = f"attention rows and sink shares sum to 1 only within {max(seen.values()):.2g}"
+    elif not _editing_a_head_matters(model, ids, logits):
+        detail = "replacing a head's output leaves the logits as they were"
+    else:
+        return _note(model, name, True, f"in {len(seen)} of {model.n_layers} blocks; rows and sinks sum to 1")
+    model.attention_modules = (None,) * model.n_layers
+    return _note(model, name, False, detail, THROUGH_ATTENTION)
+
+
+def _editing_a_head_matters(model: LayeredModel, ids: Tensor, logits: Tensor) -> bool:
+    module = next(module for module in model.attention_modules if module is not None)
+
+    def edit(call: Attended) -> Tensor:
+        edited = call.head_out.clone()
+        edited[:, 0] += 1 + edited[:, 0].abs().max()
+        return edited
+
+    with watched(model.module, {module: edit}):
+        return not bool(torch.equal(model.logits(ids), logits))
+
+
+def _device_agrees_with_cpu(model: LayeredModel, recorded: Recorded) -> None:
+    if model.device.type == "cpu":
+        return
+    args, kwargs = _moved(recorded.calls[0], "cpu")
+    block = copy.deepcopy(model.blocks[0]).to("cpu")
+    there = first_of(block(*args, **kwargs))
+    holds = close(there, recorded.outputs[0].cpu())
+    if not holds:
+        raise _refuse_model(
+            model,
+            "this device computes something else than the CPU",
+            f"block 0 differs by {float((there - recorded.outputs[0].cpu()).abs().max()):.2g}",
+            "the same numbers up to rounding",
+            "--device cpu",
+        )
+    _note(model, "one block on the device agrees with the CPU", True, str(model.device))
+
+
+def _moved(value: Any, device: str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return type(value)(_moved(entry, device) for entry in value)
+    if isinstance(value, dict):
+        return {key: _moved(entry, device) for key, entry in value.items()}
+    return value

@@ -1,0 +1,119 @@
+"""A loaded model with its parts at hand."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from layerscope.errors import LayerscopeError
+from layerscope.models.additions import Addition
+from layerscope.models.facts import ModelFacts
+from layerscope.models.structure import Structure, map_logits
+
+
+class LayeredModel:
+    """A decoder as transformers runs it, and where its layers are.
+
+    Attributes:
+        module: the transformers model, unchanged.
+        tokenizer: its tokenizer.
+        facts: shape and identity, as plain values.
+        structure: blocks, and what follows them.
+        additions: per block, how to read the vectors that it adds; None where it adds none.
+        attention_modules: per block, the module that calls the attention function; None where
+            there is none (recurrent blocks) or where the family does not use it.
+        refused: what cannot be read or edited on this model, with the reason, by site.
+        checks: what the load check found, in order.
+    """
+
+    def __init__(self, module: Any, tokenizer: Any, facts: ModelFacts, structure: Structure) -> None:
+        self.module, self.tokenizer, self.facts, self.structure = module, tokenizer, facts, structure
+        self.additions: tuple[Addition | None, ...] = (None,) * facts.n_layers
+        self.attention_modules: tuple[nn.Module | None, ...] = (None,) * facts.n_layers
+        self.refused: dict[str, str] = {}
+        self.checks: list[dict[str, Any]] = []
+
+    def __repr__(self) -> str:
+        facts = self.facts
+        return (
+            f"LayeredModel({facts.name}: {facts.architecture}, {facts.n_layers} layers, width {facts.width}, "
+            f"{facts.dtype} on {facts.device})"
+        )
+
+    @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The blocks in order."""
+        return self.structure.blocks
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return self.facts.n_layers
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        return next(self.module.parameters()).device
+
+    @torch.no_grad()
+    def logits(
+        self, ids: Int[Tensor, "batch token"], *, positions: Int[Tensor, "batch token"] | None = None, last: bool = False
+    ) -> Float[Tensor, "batch kept vocabulary"]:
+        """One whole forward pass by the model's own code, without cache.
+
+        Args:
+            ids: token ids, all rows equally long (nothing is ever padded).
+            positions: position ids other than 0, 1, 2, ...
+            last: compute logits at the last token only.
+        """
+        ids = ids.to(self.device)
+        # Explicit, because transformers takes jumping positions without a mask for packed sequences
+        # and silently cuts the row.
+        kwargs: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "use_cache": False}
+        if positions is not None:
+            kwargs["position_ids"] = positions.to(self.device)
+        if last:
+            kwargs["logits_to_keep"] = 1
+        return self.module(ids, **kwargs).logits
+
+    @torch.no_grad()
+    def unembed(self, states: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
+        """Logits from states after the last block: final norm, projections, unembedding, soft cap and scale.
+
+        Raises:
+            LayerscopeError: the load check could not rebuild this model's own logits in this way.
+        """
+        self.need("unembed")
+        for module in self.structure.after:
+            states = module(states)
+        return map_logits(states, self.structure.logit_map)
+
+    def need(self, site: str) -> None:
+        """Refuse, by name and with the reason, what this model does not allow.
+
+        Raises:
+            LayerscopeError: the load check found that `site` cannot be trusted here.
+        """
+        if site in self.refused:
+            works = [check["name"] for check in self.checks if check["holds"]]
+            raise LayerscopeError(
+                f"{site} is not available on {self.facts.name}",
+                found=self.refused[site],
+                expected=f"a model that allows {site}",
+                hint=f"what works here: {', '.join(works) or 'whole forward passes'}",
+            )
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """sha256 over names, shapes, dtypes and bytes of all weights and buffers."""
+        summary = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            summary.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            summary.update(flat.view(torch.uint8).numpy().data)
+        return summary.hexdigest()

@@ -1,0 +1,90 @@
+"""run.json: what was asked, of which model, on which machine, and how far it has come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from layerscope.results.schema import SCHEMA
+
+State = Literal["planned", "running", "complete"]
+
+
+class Asked(BaseModel):
+    """Everything that decides the numbers; two runs with equal `Asked` must agree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiment: str
+    settings: dict[str, Any]
+    model: str = Field(description="the hub name, folder or label that the model was loaded by")
+    loadable: bool = Field(description="False where the caller handed over a model object")
+    revision: str | None = Field(description="commit of the hub's repository, where there is one")
+    weights: str = Field(description="sha256 over names, shapes and bytes of all weights")
+    tokenizer: str = Field(description="sha256 over the vocabulary and a probe encoding")
+    bos: dict[str, Any] = Field(description="the policy, and what it did")
+    chat: bool
+    texts: str = Field(description="sha256 over the prompts and passages as tokenised")
+    device: str
+    dtype: str
+    trust_remote_code: bool = False
+
+
+class Machine(BaseModel):
+    """Where it ran and with what; named when a replay differs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    processor: str
+    device_name: str
+    threads: int
+    environment: dict[str, str] = Field(description="variables that change arithmetic")
+    versions: dict[str, str]
+    code: str = Field(description="sha256 over Layerscope's own source")
+
+
+class StageRecord(BaseModel):
+    """How a stage went."""
+
+    items: int
+    size: float = Field(description="sum of the sizes of its items, in the stage's own unit")
+    seconds: float = 0.0
+
+
+class RunRecord(BaseModel):
+    """The whole of run.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_number: int = SCHEMA
+    state: State = "planned"
+    asked: Asked
+    machine: Machine
+    facts: dict[str, Any] = Field(description="the model's own facts: family, layers, width, ...")
+    chunk_plan: dict[str, Any]
+    checks: list[dict[str, Any]] = Field(default_factory=list, description="what the load check found")
+    stages: dict[str, StageRecord] = Field(default_factory=dict)
+    created: str = Field(default_factory=lambda: now())
+    finished: str | None = None
+    seconds: float = Field(0.0, description="measuring time, summed over all sessions")
+    peak_bytes: int = Field(0, description="largest memory of the process seen while measuring")
+    notes: list[str] = Field(default_factory=list, description="what a reader should know: halved chunks, resumes")
+
+    def key(self) -> str:
+        """Twelve hex digits that name what was asked and the code that answers it."""
+        return digest({"asked": self.asked.model_dump(mode="json"), "code": self.machine.code})[:12]
+
+
+def digest(value: Any) -> str:
+    """Sha256 of a value's JSON form, with sorted keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def now() -> str:
+    """The present moment, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,198 @@
+"""A run folder: run.json, inputs.json, parts/, result.nc.
+
+Written by one process at a time, read by any. Nothing here knows what an experiment means.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import filelock
+import xarray as xr
+from pydantic import ValidationError
+
+from layerscope.errors import LayerscopeError
+from layerscope.results.files import explained, make_folder, write_text
+from layerscope.results.netcdf import read_result, refuse_newer, write_result
+from layerscope.results.parts import read_part, write_part
+from layerscope.results.record import RunRecord, now
+
+
+class RunFolder:
+    """One run on disk.
+
+    Open an existing one with `RunFolder.open(path)`; make one with `RunFolder.create`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, record: RunRecord, inputs: dict[str, Any]) -> RunFolder:
+        """A new run folder with its record and inputs; an interrupted creation can be repeated."""
+        make_folder(path / "parts")
+        folder = cls(path)
+        write_text(path / "inputs.json", json.dumps(inputs))
+        folder.save_record(record)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run folder.
+
+        Raises:
+            LayerscopeError: not a run folder, a broken run.json, or one of a newer schema.
+        """
+        if not (path / "run.json").is_file():
+            raise LayerscopeError(
+                "this is not a run folder",
+                found=f"{path}: {'no run.json' if path.is_dir() else 'no such folder'}",
+                expected="a folder that layerscope run made",
+                hint="layerscope list runs",
+            )
+        folder = cls(path)
+        _ = folder.record
+        return folder
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Whether there is a run at this place."""
+        return (path / "run.json").is_file()
+
+    # -- run.json and inputs.json ------------------------------------------------------------
+
+    @property
+    def record(self) -> RunRecord:
+        """The record as it stands on disk."""
+        path = self.path / "run.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            refuse_newer(int(content.get("schema_number", 0)), path)
+            return RunRecord.model_validate(content)
+        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError, TypeError) as error:
+            raise LayerscopeError(
+                "the record of this run is damaged",
+                found=f"{path}: {str(error).splitlines()[0]}",
+                expected="run.json as Layerscope wrote it",
+                hint="restore that file; parts/ and result.nc beside it are untouched",
+            ) from error
+
+    def save_record(self, record: RunRecord) -> None:
+        """Write run.json anew."""
+        write_text(self.path / "run.json", record.model_dump_json(indent=2) + "\n")
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """The tokenised prompts and passages that the run was given, as plain JSON."""
+        path = self.path / "inputs.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise LayerscopeError(
+                "the inputs of this run cannot be read",
+                found=f"{path}: {error}",
+                expected="inputs.json as Layerscope wrote it",
+                hint="run the experiment again from its prompts",
+            ) from error
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def part_path(self, stage: str, index: int) -> Path:
+        """Where a part lies; the index is its item's place in the stage."""
+        return self.path / "parts" / stage / f"{index:06d}.npz"
+
+    def done(self, stage: str) -> set[int]:
+        """Indices of the parts of a stage that are on disk."""
+        return {int(path.stem) for path in (self.path / "parts" / stage).glob("[0-9]*.npz")}
+
+    def save_part(self, stage: str, index: int, part: xr.Dataset, *, item: str) -> None:
+        """Keep what one work item gave."""
+        path = self.part_path(stage, index)
+        with explained(path):
+            path.parent.mkdir(exist_ok=True)
+        write_part(path, part, item=item)
+
+    def part(self, stage: str, index: int, *, item: str | None = None) -> xr.Dataset:
+        """A saved part.
+
+        Args:
+            stage: name of the stage.
+            index: the item's place in it.
+            item: digest of the item it should answer, or None to take it as it is.
+
+        Raises:
+            LayerscopeError: the part is damaged, or answers another question.
+        """
+        path = self.part_path(stage, index)
+        dataset, answered = read_part(path)
+        if item is not None and item != answered:
+            raise LayerscopeError(
+                "a part of this run answers another question",
+                found=f"{path}: item {answered[:12]}",
+                expected=f"item {item[:12]}",
+                hint=f"delete that file, then: layerscope resume {self.path}",
+            )
+        return dataset
+
+    # -- the result --------------------------------------------------------------------------
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the run has been concluded."""
+        return (self.path / "result.nc").is_file()
+
+    def save_result(self, result: xr.Dataset) -> None:
+        """Keep the concluded result."""
+        write_result(self.path / "result.nc", result)
+
+    def result(self) -> xr.Dataset:
+        """The concluded result."""
+        return read_result(self.path / "result.nc")
+
+    # -- one writer --------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the folder's lock; the system lets go of it when the process dies, however it dies.
+
+        Raises:
+            LayerscopeError: another process is writing this run.
+        """
+        lock = filelock.FileLock(self.path / "writer.lock", timeout=0)
+        try:
+            with explained(self.path):
+                lock.acquire()
+        except filelock.Timeout as error:
+            raise LayerscopeError(
+                "another process is writing this run",
+                found=f"{self.path}: {self._writer()}",
+                expected="one writer at a time",
+                hint=f"wait for it, or stop it; then: layerscope resume {self.path}",
+            ) from error
+        try:
+            about = {"process": os.getpid(), "host": socket.gethostname(), "since": now()}
+            write_text(self.path / "writer.json", json.dumps(about))
+            yield
+            (self.path / "writer.json").unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def _writer(self) -> str:
+        try:
+            about = json.loads((self.path / "writer.json").read_text(encoding="utf-8"))
+            return f"process {about['process']} on {about['host']} since {about['since']}"
+        except (OSError, ValueError, KeyError):
+            return "a process that has just begun"
+
+
+def runs_below(folder: Path) -> list[RunFolder]:
+    """Every run folder in a folder, at any depth, oldest first."""
+    found = [RunFolder(path.parent) for path in folder.rglob("run.json")]
+    return sorted(found, key=lambda run: (run.path / "run.json").stat().st_mtime)

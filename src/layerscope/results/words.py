@@ -1,0 +1,50 @@
+"""How text that people or tokenizers wrote is stored, and how it is shown.
+
+Token text may hold anything: control characters, half of a character, markup. It is *stored*
+as the inside of a JSON string, so that every value survives netCDF, csv and npz; it is *shown*
+with visible stand-ins for what a reader could not see.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_VISIBLE = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+# Zero-width marks, bidirectional controls and other format characters would hide or reorder a label.
+_HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def stored(text: str) -> str:
+    """Text as it is written to files: JSON escapes for quotes, controls and lone surrogates."""
+    inside = json.dumps(text, ensure_ascii=False)[1:-1]
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", inside)
+
+
+def restored(text: str) -> str:
+    """The text that `stored` was given."""
+    return str(json.loads(f'"{text}"'))
+
+
+def visible(text: str, *, blanks: bool = True) -> str:
+    """Text for a person's eyes: blanks as ·, line ends as ⏎, anything unseen as <U+202E>.
+
+    Not safe for HTML by itself: escape the result where it reaches a page.
+
+    Args:
+        text: the true text, not its stored form.
+        blanks: whether ordinary spaces become · (wanted for tokens, not for sentences).
+    """
+    return "".join(_stand_in(character, blanks) for character in text)
+
+
+def _stand_in(character: str, blanks: bool) -> str:
+    if character == " " and not blanks:
+        return " "
+    if character in _VISIBLE:
+        return _VISIBLE[character]
+    if unicodedata.category(character) in _HIDDEN_CATEGORIES or character == "\u00a0":
+        return f"<U+{ord(character):04X}>"
+    return character
