@@ -1,0 +1,46 @@
+"""A prompt as the user's turn of a chat, by the tokenizer's own template; only on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from layerscope.errors import LayerscopeError
+from layerscope.text.fields import shown
+from layerscope.text.tokens import bare_encoding
+
+
+def rendered_chat(tokenizer: Any, text: str) -> tuple[str, int]:
+    """The chat that ends where the model's turn begins, and the character at which `text` stands in it.
+
+    Raises:
+        LayerscopeError: no chat template; a template that does not keep the text, or has it twice; or a
+            text that holds a special token, which could not be told from the template's own.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise LayerscopeError(
+            "this tokenizer has no chat template",
+            found=f"{type(tokenizer).__name__} without chat_template",
+            expected="the tokenizer of a chat model",
+            hint="leave chat out: the prompt is then read as plain text",
+        )
+    _refuse_special_tokens(tokenizer, text)
+    turns = [{"role": "user", "content": text}]
+    chat = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    if chat.count(text) != 1:
+        raise LayerscopeError(
+            "the prompt cannot be found in the chat made of it",
+            found=f"{chat.count(text)} times {shown(text)} in {shown(chat)}",
+            expected="exactly once",
+            hint="templates often cut blanks at either end of a text: remove them; or leave chat out",
+        )
+    return chat, chat.index(text)
+
+
+def _refuse_special_tokens(tokenizer: Any, text: str) -> None:
+    if bare_encoding(tokenizer, text)[0] != bare_encoding(tokenizer, text, parse_special=True)[0]:
+        raise LayerscopeError(
+            "the prompt holds a special token, which a chat would act on",
+            found=shown(text),
+            expected="plain text",
+            hint="remove the special token, or leave chat out: it is then read as plain characters",
+        )

@@ -1,0 +1,144 @@
+"""Passages: running text, for everything that is measured on ordinary reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from layerscope.errors import LayerscopeError
+from layerscope.text.fields import Record, record_of, refuse_hostile, shown, unique_names
+from layerscope.text.prompt_files import UNCATEGORISED
+from layerscope.text.records import Item, empty_file, known_ending, read_items, read_text
+from layerscope.text.sources import bundled_sets, find_source, missing
+
+_ENDINGS = (".jsonl", ".csv", ".json", ".txt")
+_FIELDS = '{"text": ...}'
+
+
+class Passage(BaseModel):
+    """A text to read, by name.
+
+    Attributes:
+        name: the id by which results are looked up.
+        genre: what kind of text it is, for averages by genre.
+        text: what the model reads.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    genre: str = UNCATEGORISED
+    text: str
+
+
+def load_passages(source: object) -> tuple[Passage, ...]:
+    """Read passages from a file, a folder of files, a bundled set, or Python values.
+
+    Args:
+        source: a path (or its text) to a `.jsonl` file of {"id", "genre", "text"}, a `.json` list of texts
+            or of objects with "text" or "story", a `.csv` file with a column "text", a `.txt` file (one
+            passage), or a folder of such files; the name of a bundled set; a Passage or a mapping with
+            these fields; or an iterable of texts, mappings and Passages.
+
+    Returns:
+        The passages in their order (a folder's files by name), with names that differ.
+
+    Raises:
+        LayerscopeError: whatever cannot be read, with the file, the line and the field.
+    """
+    passages = tuple(_read(source))
+    if not passages:
+        raise LayerscopeError(
+            "there are no passages", found="an empty list", expected="at least one", hint="give one text"
+        )
+    unique_names([passage.name for passage in passages], "passages")
+    return passages
+
+
+def _read(source: object) -> list[Passage]:
+    if isinstance(source, (str, os.PathLike)):
+        path = find_source(source, kind="passages", endings=_ENDINGS, folders=True)
+        if path is None:
+            raise _not_a_source(str(source))
+        return _from_folder(path) if path.is_dir() else _from_file(path, "passage")
+    if isinstance(source, (Passage, Mapping)):
+        return [_from_python(source, 1)]
+    if not isinstance(source, Iterable):
+        raise _not_passages(source, "the source")
+    return [_from_python(value, number) for number, value in enumerate(source, start=1)]
+
+
+def _from_folder(folder: Path) -> list[Passage]:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
+    if not files:
+        raise LayerscopeError(
+            f"there are no texts in this folder: {folder}",
+            found="no file with a known ending",
+            expected=f"files that end in {', '.join(_ENDINGS)}",
+            hint="name another folder, or a file",
+        )
+    return [passage for path in files for passage in _from_file(path, path.stem)]
+
+
+def _from_file(path: Path, prefix: str) -> list[Passage]:
+    if known_ending(path, _ENDINGS) != ".txt":
+        items = enumerate(read_items(path), start=1)
+        return [_from_item(item, f"{prefix}-{number:03d}") for number, item in items]
+    text = read_text(path).replace("\r\n", "\n")
+    if not text.strip():
+        raise empty_file(path)
+    return [_from_item(Item(text, str(path)), path.stem)]
+
+
+def _from_python(value: Any, number: int) -> Passage:
+    if isinstance(value, Passage):
+        return value
+    if not isinstance(value, (str, Mapping)):
+        raise _not_passages(value, f"passage {number}")
+    return _from_item(Item(value, f"passage {number}", in_file=False), f"passage-{number:03d}")
+
+
+def _from_item(item: Item, default_name: str) -> Passage:
+    """A passage from an object with named fields, or from a text alone."""
+    value = {"text": item.value} if isinstance(item.value, str) else item.value
+    record = record_of(Item(value, item.where, item.in_file), expected=_FIELDS)
+    text = _text_of(record)
+    name = record.optional("id") or default_name
+    refuse_hostile(name, field="id", where=record.where)
+    return Passage(name=name, genre=record.optional("genre") or UNCATEGORISED, text=text)
+
+
+def _text_of(record: Record) -> str:
+    text = record.text("story" if "story" in record.fields and "text" not in record.fields else "text")
+    if not text.strip():
+        raise LayerscopeError(
+            f'"text" is empty in {record.where}',
+            found=shown(text),
+            expected="text",
+            hint="fill the text in, or remove the entry",
+        )
+    return text
+
+
+def _not_a_source(text: str) -> LayerscopeError:
+    if text.strip() and not any(character.isspace() for character in text.strip()):
+        return missing(text, "passages", bundled_sets("passages"))
+    return LayerscopeError(
+        "this text is neither a file, a folder nor a bundled set",
+        found=shown(text),
+        expected=f"a path that ends in {', '.join(_ENDINGS)}, a folder, or a bundled set",
+        hint="give a text of your own in a list: load_passages([text])",
+    )
+
+
+def _not_passages(value: object, where: str) -> LayerscopeError:
+    return LayerscopeError(
+        f"{where} cannot be read as a passage",
+        found=f"{type(value).__name__}: {shown(value)}",
+        expected=f"a text, a mapping like {_FIELDS}, or a Passage",
+        hint="load_passages accepts a list of any of these",
+    )

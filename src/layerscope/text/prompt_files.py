@@ -1,0 +1,146 @@
+"""One prompt from the fields of a record, in any of the layouts that are read.
+
+- Layerscope's own: `prompt`, `subject` (or stars in the prompt), `answer`; optional `id`, `category`,
+  `pair`, `subject_start`. Other fields are left alone.
+- ROME's known_1000: `prompt`, `subject`, `attribute`, with `template`, `known_id`, `relation_id`.
+- CounterFact: `requested_rewrite` with a `prompt` that holds {}, `subject` and `target_true`.
+
+Source: the two foreign layouts are those of Meng et al. 2022, "Locating and Editing Factual Associations".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from layerscope.errors import LayerscopeError
+from layerscope.text.fields import Record, shown
+from layerscope.text.stars import has_stars, parse_stars
+
+UNCATEGORISED = "uncategorised"
+
+
+def prompt_fields(record: Record, *, default_name: str) -> dict[str, Any]:
+    """What `Prompt` is made of, from a record in any layout.
+
+    Args:
+        record: the fields as they were written.
+        default_name: the name of a prompt that states none.
+
+    Raises:
+        LayerscopeError: naming the field and the place, for whatever does not hold.
+    """
+    if "requested_rewrite" in record.fields:
+        return _counterfact(record, default_name)
+    if "attribute" in record.fields and "answer" not in record.fields:
+        return _known_1000(record, default_name)
+    return _own_layout(record, default_name)
+
+
+def _own_layout(record: Record, default_name: str) -> dict[str, Any]:
+    written = record.text("prompt")
+    _refuse_empty(written, "prompt", record)
+    text, span, note = _located(record, written)
+    return {
+        "name": record.optional("id") or default_name,
+        "category": record.optional("category") or UNCATEGORISED,
+        "text": text,
+        "subject": span,
+        "answer": record.text("answer", default=None if record.in_file else ""),
+        "pair": record.optional("pair"),
+        "note": note,
+    }
+
+
+def _known_1000(record: Record, default_name: str) -> dict[str, Any]:
+    text, subject = record.text("prompt"), record.text("subject")
+    _refuse_empty(text, "prompt", record)
+    _refuse_empty(subject, "subject", record)
+    before, gap, _ = record.text("template", default="").partition("{}")
+    start = len(before) if gap and text.startswith(before + subject) else None
+    span, note = _span_of(text, subject, start, record)
+    number, category = record.optional("known_id"), record.optional("relation_id")
+    return {
+        "name": f"known-{number}" if number else default_name,
+        "category": category or UNCATEGORISED,
+        "text": text,
+        "subject": span,
+        "answer": _after(text, record.text("attribute")),
+        "note": note,
+    }
+
+
+def _counterfact(record: Record, default_name: str) -> dict[str, Any]:
+    rewrite = record.inner("requested_rewrite")
+    template, subject = rewrite.text("prompt"), rewrite.text("subject")
+    _refuse_empty(subject, "subject", rewrite)
+    before, gap, after = template.partition("{}")
+    if not gap:
+        raise LayerscopeError(
+            f"the template has no place for the subject in {rewrite.where}",
+            found=shown(template),
+            expected='"{}" where the subject goes, as in "The mother tongue of {} is"',
+            hint="put {} into the template",
+        )
+    text, number = before + subject + after, record.optional("case_id")
+    return {
+        "name": f"case-{number}" if number else default_name,
+        "category": rewrite.optional("relation_id") or UNCATEGORISED,
+        "text": text,
+        "subject": (len(before), len(before) + len(subject)),
+        "answer": _after(text, rewrite.inner("target_true").text("str")),
+    }
+
+
+def _located(record: Record, written: str) -> tuple[str, tuple[int, int], str]:
+    """The prompt's text, its subject's span, and a note where that span was a choice."""
+    subject = record.text("subject", default="")
+    if subject.strip():
+        span, note = _span_of(written, subject, record.offset("subject_start"), record)
+        return written, span, note
+    if has_stars(written):
+        return *parse_stars(written, where=record.where), ""
+    if "subject" in record.fields:
+        _refuse_empty(subject, "subject", record)
+    raise LayerscopeError(
+        f"it is not said what is noised in {record.where}",
+        found=f'neither a field "subject" nor stars in {shown(written)}',
+        expected='"subject": the words of the prompt that are noised',
+        hint="add the field, or put *stars* round those words in the prompt",
+    )
+
+
+def _span_of(text: str, subject: str, start: int | None, record: Record) -> tuple[tuple[int, int], str]:
+    first, times = text.find(subject), text.count(subject)
+    if first < 0:
+        raise LayerscopeError(
+            f"the subject does not occur in the prompt in {record.where}",
+            found=f"{shown(subject)} in {shown(text)}",
+            expected="the subject as it is written in the prompt, capitals and accents included",
+            hint="copy the words out of the prompt",
+        )
+    if start is None:
+        many = f"the subject occurs {times} times in the prompt: the first is noised"
+        return (first, first + len(subject)), many if times > 1 else ""
+    if not text.startswith(subject, start):
+        raise LayerscopeError(
+            f"the subject does not stand at subject_start in {record.where}",
+            found=f"{shown(text[start : start + len(subject)])} at character {start}",
+            expected=f"{shown(subject)}, which first occurs at character {first}",
+            hint="count characters from 0, or leave subject_start out",
+        )
+    return (start, start + len(subject)), ""
+
+
+def _after(prompt: str, answer: str) -> str:
+    """The answer as it continues the prompt: these layouts write it without the blank between the two."""
+    return answer if not answer or prompt[-1:].isspace() or answer[0].isspace() else f" {answer}"
+
+
+def _refuse_empty(text: str, field: str, record: Record) -> None:
+    if not text.strip():
+        raise LayerscopeError(
+            f'"{field}" is empty in {record.where}',
+            found=shown(text),
+            expected="text",
+            hint=f"fill the {field} in, or remove the entry",
+        )

@@ -1,0 +1,177 @@
+"""Text to token ids with character spans, and the one rule about the first token.
+
+Whether a tokenizer adds a first token (BOS) by itself cannot be learned from its settings, so it is never
+asked to: text is encoded bare, and BOS is put in front here, by a stated policy. Special tokens that are
+typed in a text stay plain text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from layerscope.errors import LayerscopeError
+from layerscope.text.fields import refuse_hostile, shown
+from layerscope.text.spans import read_pieces
+
+BosPolicy = Literal["auto", "always", "never"]
+
+_PROBE = "The quick brown fox (aged 7½) reads “naïve” 日本 🙂\n\tx_1 = 3.14;  <s> 's"
+
+
+class Tokens(BaseModel):
+    """The tokens of one text, in order; the four fields fit one another.
+
+    Attributes:
+        ids: token ids.
+        texts: what each token reads as; one "�" for a token that is only part of a character, and the
+            unknown token's own name where the model will not see what is written.
+        spans: the characters [start, end) of the text that each token stands for, its leading blank
+            included. Pieces of one character share a span; a token that stands for no character, as the
+            blank that some tokenizers put before a text, has an empty one; BOS has (0, 0).
+        bos: whether the first token is BOS.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    bos: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode(tokenizer: Any, text: str, bos: BosPolicy = "auto") -> Tokens:
+    """Encode a text with character spans, and put BOS in front as the policy says.
+
+    Args:
+        tokenizer: a transformers tokenizer that knows offsets ("fast").
+        text: any text; special tokens typed in it are encoded as the plain characters they are.
+        bos: "auto" puts BOS in front wherever the tokenizer defines one, "always" refuses a tokenizer
+            that defines none, "never" leaves it out.
+
+    Raises:
+        LayerscopeError: no offsets, no BOS to put in front, a BOS that the text itself begins with, or
+            text that cannot be encoded.
+    """
+    ids, offsets = bare_encoding(tokenizer, text)
+    return with_bos(tokenizer, text, ids, offsets, bos)
+
+
+def bare_encoding(
+    tokenizer: Any, text: str, *, parse_special: bool = False
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids and the tokenizer's own offsets, with nothing added.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        text: what to encode.
+        parse_special: whether a special token typed in the text becomes that token (for rendered chats).
+    """
+    refuse_hostile(text, field="text", where="what is to be encoded")
+    encoding = tokenizer(
+        text,
+        add_special_tokens=False,
+        split_special_tokens=not parse_special,
+        return_offsets_mapping=bool(getattr(tokenizer, "is_fast", False)),
+        verbose=False,  # a long text is the caller's business: it is cut or refused with its name
+    )
+    if "offset_mapping" not in encoding:
+        raise LayerscopeError(
+            "this tokenizer does not tell which characters a token stands for",
+            found=f"{type(tokenizer).__name__}, written in Python only",
+            expected="a tokenizer with offsets (a tokenizer.json beside the model)",
+            hint="convert it to a tokenizer.json with transformers, and load the model with that",
+        )
+    return list(encoding["input_ids"]), [(start, end) for start, end in encoding["offset_mapping"]]
+
+
+def with_bos(
+    tokenizer: Any, text: str, ids: list[int], offsets: list[tuple[int, int]], bos: BosPolicy
+) -> Tokens:
+    """The tokens of an encoding, with BOS in front as the policy says; see `encode`."""
+    pieces = read_pieces(tokenizer, text, ids, offsets)
+    texts, spans = [piece.text for piece in pieces], [piece.span for piece in pieces]
+    first = bos_id(tokenizer, bos)
+    if first is not None:
+        _refuse_doubled(tokenizer, ids, first)
+        ids, texts, spans = [first, *ids], [bos_text(tokenizer), *texts], [(0, 0), *spans]
+    return Tokens(ids=tuple(ids), texts=tuple(texts), spans=tuple(spans), bos=first is not None)
+
+
+def bos_id(tokenizer: Any, policy: str) -> int | None:
+    """The id that the policy puts in front of every text, or None.
+
+    Raises:
+        LayerscopeError: an unknown policy, or "always" where the tokenizer defines no BOS.
+    """
+    if policy not in ("auto", "always", "never"):
+        raise LayerscopeError(
+            "there is no such BOS policy", found=shown(policy), expected="auto, always or never", hint="auto"
+        )
+    defined: int | None = getattr(tokenizer, "bos_token_id", None)
+    if defined is None and policy == "always":
+        raise LayerscopeError(
+            "this tokenizer defines no BOS to put in front",
+            found=f"{type(tokenizer).__name__} with bos_token None",
+            expected='a tokenizer with a BOS, or the policy "auto" or "never"',
+            hint="--bos never",
+        )
+    return None if policy == "never" else defined
+
+
+def bos_text(tokenizer: Any) -> str:
+    """How BOS is written."""
+    return str(tokenizer.bos_token)
+
+
+def bos_record(tokenizer: Any, policy: str) -> dict[str, Any]:
+    """What was decided about BOS, for a run's provenance.
+
+    Returns:
+        `policy`, `prepended`, the `id` and `text` of the tokenizer's BOS (None where there is none), and
+        `tokenizer_adds`: the ids that the tokenizer by itself puts before and after a text, found by
+        encoding one, since its settings have been seen to say otherwise.
+    """
+    defined = bos_id(tokenizer, "auto")
+    return {
+        "policy": policy,
+        "prepended": bos_id(tokenizer, policy) is not None,
+        "id": defined,
+        "text": None if defined is None else bos_text(tokenizer),
+        "tokenizer_adds": _added_by_itself(tokenizer),
+    }
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """A sha256 over the vocabulary and the encoding of a fixed text, as hexadecimal digits.
+
+    Two tokenizers of equal vocabulary may split texts differently; the probe tells most of them apart.
+    """
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
+    probe = tokenizer(_PROBE, add_special_tokens=False, verbose=False)["input_ids"]
+    content = json.dumps([vocabulary, list(probe), tokenizer.bos_token_id])
+    return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+def _added_by_itself(tokenizer: Any) -> dict[str, list[int]]:
+    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    whole = list(tokenizer("a")["input_ids"])
+    starts = [at for at in range(len(whole)) if whole[at : at + len(bare)] == bare]
+    at = starts[0] if starts else 0
+    return {"before": whole[:at], "after": whole[at + len(bare) :]}
+
+
+def _refuse_doubled(tokenizer: Any, ids: list[int], first: int) -> None:
+    if ids and ids[0] == first:
+        raise LayerscopeError(
+            "BOS would stand at the beginning twice",
+            found=f"the text itself begins with {shown(bos_text(tokenizer))} (id {first})",
+            expected="one BOS, put in front by the policy",
+            hint="take it out of the text, or use --bos never",
+        )
