@@ -28,49 +28,162 @@ _LLAMA = {
     "eos_token_id": 0,
 }
 _GROUPED = {**_LLAMA, "num_key_value_heads": 2, "head_dim": 16}
-_GPT2 = {"vocab_size": VOCABULARY, "n_embd": 48, "n_layer": 4, "n_head": 4, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0}
+_GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_embd": 48,
+    "n_layer": 4,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
 _ROPE = {"rope_type": "default", "rope_theta": 100.0}
 
 # family: (model type, default shape, what the flipped one changes)
 FAMILIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "gpt2": ("gpt2", _GPT2, {"tie_word_embeddings": False, "scale_attn_by_inverse_layer_idx": True, "activation_function": "relu"}),
-    "gpt_neox": ("gpt_neox", _LLAMA, {"use_parallel_residual": False, "rotary_pct": 0.5, "attention_bias": False, "tie_word_embeddings": True}),
-    "llama": ("llama", _GROUPED, {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 1}),
-    "mistral": ("mistral", {**_GROUPED, "sliding_window": None}, {"sliding_window": 4, "tie_word_embeddings": True}),
+    "gpt2": (
+        "gpt2",
+        _GPT2,
+        {
+            "tie_word_embeddings": False,
+            "scale_attn_by_inverse_layer_idx": True,
+            "activation_function": "relu",
+        },
+    ),
+    "gpt_neox": (
+        "gpt_neox",
+        _LLAMA,
+        {
+            "use_parallel_residual": False,
+            "rotary_pct": 0.5,
+            "attention_bias": False,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "llama": (
+        "llama",
+        _GROUPED,
+        {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 1},
+    ),
+    "mistral": (
+        "mistral",
+        {**_GROUPED, "sliding_window": None},
+        {"sliding_window": 4, "tie_word_embeddings": True},
+    ),
     "gemma2": (
         "gemma2",
         {**_GROUPED, "sliding_window": 4096},
-        {"sliding_window": 4, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 7, "attention_bias": True},
+        {
+            "sliding_window": 4,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 3.0,
+            "query_pre_attn_scalar": 7,
+            "attention_bias": True,
+        },
     ),
     "opt": (
         "opt",
-        {"vocab_size": VOCABULARY, "hidden_size": 48, "ffn_dim": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 64, "word_embed_proj_dim": 48, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1},
-        {"word_embed_proj_dim": 24, "enable_bias": False, "layer_norm_elementwise_affine": False, "do_layer_norm_before": False},
+        {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 48,
+            "ffn_dim": 96,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 64,
+            "word_embed_proj_dim": 48,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "pad_token_id": 1,
+        },
+        {
+            "word_embed_proj_dim": 24,
+            "enable_bias": False,
+            "layer_norm_elementwise_affine": False,
+            "do_layer_norm_before": False,
+        },
     ),
-    "gptj": ("gptj", {**_GPT2, "rotary_dim": 12}, {"rotary_dim": 4, "tie_word_embeddings": True, "activation_function": "relu"}),
+    "gptj": (
+        "gptj",
+        {**_GPT2, "rotary_dim": 12},
+        {"rotary_dim": 4, "tie_word_embeddings": True, "activation_function": "relu"},
+    ),
     "bloom": (
         "bloom",
-        {"vocab_size": VOCABULARY, "hidden_size": 48, "n_layer": 4, "n_head": 4, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1},
-        {"apply_residual_connection_post_layernorm": True, "tie_word_embeddings": False, "slow_but_exact": False},
+        {
+            "vocab_size": VOCABULARY,
+            "hidden_size": 48,
+            "n_layer": 4,
+            "n_head": 4,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "pad_token_id": 1,
+        },
+        {
+            "apply_residual_connection_post_layernorm": True,
+            "tie_word_embeddings": False,
+            "slow_but_exact": False,
+        },
     ),
     "recurrent_gemma": (
         "recurrent_gemma",
-        {**_GROUPED, "lru_width": 64, "attention_window_size": 64, "conv1d_width": 4, "block_types": ["recurrent", "recurrent", "attention"]},
-        {"attention_window_size": 4, "block_types": ["recurrent", "attention"], "logits_soft_cap": 3.0, "lru_width": 24, "tie_word_embeddings": False},
+        {
+            **_GROUPED,
+            "lru_width": 64,
+            "attention_window_size": 64,
+            "conv1d_width": 4,
+            "block_types": ["recurrent", "recurrent", "attention"],
+        },
+        {
+            "attention_window_size": 4,
+            "block_types": ["recurrent", "attention"],
+            "logits_soft_cap": 3.0,
+            "lru_width": 24,
+            "tie_word_embeddings": False,
+        },
     ),
-    "qwen3": ("qwen3", _GROUPED, {"attention_bias": True, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2, "tie_word_embeddings": True}),
+    "qwen3": (
+        "qwen3",
+        _GROUPED,
+        {
+            "attention_bias": True,
+            "use_sliding_window": True,
+            "sliding_window": 4,
+            "max_window_layers": 2,
+            "tie_word_embeddings": True,
+        },
+    ),
     "granite": (
         "granite",
         _GROUPED,
-        {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2, "logits_scaling": 3.0, "attention_bias": True, "mlp_bias": True},
+        {
+            "embedding_multiplier": 2.0,
+            "residual_multiplier": 0.5,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 3.0,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
     ),
-    "stablelm": ("stablelm", {k: v for k, v in _GROUPED.items() if k != "head_dim"}, {"partial_rotary_factor": 0.5, "qk_layernorm": True, "use_parallel_residual": True, "use_qkv_bias": True}),
+    "stablelm": (
+        "stablelm",
+        {k: v for k, v in _GROUPED.items() if k != "head_dim"},
+        {
+            "partial_rotary_factor": 0.5,
+            "qk_layernorm": True,
+            "use_parallel_residual": True,
+            "use_qkv_bias": True,
+        },
+    ),
     "gpt_oss": (
         "gpt_oss",
         {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 64},
         {"sliding_window": 4, "attention_bias": False},
     ),
-    "cohere": ("cohere", {k: v for k, v in {**_GROUPED, "pad_token_id": 1}.items() if k != "head_dim"}, {"logit_scale": 2.5, "use_qk_norm": True, "attention_bias": True}),
+    "cohere": (
+        "cohere",
+        {k: v for k, v in {**_GROUPED, "pad_token_id": 1}.items() if k != "head_dim"},
+        {"logit_scale": 2.5, "use_qk_norm": True, "attention_bias": True},
+    ),
 }
 REQUIRED = ("gpt2", "gpt_neox", "llama", "mistral", "gemma2", "opt", "gptj", "bloom", "recurrent_gemma")
 """The families that the first issue names; the rest are here because they break assumptions."""
@@ -99,9 +212,18 @@ def tokenizer() -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    corpus = ["the red fox met the old dog in the town of stone", "a small bird sang and the dog ran to the red town"] * 4
+    corpus = [
+        "the red fox met the old dog in the town of stone",
+        "a small bird sang and the dog ran to the red town",
+    ] * 4
     inner.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=["<bos>", "<pad>"], show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=["<bos>", "<pad>"],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
     )
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<bos>", eos_token="<bos>")
 

@@ -1,10 +1,10 @@
 """Layerscope: what does each layer of a decoder-only language model do?
 
-    import layerscope as ls
-    model = ls.load_model("gpt2-xl")
-    prompts = ls.load_prompts("known_1000.json")
-    trace = ls.run("causal_trace", model, prompts, noise=0.5, samples=10)
-    ls.draw(trace)
+import layerscope as ls
+model = ls.load_model("gpt2-xl")
+prompts = ls.load_prompts("known_1000.json")
+trace = ls.run("causal_trace", model, prompts, noise=0.5, samples=10)
+ls.draw(trace)
 """
 
 from __future__ import annotations

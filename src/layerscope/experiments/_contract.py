@@ -44,6 +44,7 @@ class Inputs(BaseModel):
     facts: ModelFacts
     prompts: tuple[TokenisedPrompt, ...] = ()
     passages: tuple[TokenisedPassage, ...] = ()
+    tokens_per_pass: int = Field(2048, gt=0, description="bound on rows times tokens of one forward pass")
 
 
 class WorkItem(BaseModel):
@@ -90,7 +91,8 @@ class Claim(BaseModel):
     distinguishable: bool | None = Field(None, description="None where the claim compares nothing")
     caveat: str = ""
     select: dict[str, Any] = Field(
-        default_factory=dict, description="the part of the result it rests on: variable, and labels by dimension"
+        default_factory=dict,
+        description="the part of the result it rests on: variable, and labels by dimension",
     )
 
 

@@ -40,7 +40,9 @@ Outputs = dict[str, Tensor]
 """Outputs of modules inside a block, by dotted name, in the order of their calls."""
 
 
-def find_addition(block: nn.Module, run: Callable[[], Tensor], before: Tensor, multipliers: tuple[float, ...]) -> Addition | None:
+def find_addition(
+    block: nn.Module, run: Callable[[], Tensor], before: Tensor, multipliers: tuple[float, ...]
+) -> Addition | None:
     """What a block adds, or None where no two inner outputs close the gap.
 
     Args:
@@ -75,7 +77,9 @@ def watching(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[Outputs]:
         yield outputs
 
 
-def _closing(before: Tensor, after: Tensor, outputs: Outputs, multipliers: tuple[float, ...]) -> Addition | None:
+def _closing(
+    before: Tensor, after: Tensor, outputs: Outputs, multipliers: tuple[float, ...]
+) -> Addition | None:
     tolerance = 64 * torch.finfo(after.dtype).eps * float(after.abs().max())
     best: tuple[float, Addition] | None = None
     for addition, total in _hypotheses(before, outputs, multipliers):
@@ -85,7 +89,9 @@ def _closing(before: Tensor, after: Tensor, outputs: Outputs, multipliers: tuple
     return best[1] if best else None
 
 
-def _hypotheses(before: Tensor, outputs: Outputs, multipliers: tuple[float, ...]) -> Iterator[tuple[Addition, Tensor]]:
+def _hypotheses(
+    before: Tensor, outputs: Outputs, multipliers: tuple[float, ...]
+) -> Iterator[tuple[Addition, Tensor]]:
     shaped = {
         name: tensor.reshape(before.shape)
         for name, tensor in outputs.items()

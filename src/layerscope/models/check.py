@@ -84,7 +84,9 @@ def _refuse_model(model: LayeredModel, problem: str, found: str, expected: str, 
 
 def _weights_are_finite(model: LayeredModel) -> None:
     # A sum is four times as fast as looking at every entry, and NaN or infinity survives it.
-    suspects = [(n, p) for n, p in model.module.named_parameters() if not bool(p.sum(dtype=torch.float32).isfinite())]
+    suspects = [
+        (n, p) for n, p in model.module.named_parameters() if not bool(p.sum(dtype=torch.float32).isfinite())
+    ]
     broken = [name for name, p in suspects if not bool(p.isfinite().all())]
     if broken:
         raise _refuse_model(
@@ -233,7 +235,9 @@ def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor
     except (ValueError, TypeError, NotImplementedError, RuntimeError, IndexError) as error:
         first_line = (str(error).splitlines() or [""])[0]
         return _note(model, name, False, f"{type(error).__name__}: {first_line}", THROUGH_ATTENTION)
-    model.attention_modules = tuple(next((m for m in block.modules() if m in seen), None) for block in model.blocks)
+    model.attention_modules = tuple(
+        next((m for m in block.modules() if m in seen), None) for block in model.blocks
+    )
     if not seen:
         detail = f"{model.facts.architecture} computes attention inside its own modules"
     elif not close(ours, logits):

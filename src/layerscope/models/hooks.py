@@ -5,7 +5,7 @@ They live in this room, below `runs`, because the load check needs them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ def on_output(module: nn.Module, change: Change) -> Iterator[None]:
 
 
 @contextmanager
-def at_depth(blocks: Sequence[nn.Module], changes: dict[int, Change]) -> Iterator[None]:
+def at_depth(blocks: Sequence[nn.Module], changes: Mapping[int, Change]) -> Iterator[None]:
     """Show the residual stream at the given depths (0 .. n_layers) to their changes.
 
     Depth d is the input of block d; depth n_layers is the output of the last block.

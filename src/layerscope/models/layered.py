@@ -62,7 +62,11 @@ class LayeredModel:
 
     @torch.no_grad()
     def logits(
-        self, ids: Int[Tensor, "batch token"], *, positions: Int[Tensor, "batch token"] | None = None, last: bool = False
+        self,
+        ids: Int[Tensor, "batch token"],
+        *,
+        positions: Int[Tensor, "batch token"] | None = None,
+        last: bool = False,
     ) -> Float[Tensor, "batch kept vocabulary"]:
         """One whole forward pass by the model's own code, without cache.
 

@@ -22,7 +22,12 @@ from layerscope.models.layered import LayeredModel
 from layerscope.models.structure import Structure, find_blocks
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 
 
 def load_model(
@@ -61,7 +66,12 @@ def load_model(
         module = _loaded(place, device, dtype, revision, trust_remote_code)
         tokenizer = tokenizer or _tokenizer(place, revision, trust_remote_code)
     facts = _facts(
-        module, source=str(source), loadable=True, revision=revision, trust_remote_code=trust_remote_code, place=place
+        module,
+        source=str(source),
+        loadable=True,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        place=place,
     )
     return _layered(module, tokenizer, facts)
 
@@ -104,7 +114,9 @@ def _resolve(source: str) -> str:
         _look_into(folder)
         return str(folder)
     if folder.exists() or not _HUB_NAME.fullmatch(source) or source.count("/") > 1:
-        raise _unknown(source, f"{source} is {'a file' if folder.exists() else 'neither a folder nor a hub name'}")
+        raise _unknown(
+            source, f"{source} is {'a file' if folder.exists() else 'neither a folder nor a hub name'}"
+        )
     return source
 
 
@@ -113,12 +125,17 @@ def _look_into(folder: Path) -> None:
         raise _unknown(str(folder), f"{folder} holds no config.json", hint=_models_inside(folder))
     if any(folder.glob("*.safetensors")):
         return
-    pickled = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+    pickled = sorted(
+        path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+    )
     raise LayerscopeError(
         "this folder holds no weights that can be loaded",
-        found=f"{folder}: " + (f"{pickled[0]} (a pickle, which can run code)" if pickled else "no .safetensors file"),
+        found=f"{folder}: "
+        + (f"{pickled[0]} (a pickle, which can run code)" if pickled else "no .safetensors file"),
         expected="one or more .safetensors files beside config.json",
-        hint="model.save_pretrained(folder, safe_serialization=True)" if pickled else "download the weights again",
+        hint="model.save_pretrained(folder, safe_serialization=True)"
+        if pickled
+        else "download the weights again",
     )
 
 
@@ -239,7 +256,8 @@ def _facts(
         n_layers=config.num_hidden_layers,
         width=config.hidden_size,
         n_heads=getattr(config, "num_attention_heads", None),
-        n_kv_heads=getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None),
+        n_kv_heads=getattr(config, "num_key_value_heads", None)
+        or getattr(config, "num_attention_heads", None),
         vocabulary=config.vocab_size,
         context=_context(config),
         n_parameters=sum(parameter.numel() for parameter in module.parameters()),

@@ -76,6 +76,9 @@ def parse_site(text: str, n_layers: int) -> Site:
         )
     if not -n_layers <= layer < n_layers:
         raise LayerscopeError(
-            "this model has no such block", found=text, expected=f"0 to {n_layers - 1}", hint=f"{kind} {n_layers - 1}"
+            "this model has no such block",
+            found=text,
+            expected=f"0 to {n_layers - 1}",
+            hint=f"{kind} {n_layers - 1}",
         )
     return Site(kind, layer % n_layers)

@@ -56,7 +56,12 @@ def neighbours_of_blocks(model: nn.Module, blocks_path: str) -> list[nn.Module]:
     """The outermost modules that neither hold the blocks nor lie in them, such as norms and embeddings."""
     holders = {model, *_ancestors(model, blocks_path)}
     blocks = model.get_submodule(blocks_path)
-    return [child for holder in holders for child in holder.children() if child not in holders and child is not blocks]
+    return [
+        child
+        for holder in holders
+        for child in holder.children()
+        if child not in holders and child is not blocks
+    ]
 
 
 def _ancestors(model: nn.Module, path: str) -> list[nn.Module]:

@@ -61,13 +61,18 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise _refusal(path, "no permission to write there", "another folder, with --out") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise _refusal(path, "a file stands where a folder is needed", "another folder, with --out") from error
+            raise _refusal(
+                path, "a file stands where a folder is needed", "another folder, with --out"
+            ) from error
         raise
 
 
 def _refusal(path: Path, found: str, hint: str) -> LayerscopeError:
     return LayerscopeError(
-        f"cannot write {path}", found=found, expected="a folder that can be written, with space left", hint=hint
+        f"cannot write {path}",
+        found=found,
+        expected="a folder that can be written, with space left",
+        hint=hint,
     )
 
 

@@ -20,7 +20,9 @@ def write_result(path: Path, result: xr.Dataset) -> None:
     check_promises(result, where=f"the result of {result.attrs.get('experiment', 'an experiment')}")
     signed = result.assign_attrs(schema=SCHEMA)
     encoding = {
-        name: {"fletcher32": True} for name, variable in signed.variables.items() if variable.dtype.kind in "fiu" and variable.ndim
+        name: {"fletcher32": True}
+        for name, variable in signed.variables.items()
+        if variable.dtype.kind in "fiu" and variable.ndim
     }
     write_atomically(path, lambda place: _write(signed, place, encoding))
 
@@ -37,7 +39,10 @@ def read_result(path: Path) -> xr.Dataset:
     """
     if not path.is_file():
         raise LayerscopeError(
-            "there is no saved result", found=path, expected="result.nc", hint=f"layerscope resume {path.parent}"
+            "there is no saved result",
+            found=path,
+            expected="result.nc",
+            hint=f"layerscope resume {path.parent}",
         )
     try:
         with xr.open_dataset(path, engine="h5netcdf") as file:

@@ -72,7 +72,9 @@ class RunRecord(BaseModel):
     finished: str | None = None
     seconds: float = Field(0.0, description="measuring time, summed over all sessions")
     peak_bytes: int = Field(0, description="largest memory of the process seen while measuring")
-    notes: list[str] = Field(default_factory=list, description="what a reader should know: halved chunks, resumes")
+    notes: list[str] = Field(
+        default_factory=list, description="what a reader should know: halved chunks, resumes"
+    )
 
     def key(self) -> str:
         """Twelve hex digits that name what was asked and the code that answers it."""

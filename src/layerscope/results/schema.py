@@ -46,11 +46,17 @@ def check_promises(dataset: xr.Dataset, *, where: str) -> xr.Dataset:
     for name, variable in dataset.data_vars.items():
         for needed in ("long_name", "units"):
             if needed not in variable.attrs:
-                _refuse(where, f"variable {name} without {needed}", "both long_name and units on every variable")
+                _refuse(
+                    where, f"variable {name} without {needed}", "both long_name and units on every variable"
+                )
     for dimension in dataset.dims:
         known = dimension in DIMENSIONS
         if not known and "long_name" not in getattr(dataset.get(dimension), "attrs", {}):
-            _refuse(where, f"dimension {dimension}", "a name from results/schema.py, or a coordinate with long_name")
+            _refuse(
+                where,
+                f"dimension {dimension}",
+                "a name from results/schema.py, or a coordinate with long_name",
+            )
     _check_attributes(dataset, where)
     return dataset
 
@@ -60,12 +66,19 @@ def _check_attributes(dataset: xr.Dataset, where: str) -> None:
     for attributes in everything:
         for name, value in attributes.items():
             if not isinstance(value, str | int | float) or isinstance(value, bool):
-                _refuse(where, f"attribute {name} of type {type(value).__name__}", "text or a number (write_json helps)")
+                _refuse(
+                    where,
+                    f"attribute {name} of type {type(value).__name__}",
+                    "text or a number (write_json helps)",
+                )
 
 
 def _refuse(where: str, found: str, expected: str) -> None:
     raise LayerscopeError(
-        f"{where} breaks a promise of results", found=found, expected=expected, hint="mend the experiment's file"
+        f"{where} breaks a promise of results",
+        found=found,
+        expected=expected,
+        hint="mend the experiment's file",
     )
 
 

@@ -76,7 +76,13 @@ class RunFolder:
             content = json.loads(path.read_text(encoding="utf-8"))
             refuse_newer(int(content.get("schema_number", 0)), path)
             return RunRecord.model_validate(content)
-        except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError, TypeError) as error:
+        except (
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            ValidationError,
+            AttributeError,
+            TypeError,
+        ) as error:
             raise LayerscopeError(
                 "the record of this run is damaged",
                 found=f"{path}: {str(error).splitlines()[0]}",

@@ -1,0 +1,37 @@
+# Two commands: `make report` shows what Layerscope does, `make test` checks that it does it.
+# Both set up their own environment in .venv first.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.set-up
+
+# Until a model is bundled: a real pretrained one beside the repository, where there is one.
+MODEL  ?= $(firstword $(wildcard src/layerscope/bundled/model/config.json) $(wildcard ../shared/data/models/english-12l/config.json))
+OUT    ?= runs
+
+.PHONY: report test setup clean
+
+report: $(STAMP)
+	$(if $(MODEL),,$(error no model: give one with make report MODEL=FOLDER))
+	$(BIN)/layerscope report --model $(if $(findstring bundled,$(MODEL)),bundled,$(patsubst %/config.json,%,$(MODEL))) --out $(OUT)
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+setup: $(STAMP)
+
+# One install with the tested versions as constraints; the torch pin keeps pip from fetching
+# another, much larger build.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,212 @@
+"""What a causal trace says once its samples are there: recovery, rows, transitions, contrasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Earlier
+from layerscope.experiments._coordinates import groups_along, text_coordinate
+from layerscope.experiments._summaries import contrast_variables, interval_variables, stacked
+from layerscope.maths.bootstrap import Interval, bootstrap_mean
+from layerscope.maths.permutation import pairwise_contrasts
+from layerscope.maths.recovery import range_is_large_enough, recovery
+from layerscope.maths.transitions import routed_elsewhere, transition
+from layerscope.results.schema import quantity, write_json
+from layerscope.results.words import restored, stored
+
+ROWS = ("noised token", "last token", "other tokens")
+_PER_PROMPT = {
+    "transition_layer": ("depth at which the last token takes over from the noised token", "block"),
+    "onset": ("depth at which the last token's recovery passes 10 % for the last time", "block"),
+    "width": ("blocks from 10 % to 90 % recovery at the last token", "block"),
+    "crossings": ("how often the two rows change places", "1"),
+    "routed_elsewhere": ("share of the recovery that lies at tokens neither noised nor last", "1"),
+}
+
+
+def conclude(stages: Earlier, settings: Any, *, noise_sd: float) -> xr.Dataset:
+    """The whole result of a trace from its saved samples.
+
+    Probabilities are averaged over noise draws, then made into a recovery per prompt, then averaged
+    over prompts: a ratio of means, which one lucky draw cannot blow up.
+    """
+    result = xr.merge(
+        [_with_probabilities(stages["clean"], stages["noised"]), _restored(stages["trace"])],
+        compat="no_conflicts",
+        join="outer",
+    )
+    result = result.sel(prompt=stages["clean"].prompt)
+    result = _leave_out_small_ranges(result, settings)
+    result = result.assign(_recoveries(result, settings))
+    result = result.assign(_rows_of_prompts(result)).assign_coords(
+        row=text_coordinate(ROWS, "row", "row of the trace")
+    )
+    result = result.assign(_transitions(result))
+    result = xr.merge([result, _averages(result, settings)], join="outer")
+    result = result.assign(
+        noise_sd=quantity(noise_sd, "", "standard deviation of the noise", "residual-stream units")
+    )
+    return write_json(result, cautions=_cautions(result, settings))
+
+
+def _with_probabilities(clean: xr.Dataset, noised: xr.Dataset) -> xr.Dataset:
+    noised = noised.assign(
+        noised_probability=quantity(
+            np.exp(noised.noised_log_probability.values),
+            "prompt sample",
+            "probability of the answer under noise",
+        )
+    )
+    return xr.merge([clean, noised.reindex(prompt=clean.prompt)], compat="override", join="left")
+
+
+def _restored(trace: xr.Dataset) -> xr.Dataset:
+    return trace.assign(
+        restored_probability=quantity(
+            np.exp(trace.restored_log_probability.values),
+            "token depth sample",
+            "probability of the answer with one state restored",
+        )
+    )
+
+
+def _leave_out_small_ranges(result: xr.Dataset, settings: Any) -> xr.Dataset:
+    clean = result[f"clean_{settings.metric}"].values
+    noised = result[f"noised_{settings.metric}"].mean("sample").values
+    reasons = result.left_out_because.values.astype(object)
+    small = (reasons == "") & ~range_is_large_enough(clean, noised, settings.smallest_range)
+    for index in np.flatnonzero(small):
+        reasons[index] = stored(
+            f"noise lowers the {settings.metric.replace('_', '-')} by {clean[index] - noised[index]:.3f} only, "
+            f"less than smallest_range = {settings.smallest_range:g}"
+        )
+    return result.assign(
+        left_out_because=quantity(reasons.astype(str), "prompt", "why the prompt is left out, or empty"),
+        metric_range=quantity(
+            clean - noised, "prompt", f"fall of the {settings.metric.replace('_', '-')} under noise"
+        ),
+    )
+
+
+def _traced(result: xr.Dataset) -> Iterator[tuple[int, np.ndarray]]:
+    """Index of each prompt that was traced, and the rows of its tokens."""
+    tokens = groups_along(result, "token_prompt")
+    for index, name in enumerate(result.prompt.values):
+        if str(name) in tokens:
+            yield index, tokens[str(name)]
+
+
+def _recoveries(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
+    patched = result[f"restored_{settings.metric}"].mean("sample").values
+    clean = result[f"clean_{settings.metric}"].values
+    noised = result[f"noised_{settings.metric}"].mean("sample").values
+    values = np.full(patched.shape, np.nan)
+    for index, rows in _traced(result):
+        if result.left_out_because.values[index] == "":
+            values[rows] = recovery(patched[rows], noised=noised[index], clean=clean[index])
+    return {"recovery": quantity(values, "token depth", "recovery of the answer with one state restored")}
+
+
+def _rows_of_prompts(result: xr.Dataset) -> dict[str, xr.Variable]:
+    recoveries = result.recovery.values
+    rows = np.full((result.sizes["prompt"], len(ROWS), result.sizes["depth"]), np.nan)
+    for index, tokens in _traced(result):
+        noised, last = _noised_and_last(result, tokens)
+        others = np.setdiff1d(tokens, [*noised, last])
+        rows[index, 0], rows[index, 1] = recoveries[noised[-1]], recoveries[last]
+        if others.size:
+            rows[index, 2] = recoveries[others].mean(axis=0)
+    return {"prompt_recovery": quantity(rows, "prompt row depth", "recovery with the row's token restored")}
+
+
+def _noised_and_last(result: xr.Dataset, tokens: np.ndarray) -> tuple[np.ndarray, int]:
+    return tokens[result.noised.values[tokens]], int(tokens[-1])
+
+
+def _transitions(result: xr.Dataset) -> dict[str, xr.Variable]:
+    numbers = {name: np.full(result.sizes["prompt"], np.nan) for name in _PER_PROMPT}
+    for index, tokens in _traced(result):
+        if result.left_out_because.values[index] != "":
+            continue
+        rows = result.prompt_recovery.values[index]
+        found = transition(rows[0], rows[1])
+        numbers["transition_layer"][index] = found.layer
+        numbers["onset"][index], numbers["width"][index] = found.onset, found.width
+        numbers["crossings"][index] = found.crossings
+        noised = np.flatnonzero(result.noised.values[tokens]).tolist()
+        numbers["routed_elsewhere"][index] = routed_elsewhere(
+            result.recovery.values[tokens], noised=noised, last=len(tokens) - 1
+        )
+    return {name: quantity(values, "prompt", *_PER_PROMPT[name]) for name, values in numbers.items()}
+
+
+def _averages(result: xr.Dataset, settings: Any) -> xr.Dataset:
+    used = result.left_out_because.values == ""
+    category = result.prompt_category.values
+    names = [str(name) for name in dict.fromkeys(category)]
+    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+
+    def over_prompts(values: np.ndarray, rows: np.ndarray) -> Interval:
+        return mean(values[rows])
+
+    by_category = [used & (category == name) for name in names]
+    rows, layers = result.prompt_recovery.values, result.transition_layer.values
+    averages = xr.Dataset(
+        interval_variables(
+            "average_recovery",
+            stacked([over_prompts(rows, group) for group in by_category]),
+            "category row depth",
+            "mean recovery over prompts",
+        )
+        | interval_variables(
+            "overall_recovery", over_prompts(rows, used), "row depth", "mean recovery over all prompts"
+        )
+        | interval_variables(
+            "mean_transition",
+            stacked([over_prompts(layers, group) for group in by_category]),
+            "category",
+            "mean transition depth over prompts",
+            "block",
+        )
+        | interval_variables(
+            "mean_routed_elsewhere",
+            over_prompts(result.routed_elsewhere.values, used),
+            "",
+            "mean share of recovery at tokens neither noised nor last",
+        ),
+        coords={
+            "category": text_coordinate([restored(name) for name in names], "category", "category of prompts")
+        },
+    )
+    contrasts = pairwise_contrasts(
+        layers[used],
+        [restored(str(name)) for name in category[used]],
+        seed=settings.seed,
+        level=settings.level,
+        resamples=settings.resamples,
+    )
+    return xr.merge([averages, contrast_variables(contrasts, "transition depth", "block")], join="outer")
+
+
+def _cautions(result: xr.Dataset, settings: Any) -> list[str]:
+    used = result.left_out_because.values == ""
+    crossings = result.crossings.values[used]
+    many = int((crossings > 1).sum())
+    none = int(np.isnan(result.transition_layer.values[used]).sum())
+    long = int((result.answer_tokens.values[used] > 1).sum())
+    found = [
+        (many, "the two rows change places more than once; the last time is taken as the transition"),
+        (none, "the last token never takes over from the noised token, so there is no transition"),
+        (long, "the answer has several tokens; the probability of the first is read"),
+    ]
+    cautions = [f"{count} of {int(used.sum())} prompts: {what}." for count, what in found if count]
+    if settings.metric == "probability":
+        cautions.append(
+            "Probability hides states that speak against the answer; compare metric=log_probability."
+        )
+    return cautions

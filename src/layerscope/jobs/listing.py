@@ -1,0 +1,127 @@
+"""What the commands print: experiments, models, prompts, runs, plans and checks, as lines of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layerscope import experiments
+from layerscope.bundled import bundled_folder, bundled_names
+from layerscope.errors import LayerscopeError
+from layerscope.results.store import RunFolder, runs_below
+from layerscope.results.words import restored, visible
+
+if TYPE_CHECKING:
+    from layerscope.experiments._contract import Claim
+    from layerscope.jobs.checking import PromptCheck
+    from layerscope.jobs.planning import Plan
+
+
+def lines_of(what: str, out: Path) -> Iterator[str]:
+    """The lines of `layerscope list`."""
+    if what == "experiments":
+        yield from (f"{name:<20} {experiments.question(name)}" for name in experiments.names())
+    elif what == "models":
+        there = (bundled_folder("model") / "config.json").is_file()
+        yield "bundled              " + (
+            "the small model that ships with Layerscope" if there else "(not in this copy)"
+        )
+        yield "FOLDER               any folder with config.json, a tokenizer and .safetensors weights"
+        yield "HUB NAME             such as gpt2 or EleutherAI/pythia-160m; the only case that touches the network"
+    elif what == "prompts":
+        yield from _bundled("prompts")
+        yield from _bundled("passages")
+    else:
+        yield from _runs(out)
+
+
+def _bundled(kind: str) -> Iterator[str]:
+    for name in bundled_names(kind):
+        file = next(bundled_folder(kind).glob(f"{name}.*"))
+        with file.open(encoding="utf-8") as lines:
+            yield f"{kind:<10} {name:<20} {sum(1 for _ in lines)} texts"
+
+
+def _runs(out: Path) -> Iterator[str]:
+    found = runs_below(out) if out.is_dir() else []
+    for folder in found:
+        try:
+            record = folder.record
+            model = visible(record.facts["name"], blanks=False)
+            about = f"{record.asked.experiment:<18} {model:<20} {folder.path}"
+            yield f"{record.state:<9} {record.created[:16]}  {about}"
+        except LayerscopeError as error:
+            yield f"damaged   {folder.path}: {error.problem}"
+    if not found:
+        yield f"no runs below {out}"
+
+
+def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
+    """What a run asked and found; `whole` adds settings, exclusions and provenance."""
+    record = folder.record
+    experiment = experiments.load(record.asked.experiment)
+    yield f"\n{record.asked.experiment} on {visible(record.facts['name'], blanks=False)}: {experiment.question}"
+    if not folder.has_result:
+        yield f"  {record.state}; next: layerscope resume {folder.path}"
+        return
+    result = folder.result()
+    yield from (f"  {line}" for claim in experiment.claims(result) for line in _claim(claim))
+    if "left_out_because" in result:
+        reasons = result.left_out_because
+        dimension = reasons.dims[0]
+        out = [
+            (str(name), str(why))
+            for name, why in zip(result[dimension].values, reasons.values, strict=True)
+            if why
+        ]
+        yield f"  {reasons.size - len(out)} of {reasons.size} {dimension}s used"
+        for name, why in out if whole else []:
+            yield f"    left out: {visible(restored(name), blanks=False)}: {visible(restored(why), blanks=False)}"
+    if whole:
+        yield f"  settings: {', '.join(f'{key}={value}' for key, value in record.asked.settings.items())}"
+        machine = record.machine
+        yield f"  {record.facts['architecture']}, {record.facts['dtype']}"
+        yield f"  on {machine.device_name}, {machine.threads} threads"
+        yield f"  measured in {record.seconds:.0f} s, at most {record.peak_bytes / 1e6:.0f} MB"
+        yield from (f"  note: {note}" for note in record.notes)
+
+
+def _claim(claim: Claim) -> Iterator[str]:
+    numbers = ""
+    if claim.value is not None and claim.low is not None and claim.high is not None:
+        numbers = f"  [{claim.low:.3g}, {claim.high:.3g}]"
+    if claim.p_adjusted is not None:
+        numbers += f"  p = {claim.p_adjusted:.2g}"
+    yield f"{visible(claim.text, blanks=False)}{numbers}"
+
+
+def lines_of_plan(name: str, plan: Plan) -> Iterator[str]:
+    """A plan as a person reads it."""
+    from layerscope.jobs.progress import in_words
+
+    left = f"{in_words(plan.seconds_left)} of it left"
+    yield f"{name}: about {in_words(plan.seconds)} of measuring, {left}; by the {plan.path} path"
+    for stage in plan.stages:
+        about = "" if stage.exact else "about "
+        kept = f"{stage.measured} already run and kept"
+        yield f"  {stage.stage:<10} {about}{stage.items} items, {in_words(stage.seconds)}; {kept}"
+    yield f"  at most {plan.peak_bytes / 1e6:.0f} MB of memory, {plan.part_bytes / 1e6:.1f} MB of parts"
+    yield f"  loading and checking the model took {plan.load_seconds:.1f} s"
+    yield f"  kept in {plan.folder}: the same run command goes on from there"
+
+
+def lines_of_check(check: PromptCheck) -> Iterator[str]:
+    """One prompt's check as a person reads it."""
+    mark = "left out" if check.left_out_because else "ok"
+    yield f"{visible(check.prompt.name, blanks=False)}  [{visible(check.prompt.category, blanks=False)}]  {mark}"
+    yield f"  {check.strip}"
+    if not math.isnan(check.probability):
+        own = " (own)" if check.prompt.own else ""
+        yield f"  answer {visible(check.answer)}{own}: p = {check.probability:.3f}, rank {check.rank}"
+    for constraint in check.constraints:
+        sign = "+" if constraint.holds else ("-" if constraint.needed else "·")
+        yield f"  {sign} {constraint.name}: {constraint.detail}"
+    if check.prompt.note or check.prompt.prompt.note:
+        yield f"  note: {'; '.join(filter(None, [check.prompt.prompt.note, check.prompt.note]))}"

@@ -1,0 +1,135 @@
+"""How far long work has come, and how long it will still take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told about stages and items; shows them somewhere."""
+
+    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
+        """A stage begins; part of it may have been done in an earlier session."""
+
+    def finished(self, name: str, size: float) -> None:
+        """An item is done and saved."""
+
+    def end(self) -> None:
+        """The stage is over, or was interrupted."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
+        """Nothing to show."""
+
+    def finished(self, name: str, size: float) -> None:
+        """Nothing to show."""
+
+    def end(self) -> None:
+        """Nothing to show."""
+
+
+class TimeLeft:
+    """Estimates the rest of a stage from the sizes of what was done in this session."""
+
+    def __init__(self, size: float, done: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._size, self._done, self._session = size, done, 0.0
+        self._clock, self._start = clock, clock()
+
+    def add(self, size: float) -> None:
+        """An item of this size is done."""
+        self._session += size
+
+    @property
+    def share(self) -> float:
+        """Share of the stage that is done, by size, 0 to 1."""
+        return (self._done + self._session) / self._size if self._size else 1.0
+
+    def seconds(self) -> float | None:
+        """Seconds left, or None before anything is known."""
+        if not self._session:
+            return None
+        rate = self._session / max(self._clock() - self._start, 1e-9)
+        return max(0.0, self._size - self._done - self._session) / rate
+
+
+class PlainLines:
+    """A line now and then, for logs and pipes."""
+
+    def __init__(self, write: Callable[[str], object] | None = None, every: float = 5.0) -> None:
+        self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._every, self._shown = every, 0.0
+
+    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
+        """Announce the stage."""
+        self._stage, self._items, self._done = stage, items, done_items
+        self._left = TimeLeft(size, done_size)
+        self._shown = time.monotonic()
+        kept = f", {done_items} kept from before" if done_items else ""
+        self._write(f"{stage}: {items} items{kept}")
+
+    def finished(self, name: str, size: float) -> None:
+        """A line, if the last one is some seconds old or the stage is done."""
+        self._left.add(size)
+        self._done += 1
+        now = time.monotonic()
+        if now - self._shown >= self._every or self._done == self._items:
+            self._shown = now
+            left = self._left.seconds()
+            rest = f", {in_words(left)} left" if left is not None and self._done < self._items else ""
+            self._write(f"{self._stage}: {self._done}/{self._items} items, {self._left.share:.0%}{rest}")
+
+    def end(self) -> None:
+        """Nothing to close."""
+
+
+class Bar:
+    """A moving bar on a terminal, by rich."""
+
+    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
+        """Draw the bar."""
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._items, self._done = items, done_items
+        self._left = TimeLeft(size, done_size)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[rest]}"),
+            transient=True,
+        )
+        self._task = self._bar.add_task(stage, total=size, count=f"{done_items}/{items}", rest="")
+        self._bar.update(self._task, advance=done_size)
+        self._bar.start()
+
+    def finished(self, name: str, size: float) -> None:
+        """Move the bar."""
+        self._left.add(size)
+        self._done += 1
+        left = self._left.seconds()
+        rest = f"{in_words(left)} left" if left is not None else ""
+        self._bar.update(self._task, advance=size, count=f"{self._done}/{self._items}", rest=rest)
+
+    def end(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+
+def for_this_terminal() -> Progress:
+    """A bar where a person looks on, plain lines in a log."""
+    return Bar() if sys.stderr.isatty() and sys.stdout.isatty() else PlainLines()
+
+
+def in_words(seconds: float) -> str:
+    """A length of time, to the precision that a person wants."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes // 60:.0f} h {minutes % 60:.0f} min"

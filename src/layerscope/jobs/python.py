@@ -1,0 +1,170 @@
+"""The same jobs from Python: run, trace, read, draw, open_run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope import experiments
+from layerscope.errors import LayerscopeError
+from layerscope.jobs import running
+from layerscope.jobs.prepare import prepare
+from layerscope.jobs.progress import Progress, Silent, for_this_terminal
+from layerscope.jobs.texts import LONGEST
+from layerscope.models.layered import LayeredModel
+from layerscope.models.load import load_model
+from layerscope.models.sites import SITES, parse_site
+from layerscope.results.store import RunFolder
+from layerscope.results.words import stored
+from layerscope.text.tokens import BosPolicy, encode
+
+
+def run(
+    experiment: str,
+    model: Any = "bundled",
+    texts: Any = None,
+    *,
+    prompts: Any = None,
+    passages: Any = None,
+    out: str | Path | None = None,
+    bos: BosPolicy = "auto",
+    chat: bool = False,
+    longest: int | None = LONGEST,
+    progress: Progress | bool = True,
+    **settings: Any,
+) -> xr.Dataset:
+    """Run one experiment and return its result.
+
+    Args:
+        experiment: a name from `layerscope list`.
+        model: what `load_model` takes, or what it gave.
+        texts: prompts or passages, whichever the experiment takes; files, sets or Python objects.
+        prompts, passages: the same by name, for experiments that take both.
+        out: folder below which the run folder is made; the same question asked again goes on where it
+            stopped. None keeps no files.
+        bos: whether BOS is put before every text: "auto" where the tokenizer has one, "always", "never".
+        chat: put prompts into the tokenizer's chat template.
+        longest: length to which passages are cut, in tokens.
+        progress: True for a bar or lines, False for silence, or an object of your own.
+        **settings: the experiment's settings; the rest keep their defaults.
+
+    Raises:
+        LayerscopeError: anything in the question that can be put right.
+    """
+    takes = experiments.load(experiment).takes
+    job = prepare(
+        experiment,
+        model=model,
+        prompts=prompts if prompts is not None else (texts if "prompts" in takes else None),
+        passages=passages if passages is not None else (texts if "passages" in takes else None),
+        settings=settings,
+        bos=bos,
+        chat=chat,
+        longest=longest,
+    )
+    shown = progress if not isinstance(progress, bool) else for_this_terminal() if progress else Silent()
+    place = tempfile.TemporaryDirectory(prefix="layerscope-") if out is None else nullcontext(str(out))
+    with place as folder:
+        return running.run(job, Path(folder), shown).result()
+
+
+def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:
+    """The causal trace of one prompt, with *stars* round what is noised.
+
+    The model's own top-1 is traced unless the prompt is a mapping with an answer. Averages over
+    prompts have no interval here; draw() shows the prompt's own trace.
+    """
+    chosen = {"smallest_range": 0.01, "progress": False} | settings
+    return run("causal_trace", model, prompt, **chosen)
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Plotly figures of a result, by name."""
+    if "experiment" not in result.attrs:
+        raise LayerscopeError(
+            "this dataset does not say which experiment made it",
+            found=f"attributes {', '.join(map(str, result.attrs)) or '(none)'}",
+            expected="a result of layerscope.run, or one read from a run folder",
+            hint="layerscope.open_run(FOLDER).result()",
+        )
+    return experiments.load(str(result.attrs["experiment"])).draw(result)
+
+
+def read(model: Any, text: str, *, sites: str | Sequence[str], bos: BosPolicy = "auto") -> xr.DataArray:
+    """Any activation of a text, as a DataArray with a `site` dimension and the tokens' text beside it.
+
+    Args:
+        model: what `load_model` takes, or what it gave.
+        text: what the model reads.
+        sites: such as "resid_pre 5", "attn_out 0", "pattern 3", or TransformerLens' names. All sites of
+            one call must have one shape.
+        bos: see `run`.
+
+    Raises:
+        LayerscopeError: no such site, one that this model does not allow, or sites of different shapes.
+    """
+    from layerscope.runs.reading import read_sites
+
+    loaded = load_model(model)
+    wanted = [parse_site(site, loaded.n_layers) for site in ([sites] if isinstance(sites, str) else sites)]
+    tokens = encode(loaded.tokenizer, text, bos)
+    values = [tensor.float().cpu().numpy() for tensor in read_sites(loaded, tokens.ids, wanted).values()]
+    names = list(dict.fromkeys(str(site) for site in wanted))
+    shapes = {value.shape for value in values}
+    if len(shapes) != 1 or len({_dims(site.kind) for site in wanted}) != 1:
+        raise LayerscopeError(
+            "these sites have different shapes",
+            found=", ".join(f"{name} {value.shape}" for name, value in zip(names, values, strict=True)),
+            expected="sites of one shape in one call",
+            hint="one call for each kind",
+        )
+    along = {name: ("token", np.array([stored(token) for token in tokens.texts])) for name in ("token_text",)}
+    return xr.DataArray(
+        np.stack(values),
+        dims=("site", *_dims(wanted[0].kind)),
+        coords={"site": names, **along, "position": ("token", np.arange(len(tokens.ids)))},
+        name="activation",
+        attrs={"long_name": SITES[wanted[0].kind], "units": "1"},
+    )
+
+
+def _dims(kind: str) -> tuple[str, ...]:
+    if kind == "pattern":
+        return ("head", "token", "key")
+    if kind in ("k", "v"):
+        return ("kv_head", "token", "head_width")
+    return ("head", "token", "head_width") if kind in ("q", "head_out") else ("token", "width")
+
+
+class SavedRun:
+    """A run folder from Python."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.folder = RunFolder.open(Path(path))
+
+    def __repr__(self) -> str:
+        record = self.folder.record
+        return f"SavedRun({record.asked.experiment} on {record.facts['name']}, {record.state}, {self.folder.path})"
+
+    def result(self) -> xr.Dataset:
+        """Its result."""
+        return self.folder.result()
+
+    def resume(self, *, model: LayeredModel | None = None, progress: Progress | None = None) -> xr.Dataset:
+        """Go on where it stopped; `model` where it was given as an object."""
+        return running.resume(self.folder.path, progress or for_this_terminal(), model=model).result()
+
+    def replay(self, *, model: LayeredModel | None = None) -> running.Replay:
+        """Run it again and compare."""
+        return running.replay(self.folder.path, model=model)
+
+
+def open_run(path: str | Path) -> SavedRun:
+    """A run folder, to be read, resumed or replayed."""
+    return SavedRun(path)

@@ -1,0 +1,87 @@
+"""The texts of a run: loaded, tokenised, and with defaults that work offline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from layerscope.bundled import bundled_names
+from layerscope.errors import LayerscopeError
+from layerscope.models.layered import LayeredModel
+from layerscope.text.passages import load_passages
+from layerscope.text.prompts import load_prompts
+from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt, tokenise_passage, tokenise_prompt
+from layerscope.text.tokens import BosPolicy
+
+Text = TypeVar("Text")
+
+LONGEST = 256
+"""Default length to which passages are cut, in tokens: a compromise between context and a quick report."""
+
+
+def tokenised_prompts(
+    model: LayeredModel, source: Any, *, bos: BosPolicy = "auto", chat: bool = False, limit: int | None = None
+) -> tuple[TokenisedPrompt, ...]:
+    """Prompts as this model reads them; without a source, those beside the model or a bundled set."""
+    prompts = load_prompts(default_prompts(model) if source is None else source)
+    few = first_of_each(prompts, limit, lambda prompt: prompt.category)
+    return tuple(tokenise_prompt(model.tokenizer, prompt, bos=bos, chat=chat) for prompt in few)
+
+
+def tokenised_passages(
+    model: LayeredModel,
+    source: Any,
+    *,
+    bos: BosPolicy = "auto",
+    longest: int | None = LONGEST,
+    limit: int | None = None,
+) -> tuple[TokenisedPassage, ...]:
+    """Passages as this model reads them, cut to its context; without a source, a bundled set."""
+    passages = load_passages(default_passages(model) if source is None else source)
+    limits = [limit for limit in (longest, model.facts.context) if limit is not None]
+    shortest = min(limits) if limits else None
+    few = first_of_each(passages, limit, lambda passage: passage.genre)
+    return tuple(tokenise_passage(model.tokenizer, passage, bos=bos, longest=shortest) for passage in few)
+
+
+def first_of_each(texts: Sequence[Text], limit: int | None, kind: Callable[[Text], str]) -> list[Text]:
+    """At most `limit` texts of each kind, the first ones, in their order; None keeps all."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for text in texts:
+        seen[kind(text)] += 1
+        if limit is None or seen[kind(text)] <= limit:
+            kept.append(text)
+    return kept
+
+
+def default_prompts(model: LayeredModel) -> str | Path:
+    """Prompts that came beside the model; else the bundled world's for the bundled model; else English ones."""
+    beside = Path(model.facts.source).expanduser() / "prompts.jsonl"
+    if beside.is_file():
+        return beside
+    return _bundled_set("prompts", _own_set(model))
+
+
+def default_passages(model: LayeredModel) -> str | Path:
+    """The bundled world's passages for the bundled model; else English ones."""
+    return _bundled_set("passages", _own_set(model))
+
+
+def _own_set(model: LayeredModel) -> list[str]:
+    return ["world", "english"] if model.facts.source == "bundled" else ["english", "world"]
+
+
+def _bundled_set(kind: str, wanted: Iterable[str]) -> str:
+    there = bundled_names(kind)
+    for name in wanted:
+        if name in there:
+            return name
+    raise LayerscopeError(
+        f"there are no {kind} to run on",
+        found=f"no --{kind}, and no bundled set",
+        expected=f"a file of {kind}, or a bundled set",
+        hint=f"--{kind} FILE",
+    )

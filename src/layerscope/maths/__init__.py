@@ -1,0 +1,6 @@
+"""Pure functions: the formulas, each once, under one name.
+
+Formulas that states go through take numpy arrays and torch tensors alike; statistics are made in
+float64 with numpy. Nothing here reads a file, runs a model or draws from global randomness, and
+nothing here imports torch.
+"""

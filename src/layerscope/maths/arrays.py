@@ -1,0 +1,43 @@
+"""What numpy arrays and torch tensors do not spell alike, so that formulas can be written once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Num
+
+Array = Any
+"""A numpy array or a torch tensor: in `Float[Array, "*batch width"]` only shape and dtype are checked."""
+
+
+def at_least_float32(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The same values in float32, or as they are if they are finer.
+
+    Squares of a state overflow float16 once its norm passes 256, and in bfloat16 a step between two
+    depths keeps two digits. Stays in the library and on the device it came from.
+    """
+    if _is_tensor(values):
+        return values.float() if values.element_size() < 4 else values
+    return values.astype(np.promote_types(values.dtype, np.float32))
+
+
+def to_float64(values: Num[Array, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """The values as a numpy array in float64, from an array or a tensor on any device."""
+    if _is_tensor(values):
+        values = values.detach().cpu().double().numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+def divide(above: Float[Array, "*shape"], below: Num[Array, "*#shape"]) -> Float[Array, "*shape"]:
+    """above / below, NaN wherever `below` is zero, and no warning.
+
+    A ratio to nothing is unknown, whatever stands above it: never infinity, which would survive an
+    average and a clip.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return above / (below / (below != 0))
+
+
+def _is_tensor(values: Array) -> bool:
+    return hasattr(values, "detach")

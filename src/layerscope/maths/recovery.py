@@ -1,0 +1,54 @@
+"""How much of what noise destroyed does a patch bring back?"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+
+from layerscope.maths.arrays import Array, at_least_float32, divide
+
+
+def recovery(
+    patched: Float[Array, "*batch"], *, noised: Float[Array, "*#batch"], clean: Float[Array, "*#batch"]
+) -> Float[Array, "*batch"]:
+    """Where a patched run stands between the noised run (0) and the clean run (1).
+
+    (p_patched − p_noised) / (p_clean − p_noised), for a probability or any other read-out. The scale
+    makes prompts of different confidence comparable, and is meaningless where noise changed little:
+    leave such prompts out with `range_is_large_enough`.
+
+    Args:
+        patched: read-out with one state restored; the other two broadcast to its shape.
+        noised: read-out of the noised run.
+        clean: read-out of the clean run.
+
+    Returns:
+        A pure number; below 0 the patch harms, above 1 it helps beyond the clean run; NaN where the
+        clean and the noised run agree exactly.
+
+    Source: Kinniment 2022, "Recall and Regurgitation in GPT2", normalised patching score.
+    """
+    patched, noised, clean = (at_least_float32(value) for value in (patched, noised, clean))
+    return divide(patched - noised, clean - noised)
+
+
+def range_is_large_enough(
+    clean: Float[Array, "*batch"], noised: Float[Array, "*#batch"], smallest: float
+) -> Bool[Array, "*batch"]:
+    """Whether noise lowered the read-out by at least `smallest`: clean − noised ≥ smallest.
+
+    A small range magnifies every wobble of the patched run. A negative one, where noise helped,
+    turns harm into recovery; it is never large enough.
+
+    Args:
+        clean: read-out of the clean run.
+        noised: read-out of the noised run.
+        smallest: in the units of the read-out, above 0.
+
+    Returns:
+        True or False; False where either run is NaN.
+
+    Source: Kinniment 2022 (weak noise "breaks normalisation"); the threshold is ours.
+    """
+    if not smallest > 0:
+        raise ValueError(f"expected a smallest range above 0, found {smallest}")
+    return at_least_float32(clean) - at_least_float32(noised) >= smallest

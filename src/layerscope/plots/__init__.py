@@ -1,0 +1,27 @@
+"""One file per kind of picture: xarray in, a plotly Figure out.
+
+Pictures draw numbers as they are given; what changes a number belongs in maths. They return a
+figure and never write one. Labels come from `long_name` and `units`; labels that people or
+tokenizers wrote are shown through `axes.label`.
+"""
+
+from __future__ import annotations
+
+from layerscope.plots.curves import curve_over_depth
+from layerscope.plots.differences import differences
+from layerscope.plots.distribution import distribution
+from layerscope.plots.heatmap import NamedHeatmap, heatmap_gallery, token_heatmap
+from layerscope.plots.panels import rows_by_category
+from layerscope.plots.strip import StripRow, layers_at_a_glance
+
+__all__ = [
+    "NamedHeatmap",
+    "StripRow",
+    "curve_over_depth",
+    "differences",
+    "distribution",
+    "heatmap_gallery",
+    "layers_at_a_glance",
+    "rows_by_category",
+    "token_heatmap",
+]

@@ -1,0 +1,86 @@
+"""A quantity over layer or depth, with its interval and what chance would give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
+
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.graph_objects import Figure
+
+from layerscope.errors import LayerscopeError
+from layerscope.plots.axes import axis_title, depth_axis, depth_ticks, label, places, quantity_title
+from layerscope.plots.bands import band, line, null_line
+from layerscope.plots.theme import COLOURS, finish, legend_above
+
+
+def curve_over_depth(values: xr.Dataset, *, title: str = "", caption: str = "") -> Figure:
+    """One line, or one for each category, row, ..., over layer or depth.
+
+    Args:
+        values: `value`, and where known `low`, `high`, `null` and `n`, over one of layer and depth
+            and at most one dimension more, whose labels name the lines. NaN is a gap.
+        title: stands above the figure.
+        caption: stands under the title, or wherever a page puts captions.
+
+    Raises:
+        LayerscopeError: no `value`, or dimensions that cannot be drawn as lines over depth.
+    """
+    axis = depth_axis(_value(values))
+    figure = Figure()
+    for (name, one), colour in zip(lines(values, axis), cycle(COLOURS), strict=False):
+        _add(figure, band(one, axis, colour=colour, legendgroup=name))
+        _add(figure, line(one, axis, name=label(name), colour=colour, legendgroup=name))
+    _add_nulls(figure, values, axis)
+    figure.update_xaxes(title=axis_title(axis), **depth_ticks(places(values, axis).max()))
+    figure.update_yaxes(title=quantity_title(values["value"]))
+    several = sum(trace.showlegend is not False for trace in figure.data) > 1
+    figure.update_layout(hovermode="x unified", showlegend=several, legend=legend_above())
+    return finish(figure, title=title, caption=caption)
+
+
+def _value(values: xr.Dataset) -> xr.DataArray:
+    if "value" in values:
+        return values["value"]
+    raise LayerscopeError(
+        "a curve cannot be drawn of this",
+        found=f"variables {', '.join(str(name) for name in values.data_vars) or '(none)'}",
+        expected="value, and where known low, high, null and n",
+        hint="values = xr.Dataset({'value': ..., 'low': ..., 'high': ...})",
+    )
+
+
+def lines(values: xr.Dataset, axis: str) -> Iterator[tuple[str, xr.Dataset]]:
+    """Each line with its name: the labels of the one other dimension, or a single nameless line.
+
+    Raises:
+        LayerscopeError: there are several other dimensions.
+    """
+    others = [str(name) for name in values["value"].dims if name != axis]
+    if len(others) > 1:
+        raise LayerscopeError(
+            "too many dimensions for lines over depth",
+            found=", ".join([axis, *others]),
+            expected=f"{axis} and at most one other",
+            hint=f"values.sel({others[-1]}=...), or rows_by_category for category and row",
+        )
+    if not others:
+        yield "", values
+    for place, name in enumerate(values[others[0]].values if others else ()):
+        yield str(name), values.isel({others[0]: place})
+
+
+def _add(figure: Figure, trace: go.Scatter | None) -> None:
+    if trace is not None:
+        figure.add_trace(trace)
+
+
+def _add_nulls(figure: Figure, values: xr.Dataset, axis: str) -> None:
+    if "null" not in values:
+        return
+    others = [name for name in values["null"].dims if name != axis]
+    if not others:
+        _add(figure, null_line(values["null"], axis, name="null"))
+    for name, one in lines(values, axis) if others else ():
+        _add(figure, null_line(one["null"], axis, name=f"null, {label(name)}", legendgroup=name))

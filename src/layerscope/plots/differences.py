@@ -1,0 +1,96 @@
+"""Differences between pairs, with intervals and a zero line."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from plotly.graph_objects import Figure
+
+from layerscope.errors import LayerscopeError
+from layerscope.plots.axes import escaped, label, quantity_title
+from layerscope.plots.numbers import p_text, with_interval
+from layerscope.plots.theme import COLOURS, NEUTRAL, finish
+
+_ROW, _AROUND = 34, 90
+
+
+def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", caption: str = "") -> Figure:
+    """Each pair's difference with its interval; in grey where it cannot be told from zero.
+
+    Args:
+        contrasts: `difference`, `low`, `high`, `p_adjusted` over one dimension whose labels name the
+            pairs, drawn from the top; where there is a `distinguishable`, it decides the colour.
+        level: a pair is distinguishable where `p_adjusted` is below this.
+        title: stands above the figure.
+        caption: stands under the title, or wherever a page puts captions.
+
+    Raises:
+        LayerscopeError: a variable is missing, or there is more than one dimension.
+    """
+    over = _dimension(contrasts)
+    figure = Figure()
+    clear = _distinguishable(contrasts, level)
+    for wanted, colour in ((True, COLOURS[0]), (False, NEUTRAL)):
+        _add(figure, contrasts, np.flatnonzero(clear == wanted), colour)
+    names = [label(name) for name in contrasts[over].values]
+    axis = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names, "showgrid": False}
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], **axis)
+    figure.update_xaxes(title=quantity_title(contrasts["difference"]))
+    figure.add_vline(0, line={"color": NEUTRAL, "width": 1.5}, layer="below")
+    _write_verdicts(figure, contrasts, clear)
+    figure.update_layout(showlegend=False, hovermode="closest")
+    finish(
+        figure,
+        title=title,
+        caption=caption,
+        height=_AROUND + _ROW * max(2, len(names)),
+        top=16,
+        min_width=560,
+    )
+    return figure.update_layout(margin_r=210)
+
+
+def _dimension(contrasts: xr.Dataset) -> str:
+    needed = ("difference", "low", "high", "p_adjusted")
+    missing = [name for name in needed if name not in contrasts]
+    dims = () if missing else contrasts["difference"].dims
+    if not missing and len(dims) == 1:
+        return str(dims[0])
+    raise LayerscopeError(
+        "differences cannot be drawn of this",
+        found=f"no {', '.join(missing)}"
+        if missing
+        else f"dimensions {', '.join(map(str, dims)) or '(none)'}",
+        expected=f"{', '.join(needed)} over one dimension, whose labels name the pairs",
+        hint="select the other dimensions first",
+    )
+
+
+def _distinguishable(contrasts: xr.Dataset, level: float) -> np.ndarray:
+    if "distinguishable" in contrasts:
+        return np.asarray(contrasts["distinguishable"].values, dtype=bool)
+    return np.asarray(contrasts["p_adjusted"].values < level)
+
+
+def _add(figure: Figure, contrasts: xr.Dataset, rows: np.ndarray, colour: str) -> None:
+    at, low, high = (contrasts[name].values[rows].astype(float) for name in ("difference", "low", "high"))
+    ends = {"type": "data", "symmetric": False, "array": high - at, "arrayminus": at - low}
+    texts = [with_interval(a, b, c) for a, b, c in zip(at, low, high, strict=True)]
+    figure.add_scatter(
+        x=at,
+        y=rows,
+        mode="markers",
+        marker={"color": colour, "size": 10},
+        error_x=ends | {"color": colour, "thickness": 2, "width": 0},
+        customdata=texts,
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+
+
+def _write_verdicts(figure: Figure, contrasts: xr.Dataset, clear: np.ndarray) -> None:
+    for row, p in enumerate(contrasts["p_adjusted"].values):
+        font = {"size": 12} if clear[row] else {"size": 12, "color": NEUTRAL}
+        verdict = "" if clear[row] else ", not distinguishable"
+        text = escaped(p_text(float(p)) + verdict)
+        place = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 8, "y": row, "yref": "y"}
+        figure.add_annotation(text=text, font=font, showarrow=False, align="left", **place)

@@ -1,0 +1,214 @@
+"""A number for every token and depth: one prompt, or many behind a menu."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.graph_objects import Figure
+
+from layerscope.errors import LayerscopeError
+from layerscope.plots.axes import (
+    STAR,
+    axis_title,
+    depth_axis,
+    depth_ticks,
+    escaped,
+    inert,
+    label,
+    places,
+    plain,
+    quantity_text,
+    shortened,
+    token_ticks,
+)
+from layerscope.plots.hatching import hatching
+from layerscope.plots.theme import NEUTRAL, Scale, colour_scale, finish
+
+_ROW, _AROUND = 24, 150
+_MENU = 36
+_DECIMALS = 3
+_FRAME = {"showgrid": False, "showline": True, "mirror": True, "linecolor": NEUTRAL}
+
+
+@dataclass(frozen=True, eq=False)
+class NamedHeatmap:
+    """One prompt of a gallery.
+
+    Attributes:
+        name: what the menu says: the prompt's name or its text.
+        recovery: a quantity over (token, depth) or (token, layer).
+        tokens: stored text of each token (results.words), first token first.
+        starred: places of the noised tokens.
+        category: groups the menu.
+    """
+
+    name: str
+    recovery: xr.DataArray
+    tokens: Sequence[str]
+    starred: Iterable[int] = ()
+    category: str = ""
+
+
+def token_heatmap(
+    recovery: xr.DataArray,
+    tokens: Sequence[str],
+    starred: Iterable[int] = (),
+    *,
+    scale: Scale = "recovery",
+    title: str = "",
+    caption: str = "",
+) -> Figure:
+    """Tokens in reading order from the top, depth from left to right, colour for the number.
+
+    Args:
+        recovery: a quantity over (token, depth) or (token, layer). NaN means that there is no such
+            cell: it is hatched and counted in the caption.
+        tokens: stored text of each token (results.words).
+        starred: places of the noised tokens, which get a star.
+        scale: "recovery" runs from 0 to 1 and stops there, hover tells the true number; "effect" is
+            centred on zero and reaches as far as the largest number.
+        title: stands above the figure.
+        caption: stands under the title, or wherever a page puts captions.
+    """
+    one = NamedHeatmap(title, recovery, tokens, tuple(starred))
+    return _figure([one], scale, title, caption)
+
+
+def heatmap_gallery(
+    heatmaps: Sequence[NamedHeatmap], *, scale: Scale = "recovery", title: str = "", caption: str = ""
+) -> Figure:
+    """Many prompts in one figure, with a menu to choose among them; the first is shown.
+
+    Colours mean the same for all of them. Prompts of a category stand together in the menu, in the
+    order in which categories first appear.
+
+    Args:
+        heatmaps: at least one.
+        scale: as in `token_heatmap`.
+        title: stands above the figure.
+        caption: stands under the title, or wherever a page puts captions.
+
+    Raises:
+        LayerscopeError: there is none, or tokens and rows of one differ in number.
+    """
+    first_seen = list(dict.fromkeys(one.category for one in heatmaps))
+    ordered = sorted(heatmaps, key=lambda one: first_seen.index(one.category))
+    return _figure(ordered, scale, title, caption)
+
+
+def _figure(heatmaps: Sequence[NamedHeatmap], scale: Scale, title: str, caption: str) -> Figure:
+    _check(heatmaps)
+    first = heatmaps[0]
+    axis = depth_axis(first.recovery)
+    figure = Figure([_cells(first), hatching(_grid(first), places(first.recovery, axis))])
+    last = max(places(one.recovery, axis).max() for one in heatmaps)
+    figure.update_xaxes(title=axis_title(axis), **depth_ticks(last), **_FRAME)
+    figure.update_yaxes(ticklabelstandoff=6, **_rows(first), **_FRAME)
+    figure.update_layout(barmode="overlay", showlegend=False, coloraxis=_colours(heatmaps, scale))
+    starred = any(tuple(one.starred) for one in heatmaps)
+    caption = _caption(caption, heatmaps, starred)
+    top = 16 + _MENU * (len(heatmaps) > 1)
+    finish(figure, title=title, caption=caption, scale=scale, height=_height(first), top=top, min_width=480)
+    if len(heatmaps) > 1:
+        figure.update_layout(
+            updatemenus=[_menu(heatmaps, figure)], meta=figure.layout.meta | {"menu_height": _MENU}
+        )
+    return figure
+
+
+def _check(heatmaps: Sequence[NamedHeatmap]) -> None:
+    if not heatmaps:
+        raise LayerscopeError(
+            "there is nothing to draw",
+            found="no heatmaps",
+            expected="at least one",
+            hint="check what was left out",
+        )
+    for one in heatmaps:
+        if len(one.tokens) != one.recovery.sizes.get("token"):
+            raise LayerscopeError(
+                f"the tokens of {plain(one.name)} do not fit its numbers",
+                found=f"{len(one.tokens)} tokens for {dict(one.recovery.sizes)}",
+                expected="one token for each row of a (token, depth) quantity",
+                hint="select the prompt in both",
+            )
+
+
+def _grid(one: NamedHeatmap) -> np.ndarray:
+    return np.asarray(one.recovery.transpose("token", ...).values, dtype=float)
+
+
+def _rounded(one: NamedHeatmap) -> list[list[float | None]]:
+    # Short decimals take less room in a page than base64 of float32; a gallery can hold a thousand prompts.
+    return [[None if np.isnan(x) else round(float(x), _DECIMALS) for x in row] for row in _grid(one)]
+
+
+def _cells(one: NamedHeatmap) -> go.Heatmap:
+    axis = depth_axis(one.recovery)
+    return go.Heatmap(
+        x=places(one.recovery, axis).tolist(),
+        z=_rounded(one),
+        coloraxis="coloraxis",
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        hovertemplate=f"%{{y}}<br>{axis} %{{x}}<br>%{{z:.3f}}<extra></extra>",
+    )
+
+
+def _colours(heatmaps: Sequence[NamedHeatmap], scale: Scale) -> dict[str, Any]:
+    title = "<br>".join(escaped(line) for line in textwrap.wrap(quantity_text(heatmaps[0].recovery), 22))
+    bar = {"title": {"text": title, "side": "right", "font": {"size": 13}}, "thickness": 12}
+    limit = max([0.0, *(np.nanmax(np.abs(_grid(one)), initial=0.0) for one in heatmaps)]) or 1.0
+    ends = {"cmin": 0.0, "cmax": 1.0} if scale == "recovery" else {"cmin": -limit, "cmax": limit}
+    return ends | {"colorscale": colour_scale(scale), "colorbar": bar}
+
+
+def _rows(one: NamedHeatmap) -> dict[str, Any]:
+    return token_ticks(one.tokens, one.starred) | {"range": [len(one.tokens) - 0.5, -0.5]}
+
+
+def _height(one: NamedHeatmap) -> int:
+    return _AROUND + _ROW * max(6, len(one.tokens))
+
+
+def _menu(heatmaps: Sequence[NamedHeatmap], figure: Figure) -> dict[str, Any]:
+    place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 10}}
+    return {
+        "type": "dropdown",
+        "buttons": [_button(one, figure) for one in heatmaps],
+        "showactive": True,
+    } | place
+
+
+def _button(one: NamedHeatmap, figure: Figure) -> dict[str, Any]:
+    name = shortened(plain(one.name), 70)
+    text = f"{shortened(plain(one.category), 30)}: {name}" if one.category else name
+    marks = hatching(_grid(one), places(one.recovery, depth_axis(one.recovery)))
+    data = {
+        "z": [_rounded(one), None],
+        "x": [places(one.recovery, depth_axis(one.recovery)).tolist(), list(marks.x)],
+        "y": [None, list(marks.y)],
+        "base": [None, list(marks.base)],
+    }
+    height = _height(one) + figure.layout.meta["title_height"]
+    layout = {f"yaxis.{name}": value for name, value in _rows(one).items()} | {"height": height}
+    return {
+        "method": "update",
+        "label": inert(text),
+        "name": label(one.category),
+        "args": [data, layout],
+    }
+
+
+def _caption(caption: str, heatmaps: Sequence[NamedHeatmap], starred: bool) -> str:
+    empty = sum(int(np.isnan(_grid(one)).sum()) for one in heatmaps)
+    marks = f"{STAR} marks noised tokens." if starred else ""
+    hatched = f"Hatched: {empty:,} cells that do not exist." if empty else ""
+    return " ".join(part for part in (caption, marks, hatched) if part)

@@ -1,0 +1,108 @@
+"""The layers at a glance: one small panel for each measurement, all on one axis of depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.graph_objects import Figure
+from plotly.subplots import make_subplots
+
+from layerscope.errors import LayerscopeError
+from layerscope.plots.axes import depth_axis, depth_ticks, escaped, label, places, quantity_title
+from layerscope.plots.bands import band, line, null_line
+from layerscope.plots.curves import lines
+from layerscope.plots.theme import COLOURS, finish
+
+_PANEL, _AROUND = 120, 76
+
+
+@dataclass(frozen=True, eq=False)
+class StripRow:
+    """One panel.
+
+    Attributes:
+        name: stands over the panel.
+        values: `value` and where known `low`, `high`, `null` over layer or depth (an experiment's
+            `over_depth`), and at most one dimension more.
+        n_layers: blocks of the model.
+    """
+
+    name: str
+    values: xr.Dataset
+    n_layers: int
+
+
+def layers_at_a_glance(rows: Sequence[StripRow], *, title: str = "", caption: str = "") -> Figure:
+    """Panels under one another on a common axis, each with its own scale of height.
+
+    The axis counts blocks applied, a layer standing between the depth before it and the one after;
+    where models differ in length it is the fraction of the depth.
+
+    Args:
+        rows: at least one, drawn from the top.
+        title: stands above the figure.
+        caption: stands under the title, or wherever a page puts captions.
+    """
+    if not rows:
+        raise LayerscopeError(
+            "there is nothing to draw", found="no rows", expected="at least one", hint="skip the strip then"
+        )
+    longest = max(row.n_layers for row in rows)
+    fraction = any(row.n_layers != longest for row in rows)
+    titles = [_heading(row) for row in rows]
+    spacing = {"shared_xaxes": True, "vertical_spacing": 0.3 / len(rows)}
+    figure = make_subplots(len(rows), 1, subplot_titles=titles, **spacing)
+    for panel, row in enumerate(rows, start=1):
+        for trace in _traces(row, fraction):
+            figure.add_trace(trace, row=panel, col=1)
+    _lay_out(figure, fraction, longest)
+    figure.update_layout(showlegend=False, hovermode="x unified")
+    return finish(
+        figure, title=title, caption=caption, height=_AROUND + _PANEL * len(rows), top=28, min_width=560
+    )
+
+
+def _lay_out(figure: Figure, fraction: bool, longest: int) -> None:
+    ticks = {"dtick": 0.1, "range": [-0.01, 1.01]} if fraction else depth_ticks(longest)
+    span = {} if fraction else {"range": [-0.01 * longest, longest * 1.01]}
+    figure.update_xaxes(**(ticks | span))
+    bottom = "fraction of the model's depth" if fraction else "depth [blocks applied]"
+    axes = list(figure.select_xaxes())
+    axes[-1].update(title=bottom)
+    figure.update_yaxes(nticks=4)
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
+
+
+def _heading(row: StripRow) -> str:
+    names = [name for name, _ in lines(row.values, depth_axis(row.values["value"]))]
+    key = "".join(
+        f' &nbsp; <span style="color:{colour}">●</span> {label(name)}'
+        for name, colour in zip(names, cycle(COLOURS), strict=False)
+        if len(names) > 1
+    )
+    return f"<b>{escaped(row.name)}</b> {quantity_title(row.values['value'])}{key}"
+
+
+def _traces(row: StripRow, fraction: bool) -> list[go.Scatter]:
+    axis = depth_axis(row.values["value"])
+    placed = _placed(row, axis, fraction)
+    drawn: list[go.Scatter | None] = []
+    for (name, one), colour in zip(lines(placed, axis), cycle(COLOURS), strict=False):
+        drawn += [
+            band(one, axis, colour=colour),
+            line(one, axis, name=label(name or row.name), colour=colour),
+        ]
+    if "null" in placed and placed["null"].dims == (axis,):
+        drawn.append(null_line(placed["null"], axis, name="null"))
+    return [trace for trace in drawn if trace is not None]
+
+
+def _placed(row: StripRow, axis: str, fraction: bool) -> xr.Dataset:
+    shift = 0.5 if axis == "layer" else 0.0
+    at = np.asarray(places(row.values, axis), dtype=float) + shift
+    return row.values.assign_coords({axis: at / row.n_layers if fraction else at})

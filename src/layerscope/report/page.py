@@ -1,0 +1,92 @@
+"""The page: templates filled with plain values, everything that is not ours escaped."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from layerscope.plots.numbers import number as number_text
+from layerscope.plots.numbers import p_text, with_interval
+from layerscope.plots.theme import DARK, LIGHT
+from layerscope.report.figures import PageFigure, looks
+from layerscope.report.sections import Section
+from layerscope.results.words import visible
+
+
+def render(sections: Sequence[Section], at_a_glance: PageFigure | None, *, title: str) -> str:
+    """The whole HTML file as text."""
+    environment = _environment()
+    scripts = [_script(get_plotlyjs()), _script(_source(environment, "page.js"))]
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        sections=sections,
+        at_a_glance=at_a_glance,
+        style=Markup(_source(environment, "page.css")),
+        scripts=scripts,
+        policy=_policy(scripts),
+        looks=Markup(looks()),
+        light=LIGHT,
+        dark=DARK,
+        written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("layerscope.report"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"measured": measured, "p": _p, "json": _json}
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """Every text on the page with visible stand-ins for what a reader could not see."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return "\n".join(visible(line, blanks=False) for line in value.split("\n"))
+    return value
+
+
+def measured(claim: Any) -> str:
+    """The number of a claim with its interval; empty where it rests on none."""
+    if claim.value is None:
+        return ""
+    if claim.low is None or claim.high is None:
+        return number_text(claim.value)
+    return with_interval(claim.value, claim.low, claim.high)
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else p_text(value).removeprefix("p ").removeprefix("= ")
+
+
+def _json(figure: PageFigure) -> Markup:
+    return Markup(figure.json)
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _script(source: str) -> Markup:
+    """Source that cannot end its own script element."""
+    return Markup(source.replace("</script", "<\\/script"))
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What the browser may do with this page: run our scripts, by their hash, and fetch nothing."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    return f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"

@@ -1,0 +1,101 @@
+"""How to get a number of the report again: on the command line, and in three lines of Python."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from layerscope.errors import LayerscopeError
+from layerscope.experiments._contract import Claim, Experiment
+from layerscope.report.settings import defaults, differs, written
+from layerscope.results.record import RunRecord
+from layerscope.results.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Commands to copy.
+
+    Attributes:
+        replay: computes this very run again and says whether it agrees; empty where the model was handed
+            over by the caller.
+        command: asks the same of the model anew.
+        python: the same in Python, down to the cell that a claim rests on.
+    """
+
+    replay: str
+    command: str
+    python: str
+
+
+def recipe(
+    run: RunFolder, record: RunRecord, experiment: Experiment, where: str, claim: Claim | None = None
+) -> Recipe:
+    """The recipe of a run, or of one of its claims.
+
+    Args:
+        run: the run.
+        record: its record.
+        experiment: what was run.
+        where: how the page names the run folder.
+        claim: the claim whose cell Python should end with.
+    """
+    asked = record.asked
+    changed = {
+        name: value for name, value in asked.settings.items() if differs(name, value, defaults(experiment))
+    }
+    texts = _texts(run, experiment)
+    if not asked.loadable:
+        return Recipe("", "", _python(record, changed, texts, claim))
+    replay = f"layerscope {'replay' if run.has_result else 'resume'} {shlex.quote(where)}"
+    return Recipe(replay, _command(record, changed, texts), _python(record, changed, texts, claim))
+
+
+def _texts(run: RunFolder, experiment: Experiment) -> dict[str, str]:
+    """What the run was given, by kind: the name it was asked by, or a word to be replaced."""
+    try:
+        named = run.inputs.get("named") or {}
+    except LayerscopeError:
+        named = {}
+    kinds = sorted(experiment.takes)
+    return {kind: str(named.get(kind) or f"THE_{kind.upper()}") for kind in kinds}
+
+
+def _command(record: RunRecord, changed: Mapping[str, Any], texts: Mapping[str, str]) -> str:
+    asked = record.asked
+    words = ["layerscope", "run", asked.experiment, "--model", asked.model]
+    for kind, name in texts.items():
+        words += [f"--{kind}", name]
+    for name, value in changed.items():
+        words += ["--seed", written(value)] if name == "seed" else ["--set", f"{name}={written(value)}"]
+    for option, value in _unusual(record).items():
+        words += [f"--{option}", value]
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _unusual(record: RunRecord) -> dict[str, str]:
+    """Device and dtype where they are not the usual ones."""
+    asked = record.asked
+    given = {"device": asked.device, "dtype": asked.dtype}
+    return {name: value for name, value in given.items() if value not in ("cpu", "float32")}
+
+
+def _python(
+    record: RunRecord, changed: Mapping[str, Any], texts: Mapping[str, str], claim: Claim | None
+) -> str:
+    asked = record.asked
+    options = "".join(f", {name}={value!r}" for name, value in _unusual(record).items())
+    model = f"ls.load_model({asked.model!r}{options})" if asked.loadable else "model"
+    inputs = "".join(f", ls.load_{kind}({name!r})" for kind, name in texts.items())
+    settings = "".join(f", {name}={value!r}" for name, value in changed.items())
+    last = "result" + _selected(claim.select) if claim and claim.select else "ls.draw(result)"
+    run = f"result = ls.run({asked.experiment!r}, {model}{inputs}{settings})"
+    return "\n".join(["import layerscope as ls", run, last])
+
+
+def _selected(select: Mapping[str, Any]) -> str:
+    labels = {name: value for name, value in select.items() if name != "variable"}
+    variable = f"[{select['variable']!r}]" if "variable" in select else ""
+    return variable + (f".sel({labels!r})" if labels else "")

@@ -1,0 +1,161 @@
+"""What a report says of one run, as plain values: all that the page's template sees."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import xarray as xr
+
+from layerscope import experiments
+from layerscope.errors import LayerscopeError
+from layerscope.experiments._contract import Claim, Experiment
+from layerscope.plots.axes import depth_axis
+from layerscope.report.exclusions import Exclusions, exclusions
+from layerscope.report.figures import PageFigure, page_figure
+from layerscope.report.prose import Paragraph, paragraphs
+from layerscope.report.provenance import Group, provenance
+from layerscope.report.reproduce import Recipe, recipe
+from layerscope.report.settings import SettingRow, setting_rows
+from layerscope.results.record import RunRecord
+from layerscope.results.schema import read_json
+from layerscope.results.store import RunFolder
+
+State = Literal["complete", "incomplete", "unknown", "damaged"]
+
+
+@dataclass(frozen=True)
+class ClaimCard:
+    """A claim, and how to get its number again."""
+
+    anchor: str
+    claim: Claim
+    recipe: Recipe
+
+
+@dataclass
+class Section:
+    """One run on the page; what could not be read stays empty and is named in `problems`."""
+
+    anchor: str
+    where: str
+    state: State = "complete"
+    experiment: str = ""
+    model: str = ""
+    created: str = ""
+    n_layers: int = 0
+    question: str = ""
+    problems: list[str] = field(default_factory=list)
+    progress: list[tuple[str, int, int]] = field(default_factory=list)
+    claims: list[ClaimCard] = field(default_factory=list)
+    figures: list[PageFigure] = field(default_factory=list)
+    exclusions: list[Exclusions] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    procedure: list[Paragraph] = field(default_factory=list)
+    settings: list[SettingRow] = field(default_factory=list)
+    provenance: list[Group] = field(default_factory=list)
+    recipe: Recipe | None = None
+    over_depth: xr.Dataset | None = None
+
+
+def section(run: RunFolder, number: int, *, beside: Path) -> Section:
+    """What the page says of a run.
+
+    Args:
+        run: a run folder, in whatever state.
+        number: its place on the page, from 1.
+        beside: the page's folder; the run is named by its path from there.
+    """
+    shown = Section(f"run-{number}", _path_from(beside, run.path))
+    try:
+        record = run.record
+    except (LayerscopeError, OSError) as error:
+        shown.state, shown.experiment = "damaged", run.path.name
+        shown.problems.append(str(error))
+        return shown
+    _describe(shown, record)
+    try:
+        experiment = experiments.load(record.asked.experiment)
+    except LayerscopeError as error:
+        shown.state = "unknown"
+        shown.problems.append(str(error))
+        return shown
+    _add_experiment(shown, run, record, experiment)
+    return shown
+
+
+def _path_from(folder: Path, path: Path) -> str:
+    inside = path.resolve().is_relative_to(folder.resolve())
+    return str(path.resolve().relative_to(folder.resolve())) if inside else str(path)
+
+
+def _describe(shown: Section, record: RunRecord) -> None:
+    shown.experiment = shown.question = record.asked.experiment
+    shown.model = str(record.facts.get("name", record.asked.model))
+    shown.n_layers = int(record.facts.get("n_layers") or 0)
+    shown.created = record.created
+    shown.provenance = provenance(record)
+
+
+def _add_experiment(shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment) -> None:
+    shown.question = experiment.question
+    shown.procedure = paragraphs(experiment.doc)
+    shown.settings = setting_rows(experiment, record.asked.settings)
+    shown.recipe = recipe(run, record, experiment, shown.where)
+    if not run.has_result:
+        shown.state = "incomplete"
+        shown.progress = [(name, len(run.done(name)), stage.items) for name, stage in record.stages.items()]
+        return
+    try:
+        result = run.result()
+    except LayerscopeError as error:
+        shown.state = "damaged"
+        shown.problems.append(str(error))
+        return
+    _add_result(shown, run, record, experiment, result)
+
+
+def _add_result(
+    shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment, result: xr.Dataset
+) -> None:
+    shown.cautions = [str(caution) for caution in read_json(result, "cautions", [])]
+    shown.exclusions = exclusions(result)
+    claims: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), [])
+    shown.claims = [
+        ClaimCard(f"{shown.anchor}-claim-{place}", claim, recipe(run, record, experiment, shown.where, claim))
+        for place, claim in enumerate(claims, start=1)
+    ]
+    figures: dict[str, Any] = _tried(shown, "draw", lambda: experiment.draw(result), {})
+    shown.figures = [
+        page_figure(f"{shown.anchor}-figure-{place}", name, figure)
+        for place, (name, figure) in enumerate(figures.items(), start=1)
+    ]
+    shown.over_depth = _over_depth(_tried(shown, "over_depth", lambda: experiment.over_depth(result), None))
+
+
+def _tried(shown: Section, what: str, call: Callable[[], Any], otherwise: Any) -> Any:
+    """A mistake in one experiment's file is said in its place and warned of; the other runs are shown."""
+    try:
+        return call()
+    except LayerscopeError as error:
+        shown.problems.append(str(error))
+    except Exception as error:
+        last = traceback.format_exception_only(error)[-1].strip()
+        shown.problems.append(f"{what} of {shown.experiment} failed on this result: {last}")
+        warnings.warn(shown.problems[-1], stacklevel=2)
+    return otherwise
+
+
+def _over_depth(values: xr.Dataset | None) -> xr.Dataset | None:
+    """What the strip can draw: `value` over layer or depth; anything else is politely left out."""
+    if values is None or "value" not in values or not values["value"].size:
+        return None
+    try:
+        others = set(values["value"].dims) - {depth_axis(values["value"])}
+    except LayerscopeError:
+        return None
+    return values if len(others) <= 1 else None

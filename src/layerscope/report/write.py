@@ -1,0 +1,60 @@
+"""From run folders to one HTML file that opens from disk, with no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from layerscope.errors import LayerscopeError
+from layerscope.plots.strip import StripRow, layers_at_a_glance
+from layerscope.report.figures import PageFigure, page_figure
+from layerscope.report.page import render
+from layerscope.report.sections import Section, section
+from layerscope.results.files import make_folder, write_text
+from layerscope.results.store import RunFolder
+
+
+def write_report(runs: Sequence[RunFolder], path: Path, *, title: str | None = None) -> Path:
+    """Write the report of these runs, in the order given; returns where it lies.
+
+    A run without a result appears with its progress, a damaged one with what is wrong with it; none
+    of them hides another.
+
+    Args:
+        runs: at least one.
+        path: the HTML file; its folder is made if need be.
+        title: of the page; by default it names the models.
+
+    Raises:
+        LayerscopeError: there are no runs, or the file cannot be written.
+    """
+    if not runs:
+        raise LayerscopeError(
+            "there is nothing to report",
+            found="no runs",
+            expected="at least one run folder",
+            hint="layerscope run causal_trace",
+        )
+    sections = [section(run, number, beside=path.parent) for number, run in enumerate(runs, start=1)]
+    html = render(sections, _at_a_glance(sections), title=title or _title(sections))
+    make_folder(path.parent)
+    write_text(path, html)
+    return path
+
+
+def _title(sections: Sequence[Section]) -> str:
+    models = dict.fromkeys(one.model for one in sections if one.model)
+    return "What each layer does" + (f": {', '.join(models)}" if models else "")
+
+
+def _at_a_glance(sections: Sequence[Section]) -> PageFigure | None:
+    shown = [one for one in sections if one.over_depth is not None and one.n_layers]
+    several = len({one.model for one in shown}) > 1
+    rows = [
+        StripRow(
+            f"{one.experiment}, {one.model}" if several else one.experiment, one.over_depth, one.n_layers
+        )
+        for one in shown
+        if one.over_depth is not None
+    ]
+    return page_figure("layers", "The layers at a glance", layers_at_a_glance(rows)) if rows else None

@@ -1,0 +1,50 @@
+"""What a token's embedding contributes to the residual stream, before positions are added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from layerscope.models.hooks import on_input, on_output
+from layerscope.models.layered import LayeredModel
+from layerscope.runs.reading import as_batch
+
+
+class _SeenEnough(Exception):  # noqa: N818 - not an error
+    """Ends a forward pass once what was wanted has been seen."""
+
+
+def token_contributions(model: LayeredModel, ids: Sequence[int]) -> Float[Tensor, "token width"]:
+    """Each token's contribution to resid_pre 0: after scaling and projection, before positions.
+
+    Told apart from positions by trying: where equal tokens at different places give equal states, no
+    position was added and the state is the contribution (Llama, Gemma, BLOOM); elsewhere it is the
+    state less the state of an all-zero embedding (GPT-2, OPT with its projection).
+    """
+    states = _first_states(model, ids)
+    twice = _first_states(model, [ids[0], ids[0]])
+    if torch.equal(twice[0], twice[1]):
+        return states
+    return states - _first_states(model, ids, silenced=True)
+
+
+@torch.no_grad()
+def _first_states(model: LayeredModel, ids: Sequence[int], *, silenced: bool = False) -> Tensor:
+    seen: list[Tensor] = []
+
+    def stop(stream: Tensor) -> None:
+        seen.append(stream[0].detach().float().clone())
+        raise _SeenEnough
+
+    def silence(embedded: Tensor) -> Tensor | None:
+        return torch.zeros_like(embedded) if silenced else None
+
+    with on_output(model.module.get_input_embeddings(), silence), on_input(model.blocks[0], stop):
+        try:
+            model.logits(as_batch(ids), last=True)
+        except _SeenEnough:
+            return seen[0]
+    raise AssertionError("the forward pass ended without reaching block 0")

@@ -1,0 +1,53 @@
+"""What a run ran on, and how much memory it took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib import metadata
+
+import torch
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "xarray", "h5netcdf")
+_ARITHMETIC = (
+    "MKL_CBWR",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "ATEN_CPU_CAPABILITY",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers depend on."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def arithmetic_environment() -> dict[str, str]:
+    """Environment variables that are set and change how arithmetic is done."""
+    return {name: os.environ[name] for name in _ARITHMETIC if name in os.environ}
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_name(device: torch.device) -> str:
+    """The accelerator's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory held so far: of the GPU's allocator where there is one, else of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
