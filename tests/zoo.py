@@ -181,7 +181,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "cohere": (
         "cohere",
-        {k: v for k, v in {**_GROUPED, "pad_token_id": 1}.items() if k != "head_dim"},
+        {k: v for k, v in {**_GROUPED, "pad_token_id": 1, "logit_scale": 1.0}.items() if k != "head_dim"},
         {"logit_scale": 2.5, "use_qk_norm": True, "attention_bias": True},
     ),
 }

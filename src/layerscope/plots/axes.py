@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,14 +40,19 @@ def places(values: xr.Dataset | xr.DataArray, axis: str) -> np.ndarray:
     return np.asarray(values[axis].values)
 
 
+def last_place(values: xr.Dataset | xr.DataArray, axis: str) -> float:
+    """The deepest position along an axis."""
+    return float(places(values, axis).max())
+
+
 def axis_title(axis: str) -> str:
     """What stands under a depth axis."""
     return "depth [blocks applied]" if axis == "depth" else "layer"
 
 
-def quantity_title(variable: xr.DataArray) -> str:
-    """The variable's long name and units, escaped."""
-    return escaped(quantity_text(variable))
+def quantity_title(variable: xr.DataArray, width: int = 46) -> str:
+    """The variable's long name and units, escaped, in lines of at most so many characters."""
+    return "<br>".join(escaped(line) for line in textwrap.wrap(quantity_text(variable), width))
 
 
 def quantity_text(variable: xr.DataArray) -> str:
@@ -56,7 +62,7 @@ def quantity_text(variable: xr.DataArray) -> str:
     return name if units == "1" else f"{name} [{units}]"
 
 
-def depth_ticks(last: float, wanted: int = 13) -> dict[str, Any]:
+def depth_ticks(last: float | int, wanted: int = 13) -> dict[str, Any]:
     """Whole-numbered ticks from 0 to a depth, about as many as wanted."""
     steps = (1, 2, 4, 5, 10, 20, 25, 50, 100)
     step = next((step for step in steps if last / step < wanted), 200)

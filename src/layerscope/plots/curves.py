@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import cycle
+from typing import Any
 
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.graph_objects import Figure
 
 from layerscope.errors import LayerscopeError
-from layerscope.plots.axes import axis_title, depth_axis, depth_ticks, label, places, quantity_title
+from layerscope.plots.axes import axis_title, depth_axis, depth_ticks, label, last_place, quantity_title
 from layerscope.plots.bands import band, line, null_line
 from layerscope.plots.theme import COLOURS, finish, legend_above
 
 
-def curve_over_depth(values: xr.Dataset, *, title: str = "", caption: str = "") -> Figure:
+def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", caption: str = "") -> Figure:
     """One line, or one for each category, row, ..., over layer or depth.
 
     Args:
         values: `value`, and where known `low`, `high`, `null` and `n`, over one of layer and depth
             and at most one dimension more, whose labels name the lines. NaN is a gap.
+        log: whether the height is logarithmic.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
 
@@ -33,11 +35,17 @@ def curve_over_depth(values: xr.Dataset, *, title: str = "", caption: str = "") 
         _add(figure, band(one, axis, colour=colour, legendgroup=name))
         _add(figure, line(one, axis, name=label(name), colour=colour, legendgroup=name))
     _add_nulls(figure, values, axis)
-    figure.update_xaxes(title=axis_title(axis), **depth_ticks(places(values, axis).max()))
-    figure.update_yaxes(title=quantity_title(values["value"]))
+    figure.update_xaxes(title=axis_title(axis), **depth_ticks(last_place(values, axis)))
+    figure.update_yaxes(title=quantity_title(values["value"]), **(_log_ticks() if log else {}))
     several = sum(trace.showlegend is not False for trace in figure.data) > 1
     figure.update_layout(hovermode="x unified", showlegend=several, legend=legend_above())
-    return finish(figure, title=title, caption=caption)
+    return finish(figure, title=title, caption=caption, top=44 if several else 16)
+
+
+def _log_ticks() -> dict[str, Any]:
+    """1, 2, 5, 10, 20, ...: plotly's own choice is bare digits between powers of ten."""
+    values = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 2, 5)]
+    return {"type": "log", "tickmode": "array", "tickvals": values, "ticktext": [f"{v:.6g}" for v in values]}
 
 
 def _value(values: xr.Dataset) -> xr.DataArray:

@@ -81,7 +81,7 @@ def _points(
         x=values.values[known],
         y=row - 0.08 + 2 * _SPREAD * jitter,
         mode="markers",
-        marker={"color": faded(colour, 0.45), "size": 8, "line": {"width": 0}},
+        marker={"color": faded(colour, 0.6), "size": 8, "line": {"width": 0}},
         customdata=[label(names[place]) for place in known],
         hovertemplate="%{customdata}<br>%{x:.3g}<extra></extra>",
     )

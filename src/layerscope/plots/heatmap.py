@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +17,12 @@ from layerscope.plots.axes import (
     axis_title,
     depth_axis,
     depth_ticks,
-    escaped,
     inert,
     label,
+    last_place,
     places,
     plain,
-    quantity_text,
+    quantity_title,
     shortened,
     token_ticks,
 )
@@ -107,14 +106,15 @@ def _figure(heatmaps: Sequence[NamedHeatmap], scale: Scale, title: str, caption:
     first = heatmaps[0]
     axis = depth_axis(first.recovery)
     figure = Figure([_cells(first), hatching(_grid(first), places(first.recovery, axis))])
-    last = max(places(one.recovery, axis).max() for one in heatmaps)
+    last = max(last_place(one.recovery, axis) for one in heatmaps)
     figure.update_xaxes(title=axis_title(axis), **depth_ticks(last), **_FRAME)
     figure.update_yaxes(ticklabelstandoff=6, **_rows(first), **_FRAME)
     figure.update_layout(barmode="overlay", showlegend=False, coloraxis=_colours(heatmaps, scale))
     starred = any(tuple(one.starred) for one in heatmaps)
     caption = _caption(caption, heatmaps, starred)
-    top = 16 + _MENU * (len(heatmaps) > 1)
-    finish(figure, title=title, caption=caption, scale=scale, height=_height(first), top=top, min_width=480)
+    menu = _MENU * (len(heatmaps) > 1)
+    sizes = {"height": _height(first) + menu, "top": 16 + menu, "min_width": 480}
+    finish(figure, title=title, caption=caption, scale=scale, **sizes)
     if len(heatmaps) > 1:
         figure.update_layout(
             updatemenus=[_menu(heatmaps, figure)], meta=figure.layout.meta | {"menu_height": _MENU}
@@ -163,7 +163,7 @@ def _cells(one: NamedHeatmap) -> go.Heatmap:
 
 
 def _colours(heatmaps: Sequence[NamedHeatmap], scale: Scale) -> dict[str, Any]:
-    title = "<br>".join(escaped(line) for line in textwrap.wrap(quantity_text(heatmaps[0].recovery), 22))
+    title = quantity_title(heatmaps[0].recovery, 22)
     bar = {"title": {"text": title, "side": "right", "font": {"size": 13}}, "thickness": 12}
     limit = max([0.0, *(np.nanmax(np.abs(_grid(one)), initial=0.0) for one in heatmaps)]) or 1.0
     ends = {"cmin": 0.0, "cmax": 1.0} if scale == "recovery" else {"cmin": -limit, "cmax": limit}
@@ -197,7 +197,7 @@ def _button(one: NamedHeatmap, figure: Figure) -> dict[str, Any]:
         "y": [None, list(marks.y)],
         "base": [None, list(marks.base)],
     }
-    height = _height(one) + figure.layout.meta["title_height"]
+    height = _height(one) + _MENU + figure.layout.meta["title_height"]
     layout = {f"yaxis.{name}": value for name, value in _rows(one).items()} | {"height": height}
     return {
         "method": "update",

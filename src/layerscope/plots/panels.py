@@ -10,7 +10,7 @@ import xarray as xr
 from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
-from layerscope.plots.axes import axis_title, depth_axis, depth_ticks, label, places, quantity_title
+from layerscope.plots.axes import axis_title, depth_axis, depth_ticks, label, last_place, quantity_title
 from layerscope.plots.bands import band, line
 from layerscope.plots.numbers import with_interval
 from layerscope.plots.theme import COLOURS, NEUTRAL, finish, legend_above
@@ -63,7 +63,7 @@ def _panels(values: xr.Dataset, transitions: xr.Dataset | None) -> Figure:
 
 def _titled(title: str, transition: xr.Dataset) -> str:
     at, low, high = (float(transition[name]) for name in ("value", "low", "high"))
-    text = "no crossing" if math.isnan(at) else f"crosses at {with_interval(at, low, high)}"
+    text = "no transition" if math.isnan(at) else f"mean transition {with_interval(at, low, high)}"
     return f'{title}<br><span style="font-size:11px;color:{NEUTRAL}">{text}</span>'
 
 
@@ -87,10 +87,10 @@ def _draw_transition(figure: Figure, transition: xr.Dataset, cell: dict[str, int
 
 
 def _title_axes(figure: Figure, values: xr.Dataset, axis: str) -> None:
-    last, panels = places(values, axis).max(), values.sizes["category"]
+    last, panels = last_place(values, axis), values.sizes["category"]
     figure.update_xaxes(range=[-0.02 * last, last * 1.02], **depth_ticks(last, wanted=8))
     figure.update_yaxes(range=_span(values))
-    figure.update_yaxes(title=quantity_title(values["value"]), col=1)
+    figure.update_yaxes(title=quantity_title(values["value"], 26), col=1)
     columns = _columns(panels)
     for place in range(max(0, panels - columns), panels):
         figure.update_xaxes(title=axis_title(axis), row=place // columns + 1, col=place % columns + 1)

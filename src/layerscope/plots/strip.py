@@ -85,7 +85,7 @@ def _heading(row: StripRow) -> str:
         for name, colour in zip(names, cycle(COLOURS), strict=False)
         if len(names) > 1
     )
-    return f"<b>{escaped(row.name)}</b> {quantity_title(row.values['value'])}{key}"
+    return f"<b>{escaped(row.name)}</b> {quantity_title(row.values['value'], 200)}{key}"
 
 
 def _traces(row: StripRow, fraction: bool) -> list[go.Scatter]:

@@ -1,0 +1,165 @@
+"""The load check on every family, in default shape and with every switch flipped."""
+
+import copy
+
+import pytest
+import torch
+from transformers import BertConfig, BertLMHeadModel
+
+import zoo
+from layerscope.errors import LayerscopeError
+from layerscope.models.attention import watched
+from layerscope.models.check import check_model, close, probe_ids
+from layerscope.models.load import load_model
+from layerscope.models.sites import THROUGH_ATTENTION
+
+EVERY_SHAPE = [(family, flipped) for family in zoo.FAMILIES for flipped in (False, True)]
+POST_NORM = {("opt", True), ("bloom", True)}
+OWN_ATTENTION = {"gptj", "bloom"}
+
+
+@pytest.mark.parametrize(("family", "flipped"), EVERY_SHAPE)
+def test_each_family_allows_what_its_architecture_allows(family: str, flipped: bool) -> None:
+    model = zoo.layered(family, flipped=flipped)
+
+    expected = set(THROUGH_ATTENTION) if family in OWN_ATTENTION else set()
+    if (family, flipped) in POST_NORM:
+        expected |= {"attn_out", "mlp_out"}
+    assert set(model.refused) == expected
+
+
+@pytest.mark.parametrize(("family", "flipped"), EVERY_SHAPE)
+def test_random_weights_spread_the_logits(family: str, flipped: bool) -> None:
+    model = zoo.layered(family, flipped=flipped)
+
+    logits = model.logits(probe_ids(model))
+
+    # A flat distribution would hide a wrong patch.
+    assert logits.std(-1).min() > 0.02
+    assert (logits[:, -1] - logits[:, 0]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize(("family", "flipped"), EVERY_SHAPE)
+def test_unembedding_the_last_state_gives_the_models_own_logits(family: str, flipped: bool) -> None:
+    model = zoo.layered(family, flipped=flipped)
+    ids = probe_ids(model)
+    states = []
+    handle = model.blocks[-1].register_forward_hook(
+        lambda module, args, output: states.append(output[0] if isinstance(output, tuple) else output)
+    )
+
+    logits = model.logits(ids)
+    handle.remove()
+
+    torch.testing.assert_close(model.unembed(states[0]), logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", sorted(set(zoo.FAMILIES) - OWN_ATTENTION))
+def test_watching_attention_restores_the_callers_setting_to_the_bit(family: str) -> None:
+    model = zoo.layered(family, flipped=True)
+    ids, before = probe_ids(model), model.module.config._attn_implementation
+    logits = model.logits(ids)
+
+    def fail_while_watching() -> None:
+        with watched(model.module, {}):
+            assert model.module.config._attn_implementation == "layerscope"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_watching()
+
+    assert model.module.config._attn_implementation == before
+    assert torch.equal(model.logits(ids), logits)
+
+
+def test_loading_leaves_no_hook_and_no_watch_behind() -> None:
+    model = zoo.layered("gemma2", flipped=True)
+
+    for module in model.module.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not [name for name in vars(module) if "layerscope" in name]
+
+
+def test_nan_weights_are_refused_by_name() -> None:
+    broken = zoo.make("llama")
+    with torch.no_grad():
+        broken.model.layers[2].mlp.up_proj.weight[3, 5] = float("nan")
+
+    with pytest.raises(LayerscopeError, match=r"model\.layers\.2\.mlp\.up_proj\.weight"):
+        load_model(broken, tokenizer=zoo.tokenizer())
+
+
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    config = BertConfig(
+        vocab_size=320, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    with pytest.raises(LayerscopeError, match="looks ahead"):
+        load_model(BertLMHeadModel(config), tokenizer=zoo.tokenizer())
+
+
+def test_a_wrong_attention_function_refuses_attention_sites_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import layerscope.models.attention as attention
+
+    softmax = attention._softmax
+    monkeypatch.setattr(attention, "_softmax", lambda scores, *rest: softmax(scores * 1.1, *rest))
+    model = zoo.layered("llama")
+
+    assert set(model.refused) == set(THROUGH_ATTENTION)
+    with pytest.raises(LayerscopeError, match="pattern is not available"):
+        model.need("pattern")
+
+
+def test_an_unknown_logit_scale_refuses_the_lens_and_nothing_else() -> None:
+    model = zoo.make("llama")
+    head = model.lm_head
+    model.lm_head = torch.nn.Identity()
+    inner = model.forward
+
+    def scaled(*args: object, **kwargs: object) -> object:
+        output = inner(*args, **kwargs)
+        output.logits = head(output.logits) * 1.5
+        return output
+
+    model.forward = scaled
+    model.get_output_embeddings = lambda: head
+
+    assert set(load_model(model, tokenizer=zoo.tokenizer()).refused) == {"unembed"}
+
+
+def test_the_check_sees_a_block_that_differs_from_its_replay() -> None:
+    model = zoo.layered("gpt2")
+    calls = []
+
+    def drift(module: torch.nn.Module, args: object, output: object) -> object:
+        calls.append(1)
+        return (
+            output[0] * (1 + 0.1 * len(calls))
+            if isinstance(output, tuple)
+            else output * (1 + 0.1 * len(calls))
+        )
+
+    broken = copy.deepcopy(model.module)
+    broken.transformer.h[1].register_forward_hook(drift)
+
+    # Each call gives something else, so even causality cannot be trusted: the model is refused whole.
+    with pytest.raises(LayerscopeError):
+        load_model(broken, tokenizer=zoo.tokenizer())
+
+
+def test_close_is_relative_to_the_largest_entry() -> None:
+    a = torch.tensor([100.0, 1.0])
+
+    assert close(a + torch.tensor([0.0, 0.01]), a)
+    assert not close(a + torch.tensor([0.0, 0.1]), a)
+
+
+def test_checking_twice_gives_the_same_verdicts() -> None:
+    model = zoo.layered("granite", flipped=True)
+    first, model.checks = model.checks, []
+
+    check_model(model)
+
+    assert model.checks == first
