@@ -195,14 +195,17 @@ def report(
 @cli.command("list")
 def list_(
     what: Annotated[
-        Literal["experiments", "models", "prompts", "runs"], typer.Argument(help="What to list.")
+        Literal["experiments", "models", "prompts", "runs", "commands"], typer.Argument(help="What to list.")
     ] = "experiments",
     out: Out = Path("runs"),
 ) -> None:
-    """What there is: experiments with their questions, bundled models and prompts, or saved runs.
+    """What there is: experiments with their questions, models, prompts, saved runs, or all commands with their help.
 
     layerscope list runs --out runs
     """
+    if what == "commands":
+        typer.echo(commands_page(), nl=False)
+        return
     from layerscope.jobs.listing import lines_of
 
     for line in lines_of(what, out):
@@ -297,6 +300,17 @@ def check_prompts(
     typer.echo(f"{used} of {len(checks)} prompts would be traced")
     if used < len(checks):
         raise typer.Exit(1)
+
+
+def commands_page() -> str:
+    """The page docs/commands.md: every command with its help, as the program prints it."""
+    program = typer.main.get_command(cli)
+    pieces = ["# Commands\n\nPrinted by `layerscope list commands`.\n"]
+    with typer.Context(program, info_name="layerscope", terminal_width=100, max_content_width=100) as context:
+        for name, command in program.commands.items():  # type: ignore[attr-defined]
+            with typer.Context(command, info_name=name, parent=context) as inner:
+                pieces.append(f"\n## layerscope {name}\n\n```\n{command.get_help(inner)}\n```\n")
+    return "".join(pieces)
 
 
 # -- what the commands share ----------------------------------------------------------------------

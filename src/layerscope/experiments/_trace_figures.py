@@ -29,7 +29,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures["every prompt"] = heatmap_gallery(
             gallery,
             caption="Recovery of the answer when one token's clean state is put back at one depth. "
-            "Stars mark the noised tokens; 1 is the clean run, 0 the noised one.",
+            "1 is the clean run, 0 the noised one.",
         )
     return figures
 

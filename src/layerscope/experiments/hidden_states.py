@@ -134,7 +134,9 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     reasons = [
         "" if rows.size else f"shorter than {settings.first_position + 1} tokens" for rows in kept.values()
     ]
-    variables["left_out_because"] = quantity(np.array(reasons), "passage", "why the passage is left out, or empty")
+    variables["left_out_because"] = quantity(
+        np.array(reasons), "passage", "why the passage is left out, or empty"
+    )
     result = states.assign(variables).assign_coords(
         passage=xr.Variable(("passage",), np.array(list(passages)), {"long_name": "passage"})
     )
@@ -192,15 +194,14 @@ def over_depth(result: xr.Dataset) -> xr.Dataset:
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Norm, relative step, turn and cosine over depth."""
-    figures = {"norm over depth": curve_over_depth(_norms(result))}
-    figures["norm over depth"].update_yaxes(type="log")
+    figures = {"norm over depth": curve_over_depth(_norms(result), log=True)}
     titles = {
         "relative_step": "length of each block's step",
         "turn": "does a block go on where the last one went?",
         "successive_cosine": "cosine between neighbouring depths",
     }
     for name, title in titles.items():
-        figures[title] = curve_over_depth(as_curve(result, f"mean_{name}"))
+        figures[title] = curve_over_depth(as_curve(result, f"mean_{name}"), log=name == "relative_step")
     return figures
 
 

@@ -15,7 +15,7 @@ import layerscope
 from layerscope import experiments
 from layerscope.errors import LayerscopeError
 from layerscope.experiments._contract import Experiment, ExperimentSettings, Inputs
-from layerscope.jobs.texts import LONGEST, tokenised_passages, tokenised_prompts
+from layerscope.jobs.texts import LONGEST, default_source, tokenised_passages, tokenised_prompts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.results.record import Asked, Machine, RunRecord, digest
@@ -64,17 +64,31 @@ def prepare(
     loaded = load_model(
         model, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
     )
+    sources = _sources(experiment, loaded, prompts=prompts, passages=passages)
     inputs = Inputs(
         facts=loaded.facts,
-        prompts=tokenised_prompts(loaded, prompts, bos=bos, chat=chat, limit=limit)
-        if "prompts" in experiment.takes
+        prompts=tokenised_prompts(loaded, sources["prompts"], bos=bos, chat=chat, limit=limit)
+        if "prompts" in sources
         else (),
-        passages=tokenised_passages(loaded, passages, bos=bos, longest=longest, limit=limit)
-        if "passages" in experiment.takes
+        passages=tokenised_passages(loaded, sources["passages"], bos=bos, longest=longest, limit=limit)
+        if "passages" in sources
         else (),
         tokens_per_pass=_TOKENS_PER_PASS.get(loaded.device.type, 2048),
     )
-    return Job(experiment, chosen, loaded, inputs, new_record(experiment, chosen, loaded, inputs, bos, chat))
+    record = new_record(experiment, chosen, loaded, inputs, bos, chat)
+    record.named = {
+        kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
+    }
+    record.options = {"limit": limit} | ({"longest": longest} if "passages" in sources else {})
+    return Job(experiment, chosen, loaded, inputs, record)
+
+
+def _sources(experiment: Experiment, model: LayeredModel, **given: Any) -> dict[str, Any]:
+    """What the experiment takes, as given or by default."""
+    return {
+        kind: default_source(model, kind) if given[kind] is None else given[kind]
+        for kind in sorted(experiment.takes & set(given))
+    }
 
 
 def again(folder: RunFolder, *, model: LayeredModel | None = None) -> Job:
@@ -191,4 +205,4 @@ def _texts_digest(inputs: Inputs) -> str:
 def _absolute(source: str) -> str:
     # A run must be resumable from another working folder.
     path = Path(source).expanduser()
-    return str(path.resolve()) if path.is_dir() else source
+    return str(path.resolve()) if path.exists() else source

@@ -35,6 +35,7 @@ def run(
     out: str | Path | None = None,
     bos: BosPolicy = "auto",
     chat: bool = False,
+    limit: int | None = None,
     longest: int | None = LONGEST,
     progress: Progress | bool = True,
     **settings: Any,
@@ -50,6 +51,7 @@ def run(
             stopped. None keeps no files.
         bos: whether BOS is put before every text: "auto" where the tokenizer has one, "always", "never".
         chat: put prompts into the tokenizer's chat template.
+        limit: at most this many texts of each category.
         longest: length to which passages are cut, in tokens.
         progress: True for a bar or lines, False for silence, or an object of your own.
         **settings: the experiment's settings; the rest keep their defaults.
@@ -66,6 +68,7 @@ def run(
         settings=settings,
         bos=bos,
         chat=chat,
+        limit=limit,
         longest=longest,
     )
     shown = progress if not isinstance(progress, bool) else for_this_terminal() if progress else Silent()

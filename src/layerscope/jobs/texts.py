@@ -24,8 +24,8 @@ LONGEST = 256
 def tokenised_prompts(
     model: LayeredModel, source: Any, *, bos: BosPolicy = "auto", chat: bool = False, limit: int | None = None
 ) -> tuple[TokenisedPrompt, ...]:
-    """Prompts as this model reads them; without a source, those beside the model or a bundled set."""
-    prompts = load_prompts(default_prompts(model) if source is None else source)
+    """Prompts as this model reads them."""
+    prompts = load_prompts(source)
     few = first_of_each(prompts, limit, lambda prompt: prompt.category)
     return tuple(tokenise_prompt(model.tokenizer, prompt, bos=bos, chat=chat) for prompt in few)
 
@@ -38,8 +38,8 @@ def tokenised_passages(
     longest: int | None = LONGEST,
     limit: int | None = None,
 ) -> tuple[TokenisedPassage, ...]:
-    """Passages as this model reads them, cut to its context; without a source, a bundled set."""
-    passages = load_passages(default_passages(model) if source is None else source)
+    """Passages as this model reads them, cut to its context."""
+    passages = load_passages(source)
     limits = [limit for limit in (longest, model.facts.context) if limit is not None]
     shortest = min(limits) if limits else None
     few = first_of_each(passages, limit, lambda passage: passage.genre)
@@ -57,17 +57,14 @@ def first_of_each(texts: Sequence[Text], limit: int | None, kind: Callable[[Text
     return kept
 
 
-def default_prompts(model: LayeredModel) -> str | Path:
-    """Prompts that came beside the model; else the bundled world's for the bundled model; else English ones."""
-    beside = Path(model.facts.source).expanduser() / "prompts.jsonl"
-    if beside.is_file():
-        return beside
-    return _bundled_set("prompts", _own_set(model))
+def default_source(model: LayeredModel, kind: str) -> str | Path:
+    """What a run uses when it is given no texts of a kind ("prompts" or "passages").
 
-
-def default_passages(model: LayeredModel) -> str | Path:
-    """The bundled world's passages for the bundled model; else English ones."""
-    return _bundled_set("passages", _own_set(model))
+    Files beside the model come first; then the bundled world's set for the bundled model, and an
+    English one for any other.
+    """
+    beside = Path(model.facts.source).expanduser() / f"{kind}.jsonl"
+    return beside if beside.is_file() else _bundled_set(kind, _own_set(model))
 
 
 def _own_set(model: LayeredModel) -> list[str]:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from layerscope.errors import LayerscopeError
 from layerscope.experiments._contract import Claim, Experiment
 from layerscope.report.settings import defaults, differs, written
 from layerscope.results.record import RunRecord
@@ -46,21 +45,16 @@ def recipe(
     changed = {
         name: value for name, value in asked.settings.items() if differs(name, value, defaults(experiment))
     }
-    texts = _texts(run, experiment)
+    texts = _texts(record, experiment)
     if not asked.loadable:
         return Recipe("", "", _python(record, changed, texts, claim))
     replay = f"layerscope {'replay' if run.has_result else 'resume'} {shlex.quote(where)}"
     return Recipe(replay, _command(record, changed, texts), _python(record, changed, texts, claim))
 
 
-def _texts(run: RunFolder, experiment: Experiment) -> dict[str, str]:
+def _texts(record: RunRecord, experiment: Experiment) -> dict[str, str]:
     """What the run was given, by kind: the name it was asked by, or a word to be replaced."""
-    try:
-        named = run.inputs.get("named") or {}
-    except LayerscopeError:
-        named = {}
-    kinds = sorted(experiment.takes)
-    return {kind: str(named.get(kind) or f"THE_{kind.upper()}") for kind in kinds}
+    return {kind: record.named.get(kind) or f"THE_{kind.upper()}" for kind in sorted(experiment.takes)}
 
 
 def _command(record: RunRecord, changed: Mapping[str, Any], texts: Mapping[str, str]) -> str:
@@ -70,16 +64,23 @@ def _command(record: RunRecord, changed: Mapping[str, Any], texts: Mapping[str, 
         words += [f"--{kind}", name]
     for name, value in changed.items():
         words += ["--seed", written(value)] if name == "seed" else ["--set", f"{name}={written(value)}"]
-    for option, value in _unusual(record).items():
-        words += [f"--{option}", value]
+    for option, value in (_unusual(record) | _about_texts(record)).items():
+        words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     return " ".join(shlex.quote(word) for word in words)
 
 
 def _unusual(record: RunRecord) -> dict[str, str]:
     """Device and dtype where they are not the usual ones."""
-    asked = record.asked
-    given = {"device": asked.device, "dtype": asked.dtype}
+    given = {"device": record.asked.device, "dtype": record.asked.dtype}
     return {name: value for name, value in given.items() if value not in ("cpu", "float32")}
+
+
+def _about_texts(record: RunRecord) -> dict[str, Any]:
+    """How texts were read, where that is not the usual way."""
+    usual = {"bos": "auto", "chat": False, "limit": None, "longest": 256}
+    asked = record.asked
+    given = {"bos": asked.bos.get("policy", "auto"), "chat": asked.chat} | record.options
+    return {name: value for name, value in given.items() if name in usual and value != usual[name]}
 
 
 def _python(
@@ -89,7 +90,7 @@ def _python(
     options = "".join(f", {name}={value!r}" for name, value in _unusual(record).items())
     model = f"ls.load_model({asked.model!r}{options})" if asked.loadable else "model"
     inputs = "".join(f", ls.load_{kind}({name!r})" for kind, name in texts.items())
-    settings = "".join(f", {name}={value!r}" for name, value in changed.items())
+    settings = "".join(f", {name}={value!r}" for name, value in (_about_texts(record) | dict(changed)).items())
     last = "result" + _selected(claim.select) if claim and claim.select else "ls.draw(result)"
     run = f"result = ls.run({asked.experiment!r}, {model}{inputs}{settings})"
     return "\n".join(["import layerscope as ls", run, last])

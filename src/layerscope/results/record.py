@@ -64,6 +64,12 @@ class RunRecord(BaseModel):
     state: State = "planned"
     asked: Asked
     machine: Machine
+    named: dict[str, str] = Field(
+        default_factory=dict, description="names by which texts were asked for, by kind"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="limit, longest: what was taken of the texts"
+    )
     facts: dict[str, Any] = Field(description="the model's own facts: family, layers, width, ...")
     chunk_plan: dict[str, Any]
     checks: list[dict[str, Any]] = Field(default_factory=list, description="what the load check found")

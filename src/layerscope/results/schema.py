@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
@@ -65,7 +66,7 @@ def _check_attributes(dataset: xr.Dataset, where: str) -> None:
     everything = [dataset.attrs, *(variable.attrs for variable in dataset.variables.values())]
     for attributes in everything:
         for name, value in attributes.items():
-            if not isinstance(value, str | int | float) or isinstance(value, bool):
+            if not isinstance(value, str | int | float | np.integer | np.floating) or isinstance(value, bool):
                 _refuse(
                     where,
                     f"attribute {name} of type {type(value).__name__}",

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from layerscope.errors import LayerscopeError
+from layerscope.plots import NamedHeatmap, heatmap_gallery, token_heatmap
+
+
+def recovery(values: list[list[float]]) -> xr.DataArray:
+    return xr.DataArray(values, dims=("token", "depth"), attrs={"long_name": "recovery", "units": "1"})
+
+
+def test_numbers_stand_at_their_token_and_depth_first_token_on_top() -> None:
+    figure = token_heatmap(recovery([[0.0, 0.12345], [1.0, 0.5]]), ["The", " end"], [1])
+    cells, axis = figure.data[0], figure.layout.yaxis
+
+    assert [list(row) for row in cells.z] == [[0.0, 0.123], [1.0, 0.5]]
+    assert list(cells.x) == [0, 1]
+    assert axis.range == (1.5, -0.5)
+    assert axis.ticktext == ("The", "·end ★")
+    assert figure.layout.xaxis.title.text == "depth [blocks applied]"
+    assert figure.layout.coloraxis.colorbar.title.text == "recovery"
+
+
+def test_tokens_in_rows_or_columns_give_the_same_picture() -> None:
+    values = recovery([[0.0, 0.1], [1.0, 0.5]])
+
+    assert token_heatmap(values.T, ["a", "b"]) == token_heatmap(values, ["a", "b"])
+
+
+def test_hostile_tokens_are_shown_exactly(hostile: list[tuple[str, str]]) -> None:
+    figure = token_heatmap(recovery([[0.0]] * len(hostile)), [text for text, _ in hostile])
+
+    assert list(figure.layout.yaxis.ticktext) == [shown for _, shown in hostile]
+
+
+def test_recovery_runs_from_0_to_1_and_effects_are_centred_on_zero() -> None:
+    values = recovery([[-0.4, 0.1]])
+    as_recovery, as_effect = (
+        token_heatmap(values, ["a"], scale=s).layout.coloraxis for s in ("recovery", "effect")
+    )
+
+    assert (as_recovery.cmin, as_recovery.cmax) == (0, 1)
+    assert (as_effect.cmin, as_effect.cmax) == (-0.4, 0.4)
+
+
+def test_cells_that_do_not_exist_are_hatched_and_counted() -> None:
+    figure = token_heatmap(recovery([[np.nan, np.nan, 0.2], [0.1, np.nan, 0.3]]), ["a", "b"], caption="One.")
+    cells, hatched = figure.data
+
+    assert cells.z[0][0] is None
+    assert list(zip(hatched.x, hatched.base, hatched.width, strict=True)) == [
+        (0.5, -0.5, 2.0),
+        (1.0, 0.5, 1.0),
+    ]
+    assert hatched.marker.pattern.shape == "/"
+    assert figure.layout.meta["caption"] == "One. Hatched: 3 cells that do not exist."
+
+
+def test_the_menu_swaps_numbers_and_tokens_and_groups_by_category() -> None:
+    figure = heatmap_gallery(
+        [
+            NamedHeatmap("first", recovery([[0.1, 0.2]]), ["a"], [0], "facts"),
+            NamedHeatmap("other", recovery([[0.3, 0.4], [0.5, np.nan]]), ["b", "%{y}"], (), "<phrases>"),
+            NamedHeatmap("third", recovery([[0.6, 0.7]]), ["c"], (), "facts"),
+        ]
+    )
+    buttons = figure.layout.updatemenus[0].buttons
+    data, layout = buttons[2].args
+
+    assert [button.label for button in buttons] == ["facts: first", "facts: third", "&lt;phrases&gt;: other"]
+    assert [list(row) for row in figure.data[0].z] == [[0.1, 0.2]]
+    assert data["z"][0] == [[0.3, 0.4], [0.5, None]]
+    assert data["base"][1] == [0.5]
+    assert layout["yaxis.ticktext"] == ["b", "%&#123;y}"]
+    assert layout["yaxis.range"] == [1.5, -0.5]
+
+
+def test_what_cannot_be_drawn_is_named() -> None:
+    with pytest.raises(LayerscopeError, match="nothing to draw"):
+        heatmap_gallery([])
+    with pytest.raises(LayerscopeError, match="2 tokens for"):
+        token_heatmap(recovery([[0.1]]), ["a", "b"])
