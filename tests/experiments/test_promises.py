@@ -1,0 +1,142 @@
+"""What every experiment promises, whatever it measures. A new file in experiments/ is tested without being named."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import xarray as xr
+
+import layerscope as ls
+import zoo
+from layerscope import LayerscopeError, experiments
+from layerscope.results.netcdf import read_result, write_result
+from layerscope.results.schema import check_promises
+
+TEXTS = {
+    "prompts": [
+        {
+            "id": f"{kind}-{i}",
+            "category": kind,
+            "prompt": f"the {kind} fox {word} the dog in the",
+            "subject": word,
+            "answer": "",
+        }
+        for kind in ("red", "old")
+        for i, word in enumerate(("met", "sang", "ran to"))
+    ],
+    "passages": [
+        "the red fox met the old dog in the town",
+        "a small bird sang and the dog ran to the red town of stone",
+    ],
+}
+SETTINGS: dict[str, dict[str, Any]] = {"causal_trace": {"samples": 2, "noise": "9sd", "smallest_range": 1e-9}}
+
+
+def run(name: str, family: str = "llama", **more: Any) -> xr.Dataset:
+    takes = experiments.load(name).takes
+    texts = {kind: TEXTS[kind] for kind in takes}
+    settings = SETTINGS.get(name, {}) | more
+    return ls.run(name, zoo.layered(family, flipped=True), **texts, **settings, progress=False)
+
+
+@pytest.fixture(scope="module", params=experiments.names())
+def made(request: pytest.FixtureRequest) -> tuple[str, xr.Dataset]:
+    return request.param, run(request.param)
+
+
+def test_the_same_seed_gives_the_same_numbers(made: tuple[str, xr.Dataset]) -> None:
+    name, first = made
+
+    again = run(name)
+
+    assert list(first.variables) == list(again.variables)
+    for variable in first.variables:
+        assert first[variable].values.tobytes() == again[variable].values.tobytes(), variable
+
+
+def test_variables_have_names_units_and_known_dimensions(made: tuple[str, xr.Dataset]) -> None:
+    _, result = made
+
+    check_promises(result, where="this test")
+
+
+def test_the_result_survives_the_disk(made: tuple[str, xr.Dataset], tmp_path: pathlib.Path) -> None:
+    _, result = made
+
+    write_result(tmp_path / "result.nc", result)
+
+    xr.testing.assert_equal(read_result(tmp_path / "result.nc"), result)
+
+
+def test_the_docstring_asks_a_question_and_names_its_source(made: tuple[str, xr.Dataset]) -> None:
+    experiment = experiments.load(made[0])
+
+    assert experiment.question.endswith("?")
+    assert "Beware:" in experiment.doc
+    assert "Source:" in experiment.doc
+    assert experiments.question(made[0]) == experiment.question
+
+
+def test_every_setting_has_a_description_and_settings_are_frozen(made: tuple[str, xr.Dataset]) -> None:
+    settings = experiments.load(made[0]).settings
+
+    assert all(field.description for field in settings.model_fields.values())
+    with pytest.raises(ValueError, match="frozen"):
+        settings().seed = 3  # type: ignore[misc]
+    assert json.loads(settings().model_dump_json()) == settings().model_dump(mode="json")
+
+
+def test_claims_rest_on_cells_that_exist(made: tuple[str, xr.Dataset]) -> None:
+    name, result = made
+
+    claims = experiments.load(name).claims(result)
+
+    assert claims
+    for claim in claims:
+        labels = {key: value for key, value in claim.select.items() if key != "variable"}
+        cell = result[claim.select["variable"]].sel(labels)
+        if claim.value is not None and cell.size == 1:
+            np.testing.assert_allclose(float(cell), claim.value)
+        if claim.low is not None and claim.high is not None:
+            assert claim.low <= claim.value <= claim.high
+
+
+def test_over_depth_lies_on_layer_or_depth(made: tuple[str, xr.Dataset]) -> None:
+    name, result = made
+
+    values = experiments.load(name).over_depth(result)
+
+    assert {"value", "low", "high"} <= set(values.data_vars)
+    assert set(values.value.dims) in ({"depth"}, {"layer"})
+    assert np.isfinite(values.value).any()
+
+
+def test_figures_hold_data_and_name_their_axes(made: tuple[str, xr.Dataset]) -> None:
+    figures = ls.draw(made[1])
+
+    assert figures
+    for name, figure in figures.items():
+        assert isinstance(figure, go.Figure)
+        assert figure.data, name
+        assert any(axis.title.text for axis in figure.select_xaxes()), name
+
+
+def test_unknown_settings_are_answered_with_the_nearest_name(made: tuple[str, xr.Dataset]) -> None:
+    with pytest.raises(LayerscopeError, match="expected  level"):
+        experiments.settings_of(experiments.load(made[0]), {"levell": 0.9})
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "recurrent_gemma", "gemma2"])
+def test_every_experiment_runs_on_families_of_every_kind(made: tuple[str, xr.Dataset], family: str) -> None:
+    result = run(made[0], family)
+
+    assert result.attrs["experiment"] == made[0]
+    assert ls.draw(result)
+
+
+def test_an_unknown_experiment_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(LayerscopeError, match="causal_trace"):
+        experiments.load("casual_trace")
