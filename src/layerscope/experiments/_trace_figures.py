@@ -9,21 +9,34 @@ import xarray as xr
 
 from layerscope.experiments._coordinates import groups_along
 from layerscope.experiments._summaries import as_curve
-from layerscope.plots import NamedHeatmap, differences, distribution, heatmap_gallery, rows_by_category
+from layerscope.plots import (
+    NamedHeatmap,
+    curve_over_depth,
+    differences,
+    distribution,
+    heatmap_gallery,
+    rows_by_category,
+)
 from layerscope.results.words import restored, visible
 
 TWO_ROWS = ["noised token", "last token"]
+_MOST_PANELS, _MOST_PAIRS = 9, 30
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Rows by category, transitions, contrasts, and every prompt's own trace."""
     figures: dict[str, Any] = {}
     used = result.isel(prompt=np.flatnonzero(result.left_out_because.values == ""))
+    filled = result.isel(category=np.flatnonzero((result.average_recovery_n > 0).any(["row", "depth"])))
     if used.sizes["prompt"] > 1:
-        figures["where the answer crosses to the last token, by category"] = _categories(result)
-        figures["transition depth of each prompt"] = _transitions(used, result)
-    if result.sizes["contrast"]:
-        figures["do categories differ in transition depth?"] = _contrasts(result)
+        few = filled.sizes["category"] <= _MOST_PANELS
+        figures["where the answer crosses to the last token"] = (
+            _categories(filled) if few else _overall(result)
+        )
+        figures["transition depth of each prompt"] = _transitions(used, filled)
+    compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted)))
+    if 0 < compared.sizes["contrast"] <= _MOST_PAIRS:
+        figures["do categories differ in transition depth?"] = _contrasts(compared)
     gallery = _gallery(result, used)
     if gallery:
         figures["every prompt"] = heatmap_gallery(
@@ -40,6 +53,13 @@ def _categories(result: xr.Dataset) -> Any:
         rows.sel(row=TWO_ROWS),
         as_curve(result, "mean_transition"),
         caption=f"Mean over prompts with {_percent(result)} bootstrap bands. The line is the mean transition depth.",
+    )
+
+
+def _overall(result: xr.Dataset) -> Any:
+    return curve_over_depth(
+        as_curve(result, "overall_recovery").sel(row=TWO_ROWS),
+        caption=f"Mean over all prompts with {_percent(result)} bootstrap bands; too many categories for panels.",
     )
 
 

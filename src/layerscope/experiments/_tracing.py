@@ -199,7 +199,13 @@ def _cautions(result: xr.Dataset, settings: Any) -> list[str]:
     many = int((crossings > 1).sum())
     none = int(np.isnan(result.transition_layer.values[used]).sum())
     long = int((result.answer_tokens.values[used] > 1).sum())
+    weak = int((result.prompt_recovery.sel(row="noised token").values[used, 0] < 0.5).sum())
     found = [
+        (
+            weak,
+            "restoring the last noised token alone, at depth 0, brings back less than half, so its row never held "
+            "the subject's information and a transition says little; noised=last gives every prompt one noised token",
+        ),
         (many, "the two rows change places more than once; the last time is taken as the transition"),
         (none, "the last token never takes over from the noised token, so there is no transition"),
         (long, "the answer has several tokens; the probability of the first is read"),

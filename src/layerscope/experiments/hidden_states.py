@@ -188,8 +188,10 @@ def _number(value: Any) -> float | None:
 
 
 def over_depth(result: xr.Dataset) -> xr.Dataset:
-    """How far each block moves the state, beside its length."""
-    return as_curve(result, "mean_relative_step")
+    """How far each block moves the state beside its length, as a power of ten: the first block moves it most."""
+    curve = as_curve(result, "mean_relative_step").map(np.log10)
+    curve["value"].attrs = {"long_name": "log10 of a block's step over the length of the state", "units": "1"}
+    return curve
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:

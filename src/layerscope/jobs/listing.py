@@ -121,7 +121,7 @@ def lines_of_check(check: PromptCheck) -> Iterator[str]:
         own = " (own)" if check.prompt.own else ""
         yield f"  answer {visible(check.answer)}{own}: p = {check.probability:.3f}, rank {check.rank}"
     for constraint in check.constraints:
-        sign = "+" if constraint.holds else ("-" if constraint.needed else "·")
+        sign = "+" if constraint.holds else ("-" if constraint.needed else "~")
         yield f"  {sign} {constraint.name}: {constraint.detail}"
     if check.prompt.note or check.prompt.prompt.note:
         yield f"  note: {'; '.join(filter(None, [check.prompt.prompt.note, check.prompt.note]))}"

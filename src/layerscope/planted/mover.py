@@ -5,17 +5,21 @@ One head looks for the mark, whatever the query, and copies who it is into the a
 every other head and every MLP writes nothing. So restoring the subject's state brings the answer back
 at depths up to that layer, restoring the last token's at depths beyond it, and no other state at any
 depth: the transition lies exactly half a block behind the layer's input.
+
+Strength is the factor on what the head writes. Without it the model says the same whoever the subject.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel
 
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
+from layerscope.planted._trial import Answer, Trial
+from layerscope.planted._writing import gpt2, head_of, silence, word_tokenizer
 
 SUBJECTS = ("anna", "bert", "cleo", "dora", "emil", "fred", "gina", "hugo")
 ANSWERS = ("red", "blue", "green", "white", "black", "brown", "pink", "grey")
@@ -23,37 +27,28 @@ OTHERS = ("my", "friend", "has", "a", "coat", "that", "is", "old", "the", "house
 
 _IDENTITY, _ANSWER, _MARK, _OTHER = 0, 8, 16, 17
 _WIDTH, _HEADS = 64, 4
-_STRENGTH = 4.0
+_ENTRY = 4.0
+_PLANTED_LAYER = 2
 
 
-def mover(*, layer: int, n_layers: int = 6, head: int = 1) -> LayeredModel:
+def mover(*, layer: int, n_layers: int = 6, head: int = 1, strength: float = 1.0) -> LayeredModel:
     """The model, loaded and checked like any other.
 
     Args:
         layer: the block whose head moves the identity.
         n_layers: blocks in all.
         head: which head of that block.
+        strength: factor on what the head writes.
     """
     tokenizer = word_tokenizer([*SUBJECTS, *ANSWERS, *OTHERS])
-    config = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_embd=_WIDTH,
-        n_layer=n_layers,
-        n_head=_HEADS,
-        n_positions=64,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.bos_token_id,
-    )
-    model = GPT2LMHeadModel(config)
-    with torch.no_grad():
-        _silence(model)
-        _write_words(model, tokenizer)
-        _write_head(model.transformer.h[layer].attn, head)
+    model = gpt2(tokenizer, width=_WIDTH, n_layers=n_layers, n_heads=_HEADS, activation_function="gelu_new")
+    silence(model)
+    _write_words(model, tokenizer)
+    _write_head(model, layer, head, strength)
     return load_model(model, tokenizer=tokenizer)
 
 
-def prompts_about(subjects: tuple[str, ...] = SUBJECTS) -> list[dict[str, str]]:
+def prompts_about(subjects: Sequence[str] = SUBJECTS) -> list[dict[str, str]]:
     """Prompts that the model gets right, in two categories that differ in nothing it uses."""
     near = "my friend {} has a coat that is"
     far = "the house of my old friend {} has always a coat that was the old"
@@ -70,38 +65,52 @@ def prompts_about(subjects: tuple[str, ...] = SUBJECTS) -> list[dict[str, str]]:
     ]
 
 
-def word_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
-    """One token for each word, split at blanks, with a BOS."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+def open_questions() -> dict[str, Any]:
+    """Prompts without an answer: the model's own top-1 is traced.
 
-    vocabulary = {word: index for index, word in enumerate(["<bos>", "<unk>", *words])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<bos>", unk_token="<unk>")
-
-
-def _silence(model: GPT2LMHeadModel) -> None:
-    for name, parameter in model.named_parameters():
-        is_scale = ".ln_" in name and name.endswith("weight")
-        parameter.fill_(1.0 if is_scale else 0.0)
+    So nothing is left out for being wrong, and at strength 0 it is the trace that must see that the
+    answer does not depend on the subject.
+    """
+    return {"prompts": [prompt | {"answer": ""} for prompt in prompts_about(SUBJECTS[:4])]}
 
 
 def _write_words(model: GPT2LMHeadModel, tokenizer: Any) -> None:
     embedding, unembedding = model.transformer.wte.weight, model.lm_head.weight
     for index, word in enumerate(SUBJECTS):
         row = embedding[tokenizer.convert_tokens_to_ids(word)]
-        row[_IDENTITY + index] = row[_MARK] = _STRENGTH
+        row[_IDENTITY + index] = row[_MARK] = _ENTRY
     for index, word in enumerate(ANSWERS):
         unembedding[tokenizer.convert_tokens_to_ids(word), _ANSWER + index] = 1.0
     for index, word in enumerate(OTHERS):
-        embedding[tokenizer.convert_tokens_to_ids(word), _OTHER + index] = _STRENGTH
+        embedding[tokenizer.convert_tokens_to_ids(word), _OTHER + index] = _ENTRY
 
 
-def _write_head(attention: Any, head: int) -> None:
-    size = _WIDTH // _HEADS
-    first = head * size
-    attention.c_attn.bias[first] = 10.0  # every query asks for the mark
-    attention.c_attn.weight[_MARK, _WIDTH + first] = 3.0
+def _write_head(model: GPT2LMHeadModel, layer: int, head: int, strength: float) -> None:
+    weights = head_of(model, layer, head)
+    weights.query_bias[0] = 10.0  # every query asks for the mark
+    weights.key[_MARK, 0] = 3.0
     for index in range(len(SUBJECTS)):
-        attention.c_attn.weight[_IDENTITY + index, 2 * _WIDTH + first + index] = 1.0
-        attention.c_proj.weight[first + index, _ANSWER + index] = 1.0
+        weights.value[_IDENTITY + index, index] = 1.0
+        weights.output[index, _ANSWER + index] = strength
+
+
+def crossing_at(depth: float) -> tuple[Answer, ...]:
+    """What a causal trace must say of `open_questions` when all cross at one depth, by one route."""
+    return (
+        Answer("mean_transition", depth, 0.05, {"category": "near"}),
+        Answer("mean_transition", depth, 0.05, {"category": "far"}),
+        Answer("mean_routed_elsewhere", 0.0, 0.02),
+    )
+
+
+TRIALS = (
+    Trial(
+        experiment="causal_trace",
+        plants=f"head 1 of block {_PLANTED_LAYER} (of 4) moves the subject's identity to the last token",
+        model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
+        answers=crossing_at(_PLANTED_LAYER + 0.5),
+        texts=open_questions,
+        strengths=(1.0, 0.5, 0.4, 0.3, 0.2, 0.1),
+        strength_is="factor on what the head writes",
+    ),
+)

@@ -90,7 +90,9 @@ def _python(
     options = "".join(f", {name}={value!r}" for name, value in _unusual(record).items())
     model = f"ls.load_model({asked.model!r}{options})" if asked.loadable else "model"
     inputs = "".join(f", ls.load_{kind}({name!r})" for kind, name in texts.items())
-    settings = "".join(f", {name}={value!r}" for name, value in (_about_texts(record) | dict(changed)).items())
+    settings = "".join(
+        f", {name}={value!r}" for name, value in (_about_texts(record) | dict(changed)).items()
+    )
     last = "result" + _selected(claim.select) if claim and claim.select else "ls.draw(result)"
     run = f"result = ls.run({asked.experiment!r}, {model}{inputs}{settings})"
     return "\n".join(["import layerscope as ls", run, last])

@@ -33,11 +33,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    write_atomically(path, lambda place: _write_text(place, text))
+    write_bytes(path, text.encode())
 
 
-def _write_text(place: Path, text: str) -> None:
-    place.write_text(text, encoding="utf-8")
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write bytes atomically."""
+    write_atomically(path, lambda place: _write_bytes(place, content))
+
+
+def _write_bytes(place: Path, content: bytes | memoryview) -> None:
+    place.write_bytes(content)
 
 
 def make_folder(path: Path) -> Path:
@@ -45,9 +50,31 @@ def make_folder(path: Path) -> Path:
     with explained(path):
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".writable.{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"x")
+        finally:
+            probe.unlink(missing_ok=True)
     return path
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a folder that could not be made or written, without making it: asked before slow work.
+
+    Raises:
+        LayerscopeError: a file stands in its way, or writing is not allowed there.
+    """
+    with explained(path):
+        there = next(place for place in [path, *path.absolute().parents] if place.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "a file", str(there))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "no permission", str(there))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that a killed writer left; only the one writer of a folder may."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -56,18 +83,24 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise _refusal(path, "the disk is full", "free some space, then: layerscope resume") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise _refusal(path, "no permission to write there", "another folder, with --out") from error
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise _refusal(
-                path, "a file stands where a folder is needed", "another folder, with --out"
-            ) from error
-        raise
+        raise _refusal(path, error) from error
 
 
-def _refusal(path: Path, found: str, hint: str) -> LayerscopeError:
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST)
+
+
+def _refusal(path: Path, error: OSError) -> LayerscopeError:
+    found, hint = f"{error.strerror or error}", "another folder, with --out"
+    if error.errno in _FULL:
+        found, hint = "the disk is full", "free some space, then give the same command again"
+    elif error.errno in _FORBIDDEN:
+        found = "no permission to write there"
+    elif error.errno in _IN_THE_WAY:
+        found = "a file stands where a folder is needed"
+    elif error.errno == errno.EISDIR:
+        found = "a folder stands where a file is needed"
     return LayerscopeError(
         f"cannot write {path}",
         found=found,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import write_atomically
+from layerscope.results.files import write_bytes
 from layerscope.results.schema import SCHEMA, check_promises
 
 
-def write_result(path: Path, result: xr.Dataset) -> None:
+def write_result(path: Path, result: xr.Dataset) -> str:
     """Save a result atomically, with a checksum on every block of numbers.
+
+    Returns:
+        sha256 of the file, which also covers text and names.
 
     Raises:
         LayerscopeError: the result breaks a promise of results/schema.py, or cannot be written.
@@ -22,17 +27,20 @@ def write_result(path: Path, result: xr.Dataset) -> None:
     encoding = {
         name: {"fletcher32": True}
         for name, variable in signed.variables.items()
-        if variable.dtype.kind in "fiu" and variable.ndim
+        if variable.dtype.kind in "fiub" and variable.ndim
     }
-    write_atomically(path, lambda place: _write(signed, place, encoding))
+    # Made in memory: on a full disk, HDF5 writing a file itself ends the whole process (seen with 1.14).
+    content = memoryview(signed.to_netcdf(None, engine="h5netcdf", encoding=encoding))
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def _write(result: xr.Dataset, place: Path, encoding: dict[object, dict[str, bool]]) -> None:
-    result.to_netcdf(place, engine="h5netcdf", encoding=encoding)
-
-
-def read_result(path: Path) -> xr.Dataset:
+def read_result(path: Path, *, digest: str | None = None) -> xr.Dataset:
     """A saved result, whole in memory.
+
+    Args:
+        path: the netCDF file.
+        digest: what `write_result` returned; without it, damage to text may go unnoticed.
 
     Raises:
         LayerscopeError: no such file, a damaged one, or one of a newer schema.
@@ -45,12 +53,16 @@ def read_result(path: Path) -> xr.Dataset:
             hint=f"layerscope resume {path.parent}",
         )
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as file:
+        content = path.read_bytes()
+        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError("its bytes are not those that were written")
+        with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as file:
             result = file.load()
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # HDF5 and xarray answer a damaged file with nearly any kind of exception.
         raise LayerscopeError(
             "a saved result is damaged",
-            found=f"{path}: {error}",
+            found=f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}",
             expected="result.nc as Layerscope wrote it",
             hint=f"delete that file, then: layerscope resume {path.parent}   (the parts are kept)",
         ) from error

@@ -76,6 +76,7 @@ class RunRecord(BaseModel):
     stages: dict[str, StageRecord] = Field(default_factory=dict)
     created: str = Field(default_factory=lambda: now())
     finished: str | None = None
+    result: str | None = Field(None, description="sha256 of result.nc, once the run is complete")
     seconds: float = Field(0.0, description="measuring time, summed over all sessions")
     peak_bytes: int = Field(0, description="largest memory of the process seen while measuring")
     notes: list[str] = Field(
