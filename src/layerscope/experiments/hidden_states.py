@@ -2,7 +2,8 @@
 
 For every token of every passage: the norm of the residual stream at each depth, the length of each
 block's step beside the state it starts from, the cosine between one step and the next, and the cosine
-between the states before and after each block. The growth rate is the slope of log norm over depth.
+between the states before and after each block. The growth rate is the slope of log norm over depth,
+without its first and last step.
 
 Every token is kept; averages leave out the first positions, and treat passages, not tokens, as
 independent. The first token is shown apart: it can be twenty times longer than any other.
@@ -59,6 +60,11 @@ class Settings(ExperimentSettings):
     """Choices about averages; what is measured has none."""
 
     first_position: int = Field(1, ge=0, description="positions before this one are left out of averages")
+    leave_out_ends: int = Field(
+        1,
+        ge=0,
+        description="depths left out at each end of the growth rate: the first block does something else",
+    )
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of passages")
 
@@ -129,7 +135,8 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     for name, long_name in _STEPS.items():
         means = _per_passage(states[name].values, kept)
         variables |= interval_variables(f"mean_{name}", mean(means), "layer", f"{long_name}, mean")
-    rates = np.expm1(growth_rate(np.exp(log_norms)))
+    first, last = _growing_depths(settings, states.sizes["layer"])
+    rates = np.expm1(growth_rate(np.exp(log_norms), first=first, last=last))
     variables |= interval_variables("growth_rate", mean(rates), "", "growth of the norm per block")
     reasons = [
         "" if rows.size else f"shorter than {settings.first_position + 1} tokens" for rows in kept.values()
@@ -140,7 +147,14 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     result = states.assign(variables).assign_coords(
         passage=xr.Variable(("passage",), np.array(list(passages)), {"long_name": "passage"})
     )
+    result = result.assign_attrs(growth_first=first, growth_last=last)
     return write_json(result, cautions=_cautions(firsts, states, settings))
+
+
+def _growing_depths(settings: Settings, n_layers: int) -> tuple[int, int]:
+    """First and last depth of the growth rate; at least two depths are kept."""
+    ends = min(settings.leave_out_ends, (n_layers - 1) // 2)
+    return ends, n_layers - ends
 
 
 def _per_passage(values: np.ndarray, kept: dict[str, np.ndarray]) -> np.ndarray:
@@ -166,11 +180,12 @@ def claims(result: xr.Dataset) -> list[Claim]:
     first = np.exp(float((result.first_log_norm - result.mean_log_norm).max()))
     return [
         Claim(
-            text=f"the state {'grows' if rate > 0 else 'shrinks'} by {abs(rate):.1%} per block",
+            text=f"from depth {result.attrs['growth_first']} to {result.attrs['growth_last']} "
+            f"the state {'grows' if rate > 0 else 'shrinks'} by {abs(rate):.1%} per block",
             value=rate,
             low=_number(result.growth_rate_low),
             high=_number(result.growth_rate_high),
-            caveat=f"slope of log norm over all depths, mean over {n} passages; "
+            caveat=f"slope of log norm over depth, mean over {n} passages; "
             "cosines between neighbouring depths rise with growth alone",
             select={"variable": "growth_rate"},
         ),
