@@ -1,5 +1,7 @@
 """The causal trace on models whose answer is known, and its sums by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -213,3 +215,14 @@ def test_one_prompt_with_stars_is_traced_and_drawn() -> None:
     figures = ls.draw(one)
     assert list(figures) == ["every prompt"]
     assert np.asarray(figures["every prompt"].data[0].z, dtype=float).shape == (9, 7)
+
+
+def test_half_precision_traces_too_with_its_own_rounding() -> None:
+    model = ls.load_model(zoo.make("llama").to(torch.bfloat16), tokenizer=zoo.tokenizer())
+
+    one = ls.trace(model, "the red *fox* met the old dog in", noise="9sd", smallest_range=1e-9)
+
+    assert json.loads(one.attrs["asked"])["dtype"] == "bfloat16"
+    assert one.restored_log_probability.dtype == np.float32
+    last = one.restored_log_probability.values[-1, -1]
+    np.testing.assert_allclose(last, float(one.clean_log_probability[0]), atol=0.05)

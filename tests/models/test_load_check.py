@@ -72,6 +72,15 @@ def test_watching_attention_restores_the_callers_setting_to_the_bit(family: str)
     assert torch.equal(model.logits(ids), logits)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("family", "flipped"), EVERY_SHAPE)
+def test_half_precision_finds_the_same_added_vectors(family: str, flipped: bool, dtype: torch.dtype) -> None:
+    half = load_model(zoo.make(family, flipped=flipped).to(dtype), tokenizer=zoo.tokenizer())
+
+    assert half.additions == zoo.layered(family, flipped=flipped).additions
+    assert all(parameter.dtype == dtype for parameter in half.module.parameters())
+
+
 def test_loading_leaves_no_hook_and_no_watch_behind() -> None:
     model = zoo.layered("gemma2", flipped=True)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
-from layerscope.models.additions import find_addition
+from layerscope.models.additions import Addition, find_addition
 from layerscope.models.attention import Attended, watched
 from layerscope.models.hooks import first_of, input_of, on_output, with_input
 from layerscope.models.layered import LayeredModel
@@ -29,12 +29,16 @@ _RELATIVE = {torch.float64: 1e-6, torch.float32: 2e-4}
 _RELATIVE_OF_HALVES = 5e-2
 
 
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Arguments of one call of a block, by place and by name."""
+
+
 @dataclass
 class Recorded:
     """One forward of the probe, with all that went in and out of its blocks."""
 
     logits: Tensor
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
     after: list[nn.Module] = field(default_factory=list)
 
@@ -195,7 +199,7 @@ def _additions_close(model: LayeredModel, recorded: Recorded) -> None:
     multiplier = getattr(config, "residual_multiplier", None)
     multipliers = (1.0,) if multiplier in (None, 1, 1.0) else (float(multiplier), 1.0)
     model.additions = tuple(
-        find_addition(block, partial(_rerun, block, call), input_of(*call), multipliers)
+        _addition_of(block, call, multipliers)
         for block, call in zip(model.blocks, recorded.calls, strict=True)
     )
     name = "what a block adds is found"
@@ -213,7 +217,14 @@ def _additions_close(model: LayeredModel, recorded: Recorded) -> None:
     return _note(model, name, True, "state + attn_out + mlp_out = next state, in every block")
 
 
-def _rerun(block: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+def _addition_of(block: nn.Module, call: Call, multipliers: tuple[float, ...]) -> Addition | None:
+    if input_of(*call).dtype != torch.float32:
+        # In half precision nearly any pair closes the gap within rounding: ask a float32 copy instead.
+        block, call = copy.deepcopy(block).float(), _moved(call, torch.float32)
+    return find_addition(block, partial(_rerun, block, call), input_of(*call), multipliers)
+
+
+def _rerun(block: nn.Module, call: Call) -> Tensor:
     args, kwargs = call
     return first_of(block(*args, **kwargs))
 
@@ -282,11 +293,12 @@ def _device_agrees_with_cpu(model: LayeredModel, recorded: Recorded) -> None:
     _note(model, "one block on the device agrees with the CPU", True, str(model.device))
 
 
-def _moved(value: Any, device: str) -> Any:
+def _moved(value: Any, place: str | torch.dtype) -> Any:
+    """Arguments of a call on another device, or their floating-point tensors in another type."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return value.to(place) if isinstance(place, str) or value.is_floating_point() else value
     if isinstance(value, tuple | list):
-        return type(value)(_moved(entry, device) for entry in value)
+        return type(value)(_moved(entry, place) for entry in value)
     if isinstance(value, dict):
-        return {key: _moved(entry, device) for key, entry in value.items()}
+        return {key: _moved(entry, place) for key, entry in value.items()}
     return value

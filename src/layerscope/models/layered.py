@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +38,7 @@ class LayeredModel:
         self.attention_modules: tuple[nn.Module | None, ...] = (None,) * facts.n_layers
         self.refused: dict[str, str] = {}
         self.checks: list[dict[str, Any]] = []
+        self._can_keep_last = "logits_to_keep" in inspect.signature(module.forward).parameters
 
     def __repr__(self) -> str:
         facts = self.facts
@@ -81,9 +83,10 @@ class LayeredModel:
         kwargs: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "use_cache": False}
         if positions is not None:
             kwargs["position_ids"] = positions.to(self.device)
-        if last:
+        if last and self._can_keep_last:
             kwargs["logits_to_keep"] = 1
-        return self.module(ids, **kwargs).logits
+        logits: Tensor = self.module(ids, **kwargs).logits
+        return logits[:, -1:] if last else logits
 
     @torch.no_grad()
     def unembed(self, states: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocabulary"]:
