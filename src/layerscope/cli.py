@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -58,18 +59,26 @@ Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that 
 RunFolderPath = Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")]
 
 
+_STOPPED = 130
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends with 2 and words, never with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what no terminal can show
     try:
         cli(standalone_mode=True)
     except LayerscopeError as error:
         typer.echo(f"layerscope: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != _STOPPED:  # which typer makes of Ctrl-C
+            raise
         typer.echo(
             "layerscope: stopped; what was computed is kept. The same command goes on from there.", err=True
         )
-        sys.exit(130)
+        sys.exit(_STOPPED)
 
 
 @cli.command()
@@ -100,7 +109,10 @@ def run(
     """
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
+    from layerscope.results.files import refuse_unwritable
 
+    _refuse_unused(experiment, prompts=prompts, passages=passages)
+    refuse_unwritable(out)
     _use_threads(threads)
     job = _prepared(
         experiment, model, prompts, passages, settings, device, dtype, seed, bos, chat, limit, longest, revision,
@@ -134,9 +146,13 @@ def plan(
 
     layerscope plan causal_trace --model gpt2
     """
-    from layerscope import experiments, jobs  # noqa: F401
+    from layerscope import experiments
     from layerscope.jobs import planning
+    from layerscope.results.files import refuse_unwritable
 
+    if experiment != "all":
+        _refuse_unused(experiment, prompts=prompts, passages=passages)
+    refuse_unwritable(out)
     _use_threads(threads)
     for name in experiments.names() if experiment == "all" else [experiment]:
         started = time.monotonic()
@@ -165,31 +181,52 @@ def report(
 
     layerscope report --model gpt2
     """
+    from layerscope.report.write import write_report
+    from layerscope.results.files import make_folder, refuse_unwritable
+    from layerscope.results.store import RunFolder
+
+    folders = [RunFolder.open(path) for path in runs or []]
+    refuse_unwritable(out)
+    problems: list[LayerscopeError] = []
+    if not runs:
+        _use_threads(threads)
+        folders = _every_experiment(model, prompts, passages, out, quick, device, dtype, problems)
+    path = write_report(folders, make_folder(out) / "report.html")
+    for folder in folders:
+        _tell(folder)
+    typer.echo(f"\nwrote {path}\nnext: open it in a browser (it needs no network)")
+    if problems:
+        typer.echo(f"{len(problems)} of the experiments could not be run, see above", err=True)
+        raise typer.Exit(2)
+
+
+def _every_experiment(
+    model: str, prompts: str | None, passages: str | None, out: Path, quick: bool, device: str | None,
+    dtype: str | None, problems: list[LayerscopeError],
+) -> list[RunFolder]:  # fmt: skip
+    """Run them all on one model; what stops one is told, and does not keep the others off the page."""
     from layerscope import experiments
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
-    from layerscope.report.write import write_report
-    from layerscope.results.files import make_folder
-    from layerscope.results.store import RunFolder
 
-    folders = [RunFolder(path) for path in runs or []]
-    if runs:
-        folders = [RunFolder.open(path) for path in runs]
-    else:
-        _use_threads(threads)
-        make_folder(out)
-        loaded: Any = None
-        for name in experiments.names():
+    loaded: Any = None
+    folders = []
+    for name in experiments.names():
+        try:
             job = _prepared(
                 name, loaded or model, prompts, passages, _quick_settings(name) if quick else None, device, dtype,
                 None, "auto", False, 10 if quick else None, 128 if quick else 256, None, False,
             )  # fmt: skip
             loaded = job.model
             folders.append(running.run(job, out, for_this_terminal()))
-    path = write_report(folders, make_folder(out) / "report.html")
-    for folder in folders:
-        _tell(folder)
-    typer.echo(f"\nwrote {path}\nnext: open it in a browser (it needs no network)")
+        except LayerscopeError as error:
+            if loaded is None:
+                raise
+            typer.echo(f"layerscope: {name}: {error}", err=True)
+            problems.append(error)
+    if not folders:
+        raise problems[-1]
+    return folders
 
 
 @cli.command("list")
@@ -302,6 +339,34 @@ def check_prompts(
         raise typer.Exit(1)
 
 
+@cli.command()
+def selftest(
+    model: Annotated[
+        str | None, typer.Option(help="Also the load check, on this folder, hub name or 'bundled'.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not look for the weakest effect found.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    threads: Threads = None,
+) -> None:
+    """Does every instrument find what was planted in small models, and nothing where there is nothing?
+
+    layerscope selftest --model gpt2
+
+    Exits with 1 if a check does not hold.
+    """
+    from layerscope.jobs.selftest import selftest as outcomes
+
+    _use_threads(threads)
+    holds = True
+    for outcome in outcomes(model, device=device, dtype=dtype, quick=quick):
+        holds &= outcome.holds
+        typer.echo("\n".join(outcome.lines()))
+    typer.echo("all checks hold" if holds else "some checks do not hold")
+    if not holds:
+        raise typer.Exit(1)
+
+
 def commands_page() -> str:
     """The page docs/commands.md: every command with its help, as the program prints it."""
     program = typer.main.get_command(cli)
@@ -330,6 +395,22 @@ def _prepared(
         name, model=model, prompts=prompts, passages=passages, settings=chosen, bos=bos, chat=chat, limit=limit,
         longest=longest, device=device, dtype=dtype, revision=revision, trust_remote_code=trust,
     )  # fmt: skip
+
+
+def _refuse_unused(name: str, **given: str | None) -> None:
+    """Texts that the experiment would not read: running on its default ones instead would surprise."""
+    from layerscope import experiments
+
+    experiments.question(name)
+    takes = experiments.load(name).takes
+    for kind, source in given.items():
+        if source is not None and kind not in takes:
+            raise LayerscopeError(
+                f"{name} does not read {kind}",
+                found=f"--{kind} {source}",
+                expected=" and ".join(f"--{kind}" for kind in sorted(takes)) or "no texts",
+                hint=f"layerscope list experiments   (or leave --{kind} out)",
+            )
 
 
 def _parsed(settings: list[str]) -> dict[str, Any]:

@@ -121,6 +121,25 @@ def test_a_wrong_attention_function_refuses_attention_sites_and_nothing_else(
         model.need("pattern")
 
 
+def test_heads_that_write_nothing_anywhere_refuse_attention_sites() -> None:
+    model = zoo.make("gpt2")
+    with torch.no_grad():
+        for block in model.transformer.h:
+            block.attn.c_proj.weight.zero_()
+
+    refused = load_model(model, tokenizer=zoo.tokenizer()).refused
+
+    assert refused["pattern"] == "replacing the heads' outputs leaves the logits as they were"
+
+
+def test_one_block_whose_heads_write_nothing_is_no_reason_to_refuse() -> None:
+    model = zoo.make("gpt2")
+    with torch.no_grad():
+        model.transformer.h[0].attn.c_proj.weight.zero_()
+
+    assert load_model(model, tokenizer=zoo.tokenizer()).refused == {}
+
+
 def test_an_unknown_logit_scale_refuses_the_lens_and_nothing_else() -> None:
     model = zoo.make("llama")
     head = model.lm_head

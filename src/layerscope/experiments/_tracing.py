@@ -19,6 +19,7 @@ from layerscope.maths.transitions import routed_elsewhere, transition
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import restored, stored
 
+SMALLEST_RANGES = {"probability": 0.05, "log_probability": 0.5}
 ROWS = ("noised token", "last token", "other tokens")
 _PER_PROMPT = {
     "transition_layer": ("depth at which the last token takes over from the noised token", "block"),
@@ -79,11 +80,12 @@ def _leave_out_small_ranges(result: xr.Dataset, settings: Any) -> xr.Dataset:
     clean = result[f"clean_{settings.metric}"].values
     noised = result[f"noised_{settings.metric}"].mean("sample").values
     reasons = result.left_out_because.values.astype(object)
-    small = (reasons == "") & ~range_is_large_enough(clean, noised, settings.smallest_range)
+    smallest = settings.smallest_range or SMALLEST_RANGES[settings.metric]
+    small = (reasons == "") & ~range_is_large_enough(clean, noised, smallest)
     for index in np.flatnonzero(small):
         reasons[index] = stored(
             f"noise lowers the {settings.metric.replace('_', '-')} by {clean[index] - noised[index]:.3f} only, "
-            f"less than smallest_range = {settings.smallest_range:g}"
+            f"less than smallest_range = {smallest:g}"
         )
     return result.assign(
         left_out_because=quantity(reasons.astype(str), "prompt", "why the prompt is left out, or empty"),

@@ -64,8 +64,11 @@ class Settings(ExperimentSettings):
     metric: Literal["probability", "log_probability"] = Field(
         "probability", description="what recovery is a ratio of; both are saved"
     )
-    smallest_range: float = Field(
-        0.1, gt=0, description="prompts whose metric falls by less under noise are left out of averages"
+    smallest_range: float | None = Field(
+        None,
+        gt=0,
+        description="prompts whose metric falls by less under noise are left out of averages; by default 0.05 of "
+        "probability, or 0.5 nat of log-probability",
     )
     unfit: Literal["refuse", "leave out"] = Field(
         "refuse",

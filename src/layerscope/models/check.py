@@ -255,24 +255,28 @@ def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor
         detail = f"our attention gives other logits, by {float((ours - logits).abs().max()):.2g}"
     elif max(seen.values()) > 1e-4:
         detail = f"attention rows and sink shares sum to 1 only within {max(seen.values()):.2g}"
-    elif not _editing_a_head_matters(model, ids, logits):
-        detail = "replacing a head's output leaves the logits as they were"
+    elif not _editing_heads_matters(model, ids, ours):
+        detail = "replacing the heads' outputs leaves the logits as they were"
     else:
         return _note(model, name, True, f"in {len(seen)} of {model.n_layers} blocks; rows and sinks sum to 1")
     model.attention_modules = (None,) * model.n_layers
     return _note(model, name, False, detail, THROUGH_ATTENTION)
 
 
-def _editing_a_head_matters(model: LayeredModel, ids: Tensor, logits: Tensor) -> bool:
-    module = next(module for module in model.attention_modules if module is not None)
+def _editing_heads_matters(model: LayeredModel, ids: Tensor, ours: Tensor) -> bool:
+    """Whether other head outputs give other logits, by more than rounding, in some block.
+
+    All heads of a block are edited: one head alone may rightly be unused.
+    """
 
     def edit(call: Attended) -> Tensor:
-        edited = call.head_out.clone()
-        edited[:, 0] += 1 + edited[:, 0].abs().max()
-        return edited
+        return call.head_out + 1 + call.head_out.abs().max()
 
-    with watched(model.module, {module: edit}):
-        return not bool(torch.equal(model.logits(ids), logits))
+    for module in filter(None, model.attention_modules):
+        with watched(model.module, {module: edit}):
+            if not close(model.logits(ids), ours):
+                return True
+    return False
 
 
 def _device_agrees_with_cpu(model: LayeredModel, recorded: Recorded) -> None:

@@ -90,7 +90,7 @@ TRIALS = (
         model=lambda rate: growing(rate=rate),
         answers=(Answer("growth_rate", float, 0.005, nothing=0.0),),
         texts=partial(dict, passages=passages()),
-        strengths=(0.05, 0.02, 0.01, 0.005, 0.0025, 0.001),
+        strengths=(0.05, 0.01, 0.005, 0.0025, 0.001),
         strength_is="growth per block; 12 passages of 24 words",
     ),
 )

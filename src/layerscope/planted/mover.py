@@ -37,7 +37,7 @@ def mover(*, layer: int, n_layers: int = 6, head: int = 1, strength: float = 1.0
     Args:
         layer: the block whose head moves the identity.
         n_layers: blocks in all.
-        head: which head of that block.
+        head: which head of that block; head 0 of block 0 is not free.
         strength: factor on what the head writes.
     """
     tokenizer = word_tokenizer([*SUBJECTS, *ANSWERS, *OTHERS])
@@ -110,7 +110,7 @@ TRIALS = (
         model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
         answers=crossing_at(_PLANTED_LAYER + 0.5),
         texts=open_questions,
-        strengths=(1.0, 0.5, 0.4, 0.3, 0.2, 0.1),
+        strengths=(1.0, 0.3, 0.2, 0.15, 0.1),
         strength_is="factor on what the head writes",
     ),
 )

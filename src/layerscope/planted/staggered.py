@@ -22,7 +22,10 @@ from layerscope.planted._writing import gpt2, head_of, silence, word_tokenizer
 
 PEOPLE = ("anna", "bert", "cleo", "dora", "emil", "fred", "gina", "hugo")
 TOWNS = ("aldby", "borup", "corby", "derby", "esher", "frome", "goole", "hythe")
-ANSWERS = tuple("red blue green white black brown pink grey one two three four five six seven eight".split())
+ANSWERS = (
+    "red", "blue", "green", "white", "black", "brown", "pink", "grey", "one", "two", "three", "four",
+    "five", "six", "seven", "eight",
+)  # fmt: skip
 OTHERS = ("we", "saw", "that", "is")
 LAYERS = (1, 2, 2, 3, 3, 4, 4, 5)
 """The block that moves each of the eight people."""

@@ -1,0 +1,233 @@
+"""Does every instrument find what was planted, say nothing where nothing was, and how weak may it be?
+
+Instruments are tried as they are used: at their default settings, through a whole run, and judged by
+the numbers that `conclude` gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from layerscope import experiments, planted
+from layerscope.errors import LayerscopeError
+from layerscope.jobs import python
+from layerscope.models.layered import LayeredModel
+from layerscope.models.load import load_model
+from layerscope.planted._trial import Answer, Trial
+
+_BELOW_CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number of a result beside what was planted; NaN where the result has none.
+
+    Attributes:
+        answer: what is known.
+        strength: of the planted effect in this run.
+        value, low, high: what the instrument says, with its interval where it gives one.
+        p: the p-value of the claim, where it rests on one.
+    """
+
+    answer: Answer
+    strength: float
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether the number is the planted one."""
+        return abs(self.value - self.answer.at(self.strength)) <= self.answer.tolerance
+
+    @property
+    def claims_nothing(self) -> bool:
+        """Whether a reader would conclude that there is no effect."""
+        nothing = self.answer.nothing
+        if nothing is None or math.isnan(self.value):
+            return math.isnan(self.value)
+        return self.low <= nothing <= self.high and not self.p < _BELOW_CHANCE
+
+    @property
+    def found(self) -> bool:
+        """Whether the planted number was found, and told from no effect."""
+        nothing = self.answer.nothing
+        told = nothing is None or (
+            not self.low <= nothing <= self.high and (self.answer.p is None or self.p < _BELOW_CHANCE)
+        )
+        return self.within_tolerance and told
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an instrument on a planted model: its findings, or why it refused."""
+
+    findings: tuple[Finding, ...]
+    refused: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether everything that was planted was found."""
+        return bool(self.findings) and all(finding.found for finding in self.findings)
+
+    @property
+    def claims_nothing(self) -> bool:
+        """Whether nothing was claimed. A refusal in words claims nothing either."""
+        return all(finding.claims_nothing for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An instrument on one planted model.
+
+    Attributes:
+        name: the planted model.
+        trial: what was planted.
+        waiting: why nothing could be run yet, or empty.
+        planted: the run at the planted strength.
+        absent: the run at strength 0.
+        weakest: the weakest strength down to which all were found; None where no sweep was made, NaN
+            where not even the planted effect was found.
+    """
+
+    name: str
+    trial: Trial
+    waiting: str = ""
+    planted: Run | None = None
+    absent: Run | None = None
+    weakest: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the planted effect was found, and none where there is none; a trial that waits holds."""
+        if self.planted is None or self.absent is None:
+            return True
+        return self.planted.found and self.absent.claims_nothing
+
+    def lines(self) -> Iterator[str]:
+        """The trial as a person reads it."""
+        if self.planted is None or self.absent is None:
+            yield f"{self.trial.experiment} on {self.name}: {self.waiting}"
+            yield f"  planted   {self.trial.plants}"
+            return
+        yield f"{self.trial.experiment} on {self.name}: {'holds' if self.holds else 'DOES NOT HOLD'}"
+        yield f"  planted   {self.trial.plants}"
+        for line in _lines_of_run(self.planted):
+            yield f"  found     {line}"
+        verdict = "yes" if self.absent.claims_nothing else "NO: " + "; ".join(_lines_of_run(self.absent))
+        because = f" (refused: {self.absent.refused})" if self.absent.refused else ""
+        yield f"  nothing found at strength 0: {verdict}{because}"
+        if self.weakest is not None:
+            yield f"  weakest strength found: {self.weakest:g} ({self.trial.strength_is})"
+
+
+def _lines_of_run(run: Run) -> Iterator[str]:
+    if run.refused:
+        yield f"refused: {run.refused}"
+    for finding in run.findings:
+        answer = finding.answer
+        interval = "" if math.isnan(finding.low) else f" [{finding.low:.3g}, {finding.high:.3g}]"
+        p = "" if math.isnan(finding.p) else f", p = {finding.p:.2g}"
+        said = f"{answer}: {finding.value:.4g}{interval}{p}"
+        expected = f"planted {answer.at(finding.strength):.4g}, tolerance {answer.tolerance:g}"
+        yield f"{said}   ({expected}) {_verdict(finding)}"
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.found:
+        return "ok"
+    return "not told from nothing" if finding.within_tolerance else "NOT WITHIN TOLERANCE"
+
+
+@dataclass(frozen=True)
+class LoadChecked:
+    """What the load check found on a model and its device."""
+
+    model: LayeredModel
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check holds."""
+        return all(check["holds"] for check in self.model.checks)
+
+    def lines(self) -> Iterator[str]:
+        """One line for each check, and what its failure takes away."""
+        yield f"load check of {self.model}: {'holds' if self.holds else 'DOES NOT HOLD'}"
+        for check in self.model.checks:
+            yield f"  {'holds' if check['holds'] else 'FAILS'}  {check['name']}: {check['detail']}"
+            taken = [site for site, why in self.model.refused.items() if why == check["detail"]]
+            if taken and not check["holds"]:
+                yield f"         refused in consequence: {', '.join(taken)}"
+
+
+def selftest(
+    model: Any = None, *, device: str | None = None, dtype: str | None = None, quick: bool = False
+) -> Iterator[LoadChecked | Tried]:
+    """Everything that is tried, one by one.
+
+    Args:
+        model: also try this model, by the load check; what `load_model` takes.
+        device, dtype: for that model. Planted models run on the CPU.
+        quick: leave out the sweep for the weakest effect.
+
+    Raises:
+        LayerscopeError: the model cannot be loaded, or the load check refuses it as a whole.
+    """
+    if model is not None:
+        yield LoadChecked(load_model(model, device=device, dtype=dtype))
+    for name, trial in planted.trials():
+        yield tried(name, trial, quick=quick)
+
+
+def tried(name: str, trial: Trial, *, quick: bool = False) -> Tried:
+    """One trial: at the planted strength, at 0, and down to the weakest that is found."""
+    if trial.experiment not in experiments.names():
+        return Tried(name, trial, waiting=f"waiting for {trial.experiment}")
+    if not trial.answers:
+        return Tried(name, trial, waiting="waiting for its answers to be written into the trial")
+    runs = {trial.planted: _run(trial, trial.planted)}
+    weakest = None if quick else _weakest(trial, runs)
+    return Tried(name, trial, planted=runs[trial.planted], absent=_run(trial, 0.0), weakest=weakest)
+
+
+def _weakest(trial: Trial, runs: dict[float, Run]) -> float:
+    weakest = math.nan
+    for strength in trial.strengths:
+        if strength not in runs:
+            runs[strength] = _run(trial, strength)
+        if not runs[strength].found:
+            break
+        weakest = strength
+    return weakest
+
+
+def _run(trial: Trial, strength: float) -> Run:
+    model = trial.model(strength)
+    try:
+        result = python.run(trial.experiment, model, progress=False, **trial.texts(), **trial.settings)
+    except LayerscopeError as error:
+        return Run((), error.problem)
+    return Run(tuple(_finding(result, answer, strength) for answer in trial.answers))
+
+
+def _finding(result: xr.Dataset, answer: Answer, strength: float) -> Finding:
+    cell = _cell_reader(result, answer)
+    low, high = (cell(f"{answer.variable}_{end}") for end in ("low", "high"))
+    p = math.nan if answer.p is None else cell(answer.p)
+    return Finding(answer, strength, cell(answer.variable), low, high, p)
+
+
+def _cell_reader(result: xr.Dataset, answer: Answer) -> Callable[[str], float]:
+    def read(variable: str) -> float:
+        try:
+            return float(result[variable].sel(answer.labels))
+        except KeyError:  # a group without a single unit has no label
+            return math.nan
+
+    return read

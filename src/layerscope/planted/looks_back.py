@@ -1,0 +1,71 @@
+"""A model in which one head looks exactly k tokens back, whatever the words are.
+
+Positions are one entry each. The head's query turns a position into the one k before it, its key is the
+position itself, and it brings the word found there into a stretch of its own, which the unembedding
+reads: the model says the word that stood k tokens back. No other head and no MLP writes. The first k
+tokens have nothing k back, and look at all they see alike.
+
+So up to that layer a state is decided by its own token and position, and behind it by exactly one more:
+it is the same in any context that keeps the last k + 1 tokens and their positions.
+
+Strength is the factor on the nats between the key looked for and any other; at 0 the head looks at all
+tokens alike.
+"""
+
+from __future__ import annotations
+
+from layerscope.models.layered import LayeredModel
+from layerscope.models.load import load_model
+from layerscope.planted._trial import Trial
+from layerscope.planted._writing import LOUD, Canvas, head_of, word_tokenizer
+
+WORDS = (
+    "the", "red", "fox", "met", "an", "old", "dog", "in", "a", "town", "of", "stone", "and", "sang",
+    "to", "two", "small", "birds",
+)  # fmt: skip
+POSITIONS = 32
+
+
+def looks_back(
+    *, by: int, layer: int = 1, head: int = 1, n_layers: int = 3, strength: float = 1.0
+) -> LayeredModel:
+    """The model.
+
+    Args:
+        by: how many tokens back the head looks.
+        layer: its block.
+        head: which head of that block, 0 to 3; head 0 of block 0 is not free.
+        n_layers: blocks in all.
+        strength: factor on the nats between the key looked for and any other.
+    """
+    tokenizer = word_tokenizer(WORDS)
+    count = len(tokenizer)
+    stretches = {"word": count, "position": POSITIONS, "found": count}
+    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, n_heads=4, positions=POSITIONS)
+    canvas.embed_words("word")
+    canvas.embed_positions("position")
+    weights = head_of(canvas.model, layer, head)
+    canvas.look_back(weights, "position", by, nats=LOUD * strength)
+    canvas.copy(weights, "word", "found", count)
+    canvas.read_out("found", range(count), weight=8.0)
+    return load_model(canvas.model, tokenizer=tokenizer)
+
+
+TRIALS = tuple(
+    Trial(
+        experiment=experiment,
+        plants=plants,
+        model=lambda strength: looks_back(by=3, strength=strength),
+        strength_is=f"factor on the {LOUD:.0f} nats between the key looked for and any other",
+    )
+    for experiment, plants in (
+        (
+            "attention_patterns",
+            "head 1 of block 1 (of 3) looks exactly 3 tokens back, the others everywhere alike",
+        ),
+        (
+            "truncated_context",
+            "from depth 2 of 3 on, a state is decided by its own token and the third before it",
+        ),
+    )
+)

@@ -1,0 +1,43 @@
+"""A model of which one layer reads nothing: what its attention adds is exactly zero.
+
+A small GPT-2 with random weights of a fixed seed, large enough that every block does something. In one
+block the attention's output projection is zero, so that block sees each token alone. Its attention
+pattern is as lively as any other, which is what makes the layer a trap: a pattern is not a reading.
+
+Strength is the factor on that projection; at 1 it is as large as in other blocks. So here the planted
+absence is at strength 0, and there is no trial until an experiment tells reading from looking.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from layerscope.models.layered import LayeredModel
+from layerscope.models.load import load_model
+from layerscope.planted._trial import Trial
+from layerscope.planted._writing import gpt2, word_tokenizer
+from layerscope.planted.looks_back import WORDS
+
+_SEED, _SIZE = 0, 0.2
+
+
+def reads_nothing(*, layer: int = 2, n_layers: int = 4, strength: float = 0.0) -> LayeredModel:
+    """The model, of which block `layer`, not the first, reads nothing."""
+    tokenizer = word_tokenizer(WORDS)
+    model = gpt2(tokenizer, width=64, n_layers=n_layers, n_heads=4)
+    generator = torch.Generator().manual_seed(_SEED)
+    for parameter in model.parameters():
+        if parameter.dim() >= 2:
+            parameter.normal_(0, _SIZE, generator=generator)
+    model.transformer.h[layer].attn.c_proj.weight.mul_(strength)
+    return load_model(model, tokenizer=tokenizer)
+
+
+TRIALS = (
+    Trial(
+        experiment="context_reading",
+        plants="block 2 (of 4) reads nothing, though its attention looks about like that of the others",
+        model=lambda strength: reads_nothing(strength=1 - strength),
+        strength_is="share of that block's output projection that is taken away",
+    ),
+)
