@@ -33,8 +33,8 @@ def test_finds_the_layer_whose_head_moves_the_subject(layer: int) -> None:
 def test_recovery_is_all_or_nothing_where_it_was_planted_so(trace: xr.Dataset) -> None:
     rows = trace.prompt_recovery
 
-    np.testing.assert_allclose(rows.sel(row="noised token", depth=slice(0, 3)), 1, atol=1e-4)
-    np.testing.assert_allclose(rows.sel(row="noised token", depth=slice(4, 6)), 0, atol=1e-4)
+    np.testing.assert_allclose(rows.sel(row="noised tokens", depth=slice(0, 3)), 1, atol=1e-4)
+    np.testing.assert_allclose(rows.sel(row="noised tokens", depth=slice(4, 6)), 0, atol=1e-4)
     np.testing.assert_allclose(rows.sel(row="last token", depth=slice(0, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(rows.sel(row="last token", depth=slice(4, 6)), 1, atol=1e-4)
     np.testing.assert_allclose(rows.sel(row="other tokens"), 0, atol=1e-4)
@@ -56,14 +56,16 @@ def test_categories_that_cross_at_other_layers_are_told_apart(trace: xr.Dataset)
 
     early = ls.run("causal_trace", mover(layer=1), prompts_about(), samples=4, progress=False)
     # One result out of two models: all that differs between its categories is the layer.
-    samples = {"restored_log_probability", "noised_log_probability"}
+    samples = {"restored_log_probability", "noised_log_probability", "subject_log_probability"}
     both = {
         name: xr.where(_far(trace, name), early[name], trace[name], keep_attrs=True).rename(name)
         for name in samples
     }
     stages = {
-        "clean": trace[["clean_log_probability", "clean_probability", "left_out_because", "answer_tokens"]],
-        "noised": both["noised_log_probability"].to_dataset(),
+        "clean": trace[
+            ["clean_log_probability", "clean_probability", "left_out_because", "answer_tokens", "note"]
+        ],
+        "noised": xr.merge([both["noised_log_probability"], both["subject_log_probability"]]),
         "trace": both["restored_log_probability"].to_dataset(),
     }
 
@@ -76,7 +78,7 @@ def test_categories_that_cross_at_other_layers_are_told_apart(trace: xr.Dataset)
 
 
 def _far(trace: xr.Dataset, name: str) -> xr.DataArray:
-    if name == "noised_log_probability":
+    if name != "restored_log_probability":
         return trace.prompt_category == "far"
     return trace.token_prompt.str.startswith("far")
 
@@ -226,3 +228,53 @@ def test_half_precision_traces_too_with_its_own_rounding() -> None:
     assert one.restored_log_probability.dtype == np.float32
     last = one.restored_log_probability.values[-1, -1]
     np.testing.assert_allclose(last, float(one.clean_log_probability[0]), atol=0.05)
+
+
+def test_several_noised_tokens_are_one_row_that_restores_them_together() -> None:
+    # Of "anna has" the first token tells who it is: the last one alone brings little back.
+    prompts = [
+        {"id": subject, "prompt": f"my friend *{subject} has* a coat that is", "answer": ""}
+        for subject in SUBJECTS[:3]
+    ]
+
+    result = ls.run("causal_trace", mover(layer=2), prompts, samples=3, progress=False)
+
+    noised = result.isel(token=result.noised.values)
+    assert noised.recovery[noised.token_text == "has"].max() < 0.5
+    np.testing.assert_allclose(result.prompt_recovery.sel(row="noised tokens", depth=[0, 1, 2]), 1, atol=1e-4)
+    np.testing.assert_allclose(result.transition_layer, 2.5, atol=1e-3)
+
+
+def test_one_noised_token_gives_the_same_row_alone_and_together(trace: xr.Dataset) -> None:
+    for name in trace.prompt.values:
+        alone = trace.recovery[(trace.token_prompt == name).values & trace.noised.values]
+
+        np.testing.assert_allclose(
+            alone[0], trace.prompt_recovery.sel(prompt=name, row="noised tokens"), atol=1e-5
+        )
+
+
+def test_the_same_prompt_twice_counts_once() -> None:
+    prompts = [
+        prompt | {"id": f"{prompt['id']}-{copy}"} for prompt in prompts_about(SUBJECTS[:2]) for copy in "ab"
+    ]
+
+    result = ls.run("causal_trace", mover(layer=2), prompts, samples=2, progress=False)
+
+    reasons = dict(zip(result.prompt.values, result.left_out_because.values, strict=True))
+    assert reasons["near-anna-b"] == "the same prompt as near-anna-a, which would count twice"
+    assert result.mean_transition_n.values.tolist() == [2, 2]
+
+
+def test_noise_beyond_all_numbers_is_named() -> None:
+    result = ls.run(
+        "causal_trace", mover(layer=2), prompts_about(SUBJECTS[:2]), samples=1, noise=1e38, progress=False
+    )
+
+    assert set(result.left_out_because.values) == {"the model's output under noise is not finite"}
+
+
+@pytest.mark.parametrize("noise", [0, -1, True, "0sd", "loud", float("inf")])
+def test_noise_that_is_none_is_refused(noise: object) -> None:
+    with pytest.raises(LayerscopeError, match="a positive number"):
+        ls.run("causal_trace", mover(layer=2), prompts_about(SUBJECTS[:2]), noise=noise, progress=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import zoo
 from layerscope.runs.noise import gaussian_noise
-from layerscope.runs.plain import NOWHERE, Restoration, restored_log_probabilities
+from layerscope.runs.plain import Restoration, restored_log_probabilities
 from layerscope.runs.reading import read_states
 
 IDS = [0, 17, 93, 140, 17, 255, 201]
@@ -39,11 +39,12 @@ def loop(module: Any, blocks: list[Any], restoration: Restoration, noise: Tensor
 
     def put_back(stream: Tensor) -> Tensor:
         stream = stream.clone()
-        stream[0, restoration.token] = clean[restoration.depth][0, restoration.token]
+        for token in restoration.tokens:
+            stream[0, token] = clean[restoration.depth][0, token]
         return stream
 
     handles = [blocks[0].register_forward_pre_hook(_editor(first), with_kwargs=True)]
-    if 0 <= restoration.depth < len(blocks):
+    if restoration.depth < len(blocks):
         handles.append(
             blocks[restoration.depth].register_forward_pre_hook(_editor(put_back), with_kwargs=True)
         )
@@ -80,8 +81,9 @@ def _editor(edit: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
 def test_batched_runs_equal_the_loop_at_every_token_and_depth(family: str, flipped: bool) -> None:
     model = zoo.layered(family, flipped=flipped)
     noise = gaussian_noise(3, prompt="a", positions=NOISED, samples=2, width=model.facts.width, sd=1.5)
-    wanted = [Restoration(1)] + [
-        Restoration(sample, token, depth)
+    together = [Restoration(0, NOISED, depth) for depth in range(model.n_layers)]
+    wanted = [Restoration(1), *together] + [
+        Restoration(sample, (token,), depth)
         for depth in range(model.n_layers + 1)
         for token in range(len(IDS))
         for sample in ((depth + token) % 2,)
@@ -111,7 +113,7 @@ def test_restoring_the_last_token_after_the_last_block_brings_the_clean_probabil
     values = restored_log_probabilities(
         model,
         IDS,
-        [Restoration(0, len(IDS) - 1, model.n_layers), Restoration(0, NOWHERE, NOWHERE)],
+        [Restoration(0, (len(IDS) - 1,), model.n_layers), Restoration(0)],
         noise=noise,
         noised=NOISED,
         clean=read_states(model, IDS),

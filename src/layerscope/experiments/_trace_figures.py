@@ -19,7 +19,7 @@ from layerscope.plots import (
 )
 from layerscope.results.words import restored, visible
 
-TWO_ROWS = ["noised token", "last token"]
+TWO_ROWS = ["noised tokens", "last token"]
 _MOST_PANELS, _MOST_PAIRS = 9, 30
 
 

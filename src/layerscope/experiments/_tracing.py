@@ -20,9 +20,9 @@ from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import restored, stored
 
 SMALLEST_RANGES = {"probability": 0.05, "log_probability": 0.5}
-ROWS = ("noised token", "last token", "other tokens")
+ROWS = ("noised tokens", "last token", "other tokens")
 _PER_PROMPT = {
-    "transition_layer": ("depth at which the last token takes over from the noised token", "block"),
+    "transition_layer": ("depth at which the last token takes over from the noised tokens", "block"),
     "onset": ("depth at which the last token's recovery passes 10 % for the last time", "block"),
     "width": ("blocks from 10 % to 90 % recovery at the last token", "block"),
     "crossings": ("how often the two rows change places", "1"),
@@ -44,7 +44,7 @@ def conclude(stages: Earlier, settings: Any, *, noise_sd: float) -> xr.Dataset:
     result = result.sel(prompt=stages["clean"].prompt)
     result = _leave_out_small_ranges(result, settings)
     result = result.assign(_recoveries(result, settings))
-    result = result.assign(_rows_of_prompts(result)).assign_coords(
+    result = result.assign(_rows_of_prompts(result, settings)).assign_coords(
         row=text_coordinate(ROWS, "row", "row of the trace")
     )
     result = result.assign(_transitions(result))
@@ -56,12 +56,20 @@ def conclude(stages: Earlier, settings: Any, *, noise_sd: float) -> xr.Dataset:
 
 
 def _with_probabilities(clean: xr.Dataset, noised: xr.Dataset) -> xr.Dataset:
+    probabilities = {
+        "noised_probability": ("noised_log_probability", "probability of the answer under noise"),
+        "subject_probability": (
+            "subject_log_probability",
+            "probability of the answer with all noised tokens restored together",
+        ),
+    }
     noised = noised.assign(
-        noised_probability=quantity(
-            np.exp(noised.noised_log_probability.values),
-            "prompt sample",
-            "probability of the answer under noise",
-        )
+        {
+            name: quantity(
+                np.exp(noised[source].values), [str(dim) for dim in noised[source].dims], long_name
+            )
+            for name, (source, long_name) in probabilities.items()
+        }
     )
     return xr.merge([clean, noised.reindex(prompt=clean.prompt)], compat="override", join="left")
 
@@ -81,6 +89,7 @@ def _leave_out_small_ranges(result: xr.Dataset, settings: Any) -> xr.Dataset:
     noised = result[f"noised_{settings.metric}"].mean("sample").values
     reasons = result.left_out_because.values.astype(object)
     smallest = settings.smallest_range or SMALLEST_RANGES[settings.metric]
+    reasons[(reasons == "") & ~np.isfinite(noised)] = "the model's output under noise is not finite"
     small = (reasons == "") & ~range_is_large_enough(clean, noised, smallest)
     for index in np.flatnonzero(small):
         reasons[index] = stored(
@@ -114,16 +123,22 @@ def _recoveries(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
     return {"recovery": quantity(values, "token depth", "recovery of the answer with one state restored")}
 
 
-def _rows_of_prompts(result: xr.Dataset) -> dict[str, xr.Variable]:
+def _rows_of_prompts(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
     recoveries = result.recovery.values
+    subject = result[f"subject_{settings.metric}"].mean("sample").values
+    clean = result[f"clean_{settings.metric}"].values
+    under_noise = result[f"noised_{settings.metric}"].mean("sample").values
     rows = np.full((result.sizes["prompt"], len(ROWS), result.sizes["depth"]), np.nan)
     for index, tokens in _traced(result):
+        if result.left_out_because.values[index] != "":
+            continue
         noised, last = _noised_and_last(result, tokens)
         others = np.setdiff1d(tokens, [*noised, last])
-        rows[index, 0], rows[index, 1] = recoveries[noised[-1]], recoveries[last]
+        rows[index, 0] = recovery(subject[index], noised=under_noise[index], clean=clean[index])
+        rows[index, 1] = recoveries[last]
         if others.size:
             rows[index, 2] = recoveries[others].mean(axis=0)
-    return {"prompt_recovery": quantity(rows, "prompt row depth", "recovery with the row's token restored")}
+    return {"prompt_recovery": quantity(rows, "prompt row depth", "recovery with the row's tokens restored")}
 
 
 def _noised_and_last(result: xr.Dataset, tokens: np.ndarray) -> tuple[np.ndarray, int]:
@@ -197,20 +212,13 @@ def _averages(result: xr.Dataset, settings: Any) -> xr.Dataset:
 
 def _cautions(result: xr.Dataset, settings: Any) -> list[str]:
     used = result.left_out_because.values == ""
-    crossings = result.crossings.values[used]
-    many = int((crossings > 1).sum())
-    none = int(np.isnan(result.transition_layer.values[used]).sum())
+    many = int((result.crossings.values[used] > 1).sum())
     long = int((result.answer_tokens.values[used] > 1).sum())
-    weak = int((result.prompt_recovery.sel(row="noised token").values[used, 0] < 0.5).sum())
+    notes = [str(note) for note in result.note.values[used] if note]
     found = [
-        (
-            weak,
-            "restoring the last noised token alone, at depth 0, brings back less than half, so its row never held "
-            "the subject's information and a transition says little; noised=last gives every prompt one noised token",
-        ),
         (many, "the two rows change places more than once; the last time is taken as the transition"),
-        (none, "the last token never takes over from the noised token, so there is no transition"),
         (long, "the answer has several tokens; the probability of the first is read"),
+        (len(notes), f"something was done differently, for example: {restored(notes[0]) if notes else ''}"),
     ]
     cautions = [f"{count} of {int(used.sum())} prompts: {what}." for count, what in found if count]
     if settings.metric == "probability":

@@ -3,8 +3,9 @@
 The subject's tokens are blurred by Gaussian noise, so that the model loses the answer. Then, for every
 token and every depth, the clean state is put back there alone, and the answer's probability is read
 again: recovery is 0 where that changes nothing and 1 where it brings the clean probability back. Early
-in depth the noised token's own state does it; late, the last token's. The transition layer is the depth
-where the two rows change places for the last time.
+in depth the noised tokens' own states do it; late, the last token's. The transition layer is the depth
+where the two rows change places for the last time. Where several tokens are noised, their row restores
+them together, so that it starts at 1 for every prompt.
 
 Every noise draw is kept. Draws are averaged before the ratio, prompts last, with bootstrap intervals
 over prompts. Prompts that the model gets wrong are left out and listed, and so are prompts on which
@@ -37,6 +38,7 @@ from layerscope.experiments._coordinates import (
     prompt_coordinates,
     prompt_token_coordinates,
 )
+from layerscope.experiments._summaries import as_curve
 from layerscope.maths.moments import Moments, merge, moments_of, standard_deviation
 from layerscope.results.schema import quantity
 from layerscope.results.words import restored, stored
@@ -55,7 +57,7 @@ class Settings(ExperimentSettings):
     noise: float | str = Field(
         "3sd",
         description="SD of the noise in units of the residual stream (0.5 is the post's), or in SDs of the "
-        "subjects' embedding entries ('3sd' is ROME's), which suits models of any scale",
+        "embedding entries of all subjects given ('3sd' is ROME's), which suits models of any scale",
     )
     samples: int = Field(10, gt=0, description="noise draws per prompt; every one is kept")
     noised: Literal["subject", "last"] = Field(
@@ -77,9 +79,11 @@ class Settings(ExperimentSettings):
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of prompts")
 
-    @field_validator("noise")
+    @field_validator("noise", mode="before")
     @classmethod
     def _noise_is_positive(cls, noise: float | str) -> float | str:
+        if isinstance(noise, bool):
+            raise ValueError("a positive number, or one with sd behind it, such as 3sd")
         if isinstance(noise, str):
             written = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:sd)?\s*", noise)
             if written is None or float(written[1]) <= 0:
@@ -120,13 +124,18 @@ def _clean_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
     context = inputs.facts.context
     if settings.unfit == "refuse":
         refuse_unfit(inputs.prompts, context=context)
+    first_of: dict[tuple[object, ...], str] = {}
     for prompt in inputs.prompts:
         broken = broken_constraints(prompt, context=context)
+        twin = first_of.setdefault((prompt.tokens.ids, prompt.noised, prompt.answer_ids), prompt.name)
+        reasons = [f"{constraint.name}: {constraint.detail}" for constraint in broken]
+        if twin != prompt.name:
+            reasons.append(f"the same prompt as {twin}, which would count twice")
         yield PromptItem(
             name=prompt.name,
             size=prompt.n_tokens,
             prompt=prompt,
-            unfit="; ".join(f"{constraint.name}: {constraint.detail}" for constraint in broken),
+            unfit="; ".join(reasons),
             runnable=context is None or prompt.n_tokens <= context,
         )
 
@@ -154,6 +163,7 @@ def _clean_dataset(
     prompt: TokenisedPrompt, answer: runs.Answer | None, top: str, text: str, moments: Moments, reason: str
 ) -> xr.Dataset:
     log_probability = answer.log_probability if answer else np.nan
+    notes = (prompt.prompt.note, prompt.note)
     return xr.Dataset(
         {
             "clean_log_probability": quantity(
@@ -175,6 +185,9 @@ def _clean_dataset(
             "subject_squares": quantity(
                 [moments.squares], "prompt", "sum of squared deviations of those entries"
             ),
+            "note": quantity(
+                [stored("; ".join(filter(None, notes)))], "prompt", "what was done differently, or empty"
+            ),
             "left_out_because": quantity([stored(reason)], "prompt", "why the prompt is left out, or empty"),
         },
         coords=prompt_coordinates(prompt),
@@ -195,13 +208,16 @@ def _noised_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
             hint="layerscope check-prompts FILE --model MODEL",
         )
     sd = noise_sd(clean, settings)
-    for prompt, keep, answer in zip(inputs.prompts, kept, clean.answer_id.values, strict=True):
-        if keep:
+    answers = dict(
+        zip(clean.prompt.values[kept].tolist(), clean.answer_id.values[kept].tolist(), strict=True)
+    )
+    for prompt in inputs.prompts:
+        if stored(prompt.name) in answers:
             yield NoisedItem(
                 name=prompt.name,
-                size=prompt.n_tokens * settings.samples,
+                size=prompt.n_tokens * (1 + settings.samples * (inputs.facts.n_layers + 1)),
                 prompt=prompt,
-                answer=int(answer),
+                answer=answers[stored(prompt.name)],
                 sd=sd,
                 tokens_per_pass=inputs.tokens_per_pass,
             )
@@ -221,15 +237,25 @@ def noise_sd(clean: xr.Dataset, settings: Settings) -> float:
 
 
 def _noised(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    runs_wanted = [runs.Restoration(sample) for sample in range(settings.samples)]
-    values = _patched(model, item, settings, runs_wanted)
+    positions, samples = noised_positions(item.prompt, settings), range(settings.samples)
+    nothing = [runs.Restoration(sample) for sample in samples]
+    subject = [runs.Restoration(s, positions, depth) for depth in range(model.n_layers) for s in samples]
+    values = _patched(model, item, settings, nothing + subject).reshape(model.n_layers + 1, settings.samples)
+    # After the last block only the last token is read, so restoring others there is the noised run.
+    restored_subject = np.concatenate([values[1:], values[:1]])
     return xr.Dataset(
         {
             "noised_log_probability": quantity(
-                values[None], "prompt sample", "log-probability of the answer under noise", "nat"
-            )
+                values[:1], "prompt sample", "log-probability of the answer under noise", "nat"
+            ),
+            "subject_log_probability": quantity(
+                restored_subject[None],
+                "prompt depth sample",
+                "log-probability of the answer with all noised tokens restored together",
+                "nat",
+            ),
         },
-        coords=prompt_coordinates(item.prompt),
+        coords=prompt_coordinates(item.prompt) | {"depth": depth_coordinate(model.n_layers)},
     )
 
 
@@ -307,7 +333,7 @@ def _trace(model: LayeredModel, item: TraceItem, settings: Settings, earlier: Ea
         for depth in _depths_that_matter(item, position, settings, model.n_layers)
     ]
     wanted = [
-        runs.Restoration(sample, item.positions[row], depth)
+        runs.Restoration(sample, (item.positions[row],), depth)
         for row, depth in cells
         for sample in range(settings.samples)
     ]
@@ -344,16 +370,8 @@ def claims(result: xr.Dataset) -> list[Claim]:
 
 
 def over_depth(result: xr.Dataset) -> xr.Dataset:
-    """Recovery at the last token over depth, all prompts together; null: at tokens that play no part."""
-    last, others = (result.sel(row=row).drop_vars("row") for row in ("last token", "other tokens"))
-    return xr.Dataset(
-        {
-            "value": last.overall_recovery,
-            "low": last.overall_recovery_low,
-            "high": last.overall_recovery_high,
-            "null": others.overall_recovery,
-        }
-    ).reset_coords(drop=True)
+    """Recovery at the last token over depth, all prompts together."""
+    return as_curve(result, "overall_recovery").sel(row="last token").drop_vars("row")
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:

@@ -7,7 +7,6 @@ are runs of one prompt under different edits; nothing is padded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,27 +17,16 @@ from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.reading import as_batch
 
-NOWHERE = -1
-
 
 class Restoration(NamedTuple):
-    """One patched run: a noise draw, and the state that is restored in it.
+    """One patched run: a noise draw, and the states that are put back in it, all at one depth.
 
-    `depth` NOWHERE restores nothing: the noised run itself.
+    Without tokens nothing is restored: the noised run itself.
     """
 
     sample: int
-    token: int = NOWHERE
-    depth: int = NOWHERE
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """The rows of one forward pass, as index tensors."""
-
-    sample: Tensor
-    token: Tensor
-    depth: Tensor
+    tokens: tuple[int, ...] = ()
+    depth: int = 0
 
 
 def restored_log_probabilities(
@@ -86,36 +74,37 @@ def _one_pass(
     clean: Tensor,
     answer: int,
 ) -> Tensor:
-    sample, token, depth = torch.tensor(restorations).T
-    rows = _Pass(sample, token, depth)
-    changes = {0: _noise_then_restore(rows, noise, noised, clean[0])}
-    for wanted in sorted(set(depth.tolist()) - {0, NOWHERE}):
-        changes[wanted] = _restore(rows, wanted, clean[wanted])
+    changes = {0: _noise_then_restore(restorations, noise, noised, clean[0])}
+    for depth in sorted({run.depth for run in restorations if run.tokens} - {0}):
+        changes[depth] = _restore(restorations, depth, clean[depth])
     with at_depth(model.blocks, changes):
         logits = model.logits(as_batch(ids, len(restorations)), last=True)
     return logits[:, -1].float().log_softmax(-1)[:, answer].cpu()
 
 
 def _noise_then_restore(
-    rows: _Pass, noise: Tensor, noised: Sequence[int], clean: Tensor
+    restorations: Sequence[Restoration], noise: Tensor, noised: Sequence[int], clean: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    restore = _restore(rows, 0, clean)
+    restore = _restore(restorations, 0, clean)
+    draws = noise[[run.sample for run in restorations]]
 
     def change(stream: Tensor) -> Tensor:
         stream = stream.clone()
-        stream[:, list(noised)] += noise[rows.sample].to(stream)
+        stream[:, list(noised)] += draws.to(stream)
         return restore(stream)
 
     return change
 
 
-def _restore(rows: _Pass, depth: int, clean: Tensor) -> Callable[[Tensor], Tensor]:
-    here = (rows.depth == depth).nonzero()[:, 0]
-    tokens = rows.token[here]
+def _restore(restorations: Sequence[Restoration], depth: int, clean: Tensor) -> Callable[[Tensor], Tensor]:
+    cells = [
+        (row, token) for row, run in enumerate(restorations) if run.depth == depth for token in run.tokens
+    ]
+    rows, tokens = [row for row, _ in cells], [token for _, token in cells]
 
     def change(stream: Tensor) -> Tensor:
         stream = stream.clone()
-        stream[here.to(stream.device), tokens.to(stream.device)] = clean[tokens].to(stream)
+        stream[rows, tokens] = clean[tokens].to(stream)
         return stream
 
     return change
