@@ -6,15 +6,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-# Until a model is bundled: a real pretrained one beside the repository, where there is one.
-MODEL  ?= $(firstword $(wildcard src/layerscope/bundled/model/config.json) $(wildcard ../shared/data/models/english-12l/config.json))
+# The bundled model; until there is one, a real pretrained model beside the repository, where there is one.
+BESIDE := ../shared/data/models/english-12l
+MODEL  ?= $(if $(wildcard src/layerscope/bundled/model/config.json),bundled,$(if $(wildcard $(BESIDE)),$(BESIDE)))
 OUT    ?= runs
 
 .PHONY: report test setup clean
 
 report: $(STAMP)
 	$(if $(MODEL),,$(error no model: give one with make report MODEL=FOLDER))
-	$(BIN)/layerscope report --model $(if $(findstring bundled,$(MODEL)),bundled,$(patsubst %/config.json,%,$(MODEL))) --out $(OUT)
+	$(BIN)/layerscope report --model "$(MODEL)" --out "$(OUT)"
 
 test: $(STAMP)
 	$(BIN)/ruff check .

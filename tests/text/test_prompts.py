@@ -165,3 +165,18 @@ def test_a_prompt_survives_json():
 def test_a_prompt_refuses_a_span_that_is_no_subject(subject):
     with pytest.raises(ValueError, match="no span"):
         Prompt(name="x", text="a b", subject=subject, answer="")
+
+
+def test_a_subject_is_found_as_whole_words_before_it_is_found_inside_one() -> None:
+    (prompt,) = load_prompts([{"prompt": "The party of art is in", "subject": "art", "answer": ""}])
+
+    assert prompt.text[prompt.subject[0] : prompt.subject[1]] == "art"
+    assert prompt.subject == (13, 16)
+    assert "the first whole word is noised" in prompt.note
+
+
+def test_stars_beside_a_subject_are_read_as_they_stand_and_noted() -> None:
+    (prompt,) = load_prompts([{"prompt": "The *Eiffel* Tower is in", "subject": "Tower", "answer": ""}])
+
+    assert prompt.text == "The *Eiffel* Tower is in"
+    assert "stars in the prompt are read as they stand" in prompt.note

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from functools import cached_property
+import json
 from typing import Any
 
 import torch
@@ -15,6 +15,15 @@ from layerscope.errors import LayerscopeError
 from layerscope.models.additions import Addition
 from layerscope.models.facts import ModelFacts
 from layerscope.models.structure import Structure, map_logits
+
+_NO_ARITHMETIC = {
+    "_name_or_path",
+    "transformers_version",
+    "_commit_hash",
+    "architectures",
+    "torch_dtype",
+    "dtype",
+}
 
 
 class LayeredModel:
@@ -77,6 +86,7 @@ class LayeredModel:
             positions: position ids other than 0, 1, 2, ...
             last: compute logits at the last token only.
         """
+        self.module.eval()  # a caller may have trained it since
         ids = ids.to(self.device)
         # Explicit, because transformers takes jumping positions without a mask for packed sequences
         # and silently cuts the row.
@@ -115,9 +125,15 @@ class LayeredModel:
                 hint=f"what works here: {', '.join(works) or 'whole forward passes'}",
             )
 
-    @cached_property
+    def config_digest(self) -> str:
+        """sha256 over the configuration, without paths and versions, and over the attention function in use."""
+        config = self.module.config
+        values = {name: value for name, value in config.to_dict().items() if name not in _NO_ARITHMETIC}
+        values["attention function"] = config._attn_implementation
+        return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
     def weights_digest(self) -> str:
-        """sha256 over names, shapes, dtypes and bytes of all weights and buffers."""
+        """sha256 over names, shapes, dtypes and bytes of all weights and buffers, as they are now."""
         summary = hashlib.sha256()
         for name, tensor in sorted(self.module.state_dict().items()):
             summary.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -25,6 +25,7 @@ class Asked(BaseModel):
     loadable: bool = Field(description="False where the caller handed over a model object")
     revision: str | None = Field(description="commit of the hub's repository, where there is one")
     weights: str = Field(description="sha256 over names, shapes and bytes of all weights")
+    config: str = Field("", description="sha256 over the model's configuration and its attention function")
     tokenizer: str = Field(description="sha256 over the vocabulary and a probe encoding")
     bos: dict[str, Any] = Field(description="the policy, and what it did")
     chat: bool

@@ -10,6 +10,7 @@ Source: the two foreign layouts are those of Meng et al. 2022, "Locating and Edi
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from layerscope.errors import LayerscopeError
@@ -96,7 +97,8 @@ def _located(record: Record, written: str) -> tuple[str, tuple[int, int], str]:
     subject = record.text("subject", default="")
     if subject.strip():
         span, note = _span_of(written, subject, record.offset("subject_start"), record)
-        return written, span, note
+        stars = "stars in the prompt are read as they stand, since a subject is given"
+        return written, span, "; ".join(filter(None, [note, stars if has_stars(written) else ""]))
     if has_stars(written):
         return *parse_stars(written, where=record.where), ""
     if "subject" in record.fields:
@@ -110,7 +112,7 @@ def _located(record: Record, written: str) -> tuple[str, tuple[int, int], str]:
 
 
 def _span_of(text: str, subject: str, start: int | None, record: Record) -> tuple[tuple[int, int], str]:
-    first, times = text.find(subject), text.count(subject)
+    first, times = _first_place(text, subject), text.count(subject)
     if first < 0:
         raise LayerscopeError(
             f"the subject does not occur in the prompt in {record.where}",
@@ -119,7 +121,7 @@ def _span_of(text: str, subject: str, start: int | None, record: Record) -> tupl
             hint="copy the words out of the prompt",
         )
     if start is None:
-        many = f"the subject occurs {times} times in the prompt: the first is noised"
+        many = f"the subject occurs {times} times in the prompt: the first whole word is noised"
         return (first, first + len(subject)), many if times > 1 else ""
     if not text.startswith(subject, start):
         raise LayerscopeError(
@@ -129,6 +131,12 @@ def _span_of(text: str, subject: str, start: int | None, record: Record) -> tupl
             hint="count characters from 0, or leave subject_start out",
         )
     return (start, start + len(subject)), ""
+
+
+def _first_place(text: str, subject: str) -> int:
+    """Where the subject first stands as whole words, else where it first stands at all; -1 where nowhere."""
+    whole = re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", text)
+    return whole.start() if whole else text.find(subject)
 
 
 def _after(prompt: str, answer: str) -> str:
