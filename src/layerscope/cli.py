@@ -5,21 +5,20 @@ Heavy imports stay inside the commands, so that --help answers at once.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from layerscope.errors import LayerscopeError
+from layerscope.question import Question, asking
 
 if TYPE_CHECKING:
     from layerscope.jobs.checking import PromptCheck
     from layerscope.jobs.planning import Plan
-    from layerscope.jobs.prepare import Job
     from layerscope.results.store import RunFolder
 
 cli = typer.Typer(
@@ -31,31 +30,7 @@ cli = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Option(help="A folder, a hub name, or 'bundled'.")]
-Prompts = Annotated[
-    str | None,
-    typer.Option(
-        help="A .jsonl, .csv or .json file, a bundled set, or text with *stars* round what is noised."
-    ),
-]
-Passages = Annotated[str | None, typer.Option(help="A file or folder of passages, or a bundled set.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A setting as key=value; may be repeated.")]
 Out = Annotated[Path, typer.Option(help="The folder below which run folders go.")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default a GPU where there is one.")
-]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16; by default float32 on CPU.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of every random draw; the same as --set seed=N.")]
-Bos = Annotated[
-    Literal["auto", "always", "never"],
-    typer.Option(help="Whether BOS goes before every text.", show_choices=True),
-]
-Chat = Annotated[bool, typer.Option("--chat", help="Put prompts into the tokenizer's chat template.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most this many texts of each category.")]
-Longest = Annotated[int, typer.Option(min=2, help="Length to which passages are cut, in tokens.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; by default all cores.")]
-Revision = Annotated[str | None, typer.Option(help="Commit, branch or tag of a hub model.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the weights.")]
 RunFolderPath = Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")]
 
 
@@ -82,24 +57,12 @@ def main() -> None:
 
 
 @cli.command()
+@asking()
 def run(
+    asked: Question,
     experiment: Annotated[str, typer.Argument(help="A name from `layerscope list`.")],
-    model: Model = "bundled",
-    prompts: Prompts = None,
-    passages: Passages = None,
-    settings: Set = None,
     out: Out = Path("runs"),
     engine: Annotated[Literal["local"], typer.Option(help="Where work runs.")] = "local",
-    device: Device = None,
-    dtype: Dtype = None,
-    seed: Seed = None,
-    bos: Bos = "auto",
-    chat: Chat = False,
-    limit: Limit = None,
-    longest: Longest = 256,
-    threads: Threads = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
 ) -> None:
     """Run one experiment and save its result.
 
@@ -107,121 +70,86 @@ def run(
 
     The same command, given again, goes on where it stopped.
     """
+    _refuse_early(experiment, out)
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
-    from layerscope.results.files import refuse_unwritable
 
-    _refuse_unused(experiment, prompts=prompts, passages=passages)
-    refuse_unwritable(out)
-    _use_threads(threads)
-    job = _prepared(
-        experiment, model, prompts, passages, settings, device, dtype, seed, bos, chat, limit, longest, revision,
-        trust_remote_code,
-    )  # fmt: skip
-    folder = running.run(job, out, for_this_terminal())
+    folder = running.run(asked.job(experiment), out, for_this_terminal())
     _tell(folder)
     typer.echo(f"\nsaved {folder.path}\nnext: layerscope report {folder.path}")
 
 
 @cli.command()
+@asking()
 def plan(
+    asked: Question,
     experiment: Annotated[str, typer.Argument(help="A name from `layerscope list`, or 'all'.")],
-    model: Model = "bundled",
-    prompts: Prompts = None,
-    passages: Passages = None,
-    settings: Set = None,
     out: Out = Path("runs"),
-    device: Device = None,
-    dtype: Dtype = None,
-    seed: Seed = None,
-    bos: Bos = "auto",
-    chat: Chat = False,
-    limit: Limit = None,
-    longest: Longest = 256,
-    threads: Threads = None,
-    revision: Revision = None,
-    trust_remote_code: Trust = False,
 ) -> None:
     """What a run will cost. The first items are run for real, and kept for the run.
 
     layerscope plan causal_trace --model gpt2
     """
+    every = experiment == "all"
+    _refuse_early(None if every else experiment, out)
     from layerscope import experiments
     from layerscope.jobs import planning
-    from layerscope.results.files import refuse_unwritable
 
-    if experiment != "all":
-        _refuse_unused(experiment, prompts=prompts, passages=passages)
-    refuse_unwritable(out)
-    _use_threads(threads)
-    for name in experiments.names() if experiment == "all" else [experiment]:
+    for name in experiments.names() if every else [experiment]:
         started = time.monotonic()
-        job = _prepared(
-            name, model, prompts, passages, settings, device, dtype, seed, bos, chat, limit, longest, revision,
-            trust_remote_code,
-        )  # fmt: skip
+        job = (asked.for_experiment(name) if every else asked).job(name)
         _tell_plan(name, planning.plan(job, out, load_seconds=time.monotonic() - started))
 
 
 @cli.command()
+@asking(without=("settings", "limit", "longest"))
 def report(
+    asked: Question,
     runs: Annotated[
         list[Path] | None, typer.Argument(help="Run folders; none: run every experiment.", metavar="[DIR]...")
     ] = None,
-    model: Model = "bundled",
-    prompts: Prompts = None,
-    passages: Passages = None,
     out: Annotated[Path, typer.Option(help="The folder for runs and report.html.")] = Path("runs"),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer texts and draws: a first look.")] = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    threads: Threads = None,
 ) -> None:
     """The main job: every experiment on one model, and one HTML file that shows it all.
 
     layerscope report --model gpt2
     """
     from layerscope.report.write import write_report
-    from layerscope.results.files import make_folder, refuse_unwritable
+    from layerscope.results.files import make_folder
     from layerscope.results.store import RunFolder
 
-    folders = [RunFolder.open(path) for path in runs or []]
-    refuse_unwritable(out)
+    _refuse_early(None, out)
     problems: list[LayerscopeError] = []
-    if not runs:
-        _use_threads(threads)
-        folders = _every_experiment(model, prompts, passages, out, quick, device, dtype, problems)
+    if runs:
+        # A damaged run is shown as such on the page; what is no run at all is refused here.
+        folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
+    else:
+        folders = _every_experiment(asked, out, quick, problems)
     path = write_report(folders, make_folder(out) / "report.html")
     for folder in folders:
-        _tell(folder)
+        _tell_or_say_why_not(folder, problems)
     typer.echo(f"\nwrote {path}\nnext: open it in a browser (it needs no network)")
     if problems:
-        typer.echo(f"{len(problems)} of the experiments could not be run, see above", err=True)
+        typer.echo(f"{len(problems)} of the runs could not be had, see above", err=True)
         raise typer.Exit(2)
 
 
 def _every_experiment(
-    model: str, prompts: str | None, passages: str | None, out: Path, quick: bool, device: str | None,
-    dtype: str | None, problems: list[LayerscopeError],
-) -> list[RunFolder]:  # fmt: skip
+    asked: Question, out: Path, quick: bool, problems: list[LayerscopeError]
+) -> list[RunFolder]:
     """Run them all on one model; what stops one is told, and does not keep the others off the page."""
     from layerscope import experiments
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
 
-    loaded: Any = None
+    model = asked.loaded()
     folders = []
     for name in experiments.names():
         try:
-            job = _prepared(
-                name, loaded or model, prompts, passages, _quick_settings(name) if quick else None, device, dtype,
-                None, "auto", False, 10 if quick else None, 128 if quick else 256, None, False,
-            )  # fmt: skip
-            loaded = job.model
+            job = asked.for_experiment(name, quick=quick).job(name, loaded=model)
             folders.append(running.run(job, out, for_this_terminal()))
         except LayerscopeError as error:
-            if loaded is None:
-                raise
             typer.echo(f"layerscope: {name}: {error}", err=True)
             problems.append(error)
     if not folders:
@@ -313,24 +241,20 @@ def export(
 
 
 @cli.command("check-prompts")
+@asking(without=("prompts", "passages", "settings", "seed", "limit", "longest"))
 def check_prompts(
+    asked: Question,
     prompts: Annotated[
         str, typer.Argument(help="A file, a bundled set, or text with *stars*.", metavar="FILE")
     ],
-    model: Model = "bundled",
-    bos: Bos = "auto",
-    chat: Chat = False,
-    device: Device = None,
-    dtype: Dtype = None,
 ) -> None:
     """Which prompts meet the constraints of a causal trace on a model, and why not; exits with 1 if some do not.
 
     layerscope check-prompts prompts.jsonl --model gpt2
     """
     from layerscope.jobs.checking import check_prompts as check
-    from layerscope.models.load import load_model
 
-    checks = check(load_model(model, device=device, dtype=dtype), prompts, bos=bos, chat=chat)
+    checks = check(asked.loaded(), prompts, bos=asked.bos, chat=asked.chat)
     for one in checks:
         _tell_check(one)
     used = sum(not one.left_out_because for one in checks)
@@ -345,9 +269,9 @@ def selftest(
         str | None, typer.Option(help="Also the load check, on this folder, hub name or 'bundled'.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Do not look for the weakest effect found.")] = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    threads: Threads = None,
+    device: Annotated[str | None, typer.Option(help="Where that model runs.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Its type of numbers.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
 ) -> None:
     """Does every instrument find what was planted in small models, and nothing where there is nothing?
 
@@ -357,7 +281,7 @@ def selftest(
     """
     from layerscope.jobs.selftest import selftest as outcomes
 
-    _use_threads(threads)
+    Question(threads=threads).use_threads()
     holds = True
     for outcome in outcomes(model, device=device, dtype=dtype, quick=quick):
         holds &= outcome.holds
@@ -381,64 +305,14 @@ def commands_page() -> str:
 # -- what the commands share ----------------------------------------------------------------------
 
 
-def _prepared(
-    name: str, model: Any, prompts: str | None, passages: str | None, settings: list[str] | None, device: str | None,
-    dtype: str | None, seed: int | None, bos: Any, chat: bool, limit: int | None, longest: int, revision: str | None,
-    trust: bool,
-) -> Job:  # fmt: skip
+def _refuse_early(experiment: str | None, out: Path) -> None:
+    """What can be told before torch is imported: an unknown name, a folder that cannot be written."""
     from layerscope import experiments
-    from layerscope.jobs.prepare import prepare
+    from layerscope.results.files import refuse_unwritable
 
-    experiments.question(name)  # an unknown name is told before torch is imported
-    chosen = _parsed(settings or []) | ({} if seed is None else {"seed": seed})
-    return prepare(
-        name, model=model, prompts=prompts, passages=passages, settings=chosen, bos=bos, chat=chat, limit=limit,
-        longest=longest, device=device, dtype=dtype, revision=revision, trust_remote_code=trust,
-    )  # fmt: skip
-
-
-def _refuse_unused(name: str, **given: str | None) -> None:
-    """Texts that the experiment would not read: running on its default ones instead would surprise."""
-    from layerscope import experiments
-
-    experiments.question(name)
-    takes = experiments.load(name).takes
-    for kind, source in given.items():
-        if source is not None and kind not in takes:
-            raise LayerscopeError(
-                f"{name} does not read {kind}",
-                found=f"--{kind} {source}",
-                expected=" and ".join(f"--{kind}" for kind in sorted(takes)) or "no texts",
-                hint=f"layerscope list experiments   (or leave --{kind} out)",
-            )
-
-
-def _parsed(settings: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise LayerscopeError(
-                "a setting cannot be read", found=setting, expected="key=value", hint="--set samples=10"
-            )
-        try:
-            values[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            values[name.strip()] = value
-    return values
-
-
-def _quick_settings(name: str) -> list[str]:
-    from layerscope import experiments
-
-    return ["samples=3"] if "samples" in experiments.load(name).settings.model_fields else []
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    refuse_unwritable(out)
+    if experiment is not None:
+        experiments.question(experiment)
 
 
 def _tell(folder: RunFolder, *, whole: bool = False) -> None:
@@ -446,6 +320,14 @@ def _tell(folder: RunFolder, *, whole: bool = False) -> None:
 
     for line in summary_of(folder, whole=whole):
         typer.echo(line)
+
+
+def _tell_or_say_why_not(folder: RunFolder, problems: list[LayerscopeError]) -> None:
+    try:
+        _tell(folder)
+    except LayerscopeError as error:
+        typer.echo(f"layerscope: {error}", err=True)
+        problems.append(error)
 
 
 def _tell_plan(name: str, found: Plan) -> None:

@@ -82,8 +82,6 @@ class Settings(ExperimentSettings):
     @field_validator("noise", mode="before")
     @classmethod
     def _noise_is_positive(cls, noise: float | str) -> float | str:
-        if isinstance(noise, bool):
-            raise ValueError("a positive number, or one with sd behind it, such as 3sd")
         if isinstance(noise, str):
             written = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:sd)?\s*", noise)
             if written is None or float(written[1]) <= 0:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from layerscope import experiments
 from layerscope.bundled import bundled_folder, bundled_names
 from layerscope.errors import LayerscopeError
-from layerscope.results.store import RunFolder, runs_below
 from layerscope.results.words import restored, visible
 
 if TYPE_CHECKING:
     from layerscope.experiments._contract import Claim
     from layerscope.jobs.checking import PromptCheck
     from layerscope.jobs.planning import Plan
+    from layerscope.results.record import RunRecord
+    from layerscope.results.store import RunFolder
 
 
 def lines_of(what: str, out: Path) -> Iterator[str]:
@@ -45,11 +46,13 @@ def _bundled(kind: str) -> Iterator[str]:
 
 
 def _runs(out: Path) -> Iterator[str]:
-    found = runs_below(out) if out.is_dir() else []
+    from layerscope.results.store import runs_below
+
+    found = runs_below(out)
     for folder in found:
         try:
             record = folder.record
-            model = visible(record.facts["name"], blanks=False)
+            model = _model(record)
             about = f"{record.asked.experiment:<18} {model:<20} {folder.path}"
             yield f"{record.state:<9} {record.created[:16]}  {about}"
         except LayerscopeError as error:
@@ -58,16 +61,28 @@ def _runs(out: Path) -> Iterator[str]:
         yield f"no runs below {out}"
 
 
+def _model(record: RunRecord) -> str:
+    return visible(str(record.facts.get("name", record.asked.model)), blanks=False)
+
+
 def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
     """What a run asked and found; `whole` adds settings, exclusions and provenance."""
+    from layerscope.results.schema import read_json
+
     record = folder.record
     experiment = experiments.load(record.asked.experiment)
-    yield f"\n{record.asked.experiment} on {visible(record.facts['name'], blanks=False)}: {experiment.question}"
+    yield f"\n{record.asked.experiment} on {_model(record)}: {experiment.question}"
     if not folder.has_result:
         yield f"  {record.state}; next: layerscope resume {folder.path}"
         return
     result = folder.result()
-    yield from (f"  {line}" for claim in experiment.claims(result) for line in _claim(claim))
+    for claim in experiment.claims(result):
+        yield f"  {_claim(claim)}"
+        if whole and claim.caveat:
+            yield f"    ({visible(claim.caveat, blanks=False)})"
+    yield from (
+        f"  caution: {visible(caution, blanks=False)}" for caution in read_json(result, "cautions", [])
+    )
     if "left_out_because" in result:
         reasons = result.left_out_because
         dimension = reasons.dims[0]
@@ -82,19 +97,19 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
     if whole:
         yield f"  settings: {', '.join(f'{key}={value}' for key, value in record.asked.settings.items())}"
         machine = record.machine
-        yield f"  {record.facts['architecture']}, {record.facts['dtype']}"
+        yield f"  {record.facts.get('architecture')}, {record.asked.dtype}"
         yield f"  on {machine.device_name}, {machine.threads} threads"
         yield f"  measured in {record.seconds:.0f} s, at most {record.peak_bytes / 1e6:.0f} MB"
         yield from (f"  note: {note}" for note in record.notes)
 
 
-def _claim(claim: Claim) -> Iterator[str]:
+def _claim(claim: Claim) -> str:
     numbers = ""
     if claim.value is not None and claim.low is not None and claim.high is not None:
         numbers = f"  [{claim.low:.3g}, {claim.high:.3g}]"
     if claim.p_adjusted is not None:
         numbers += f"  p = {claim.p_adjusted:.2g}"
-    yield f"{visible(claim.text, blanks=False)}{numbers}"
+    return f"{visible(claim.text, blanks=False)}{numbers}"
 
 
 def lines_of_plan(name: str, plan: Plan) -> Iterator[str]:

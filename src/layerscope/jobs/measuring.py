@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 
+import torch
 import xarray as xr
 
 from layerscope.engines.local import LocalEngine
@@ -25,7 +27,7 @@ def carry_out(job: Job, folder: RunFolder, progress: Progress) -> xr.Dataset:
     Every part is saved as soon as it is there, and results are always put together from the saved
     parts, so an interrupted run and an uninterrupted one give the same bytes.
     """
-    with folder.writing():
+    with folder.writing(), threads(folder.record.machine.threads):
         record = _begun(job, folder)
         earlier: dict[str, xr.Dataset] = {}
         for stage in job.experiment.stages:
@@ -33,7 +35,7 @@ def carry_out(job: Job, folder: RunFolder, progress: Progress) -> xr.Dataset:
             measure(job, folder, record, stage, items, earlier, progress)
             earlier[stage.name] = combined(folder, stage, items)
         result = signed(job.experiment.conclude(earlier, job.settings), record)
-        folder.save_result(result)
+        record.result = folder.save_result(result)
         record.state, record.finished = "complete", now()
         folder.save_record(record)
     return folder.result()
@@ -45,9 +47,20 @@ def _begun(job: Job, folder: RunFolder) -> RunRecord:
     differences = differing(record.machine.model_dump(), here.model_dump())
     if record.stages and differences:
         record.notes.append(f"resumed {now()} with other {', '.join(differences)}")
-    record.state = "running"
+    record.state, record.result = "running", None
     folder.save_record(record)
     return record
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """This many threads for torch, and as many as before afterwards: their number decides last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def differing(before: dict[str, object], after: dict[str, object], above: str = "") -> list[str]:
@@ -138,10 +151,10 @@ def combined(
 ) -> xr.Dataset:
     """The result of a stage from its saved parts, in item order."""
     indices = range(len(items)) if only is None else sorted(only)
-    parts = [folder.part(stage.name, index, item=item_digest(items[index])) for index in indices]
-    if not parts:
+    parts = (folder.part(stage.name, index, item=item_digest(items[index])) for index in indices)
+    if not indices:
         return xr.Dataset()
-    return reduce(stage.combine, parts) if stage.combine else concatenate(parts, along=stage.along)
+    return reduce(stage.combine, parts) if stage.combine else concatenate(list(parts), along=stage.along)
 
 
 def signed(result: xr.Dataset, record: RunRecord) -> xr.Dataset:

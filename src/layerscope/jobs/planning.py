@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Stage, WorkItem
-from layerscope.jobs.measuring import combined, measure
+from layerscope.errors import LayerscopeError
+from layerscope.experiments._contract import Inputs, Stage, WorkItem
+from layerscope.jobs.measuring import combined, measure, threads
 from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Silent
 from layerscope.jobs.running import folder_of
 from layerscope.results.store import RunFolder
+from layerscope.results.words import stored
 from layerscope.runs import peak_bytes
+from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
 _ENOUGH_SECONDS = 6.0
 _FEWEST_ITEMS = 3
@@ -30,7 +34,7 @@ class StagePlan:
     Attributes:
         stage: its name.
         items: how many work items it has; an estimate where an earlier stage decides and was not finished.
-        measured: how many were run for this plan, and are kept.
+        measured: how many are run and kept, for this plan or before.
         seconds: expected measuring time of the whole stage.
         spent: seconds that are already spent on it, here or before.
         exact: whether the number of items is known.
@@ -66,60 +70,129 @@ class Plan:
         return max(0.0, self.seconds - sum(stage.spent for stage in self.stages))
 
 
+@dataclass
+class _Ground:
+    """What the plan of a stage rests on: the stages before it.
+
+    Attributes:
+        earlier: their results, as far as they were measured.
+        inputs: the texts that those results are about; all of them unless a stage was left unfinished.
+        share: how much of the whole run's work the texts are.
+        folder: where parts go: the run's own folder while every stage before was finished; then another
+            one, for a part that rests on an unfinished stage is not the run's.
+    """
+
+    earlier: dict[str, xr.Dataset]
+    inputs: Inputs
+    share: float
+    folder: RunFolder
+
+
 def plan(job: Job, out: Path, *, load_seconds: float = 0.0) -> Plan:
     """Measure the first items of every stage and scale them up.
 
     A stage that takes no longer than some seconds is run whole, since later stages need it; where it
-    takes longer, the later ones are planned from those of its parts that exist, and their number of
-    items is an estimate.
+    takes longer, the later ones are planned from those of its parts that exist: their number of items is
+    an estimate, and what was run for it is not kept.
     """
     folder = folder_of(job, out)
     stages: list[StagePlan] = []
-    earlier: dict[str, xr.Dataset] = {}
-    share = 1.0
-    with folder.writing():
+    part_bytes = 0.0
+    with folder.writing(), threads(folder.record.machine.threads), TemporaryDirectory() as elsewhere:
+        scratch = RunFolder.create(Path(elsewhere), folder.record, {})
+        ground = _Ground({}, job.inputs, 1.0, folder)
         for stage in job.experiment.stages:
-            planned, earlier[stage.name], share = _planned(job, folder, stage, earlier, share)
-            stages.append(planned)
+            items = _items(job, folder, stage, ground)
+            stages.append(_planned(job, folder, stage, items, ground))
+            part_bytes += _mean_bytes(ground.folder, stage) * stages[-1].items
+            ground = _after(job, stage, items, ground, scratch)
     return Plan(
         folder=folder.path,
         stages=tuple(stages),
         load_seconds=load_seconds,
         peak_bytes=peak_bytes(job.model.device),
-        part_bytes=_expected_bytes(folder, stages),
+        part_bytes=int(part_bytes),
         path=str(job.record.chunk_plan["path"]),
     )
 
 
+def _items(job: Job, folder: RunFolder, stage: Stage, ground: _Ground) -> list[WorkItem]:
+    try:
+        return list(stage.items(ground.inputs, job.settings, ground.earlier))
+    except LayerscopeError:
+        if ground.folder is folder:
+            raise
+    # The few texts that were tried are not fit; whether others are, only the whole stages before can tell.
+    ground.folder, ground.share, ground.inputs = folder, 1.0, job.inputs
+    ground.earlier = {}
+    for before in job.experiment.stages[: job.experiment.stages.index(stage)]:
+        items = list(before.items(job.inputs, job.settings, ground.earlier))
+        measure(job, folder, folder.record, before, items, ground.earlier, Silent())
+        ground.earlier[before.name] = combined(folder, before, items)
+    return list(stage.items(ground.inputs, job.settings, ground.earlier))
+
+
 def _planned(
-    job: Job, folder: RunFolder, stage: Stage, earlier: dict[str, xr.Dataset], share: float
-) -> tuple[StagePlan, xr.Dataset, float]:
-    """One stage: its plan, its result so far, and the share of its items that this rests on."""
-    items = list(stage.items(job.inputs, job.settings, earlier))
-    record = folder.record
-    done_before = folder.done(stage.name)
-    order = _spread(items)
+    job: Job, folder: RunFolder, stage: Stage, items: Sequence[WorkItem], ground: _Ground
+) -> StagePlan:
+    """Measure some items of a stage, or all if that is quick, and scale up."""
+    kept = ground.folder is folder
+    done_before = ground.folder.done(stage.name)
     times: list[tuple[float, float]] = []
-    for index in order:
+    for index in _spread(items):
         if _enough(times):
             break
         if index not in done_before:
-            times.append((items[index].size, _timed(job, folder, stage, items, earlier, index)))
-    seconds = _whole(
-        times, items, spent=record.stages[stage.name].seconds if stage.name in record.stages else 0.0
-    )
-    if seconds <= _WHOLE_STAGE_SECONDS and share == 1.0:
-        measure(job, folder, folder.record, stage, items, earlier, Silent())
-    done = sorted(index for index in folder.done(stage.name) if index < len(items))
-    planned = StagePlan(
+            times.append((items[index].size, _timed(job, ground, stage, items, only=[index])))
+    seconds = _whole(times, items, spent=_spent(ground, stage))
+    if kept and seconds <= _WHOLE_STAGE_SECONDS:
+        _timed(job, ground, stage, items)
+    done = _done(ground, stage, items)
+    if kept and len(done) == len(items):
+        seconds = _spent(ground, stage)
+    return StagePlan(
         stage=stage.name,
-        items=round(len(items) / share),
-        measured=len(done),
-        seconds=seconds / share,
-        spent=folder.record.stages[stage.name].seconds,
-        exact=share == 1.0,
+        items=round(len(items) / ground.share),
+        measured=len(done) if kept else 0,
+        seconds=seconds / ground.share,
+        spent=_spent(ground, stage) if kept else 0.0,
+        exact=kept,
     )
-    return planned, combined(folder, stage, items, only=done), share * len(done) / max(1, len(items))
+
+
+def _after(job: Job, stage: Stage, items: Sequence[WorkItem], ground: _Ground, scratch: RunFolder) -> _Ground:
+    """What the next stage's plan rests on."""
+    done = _done(ground, stage, items)
+    result = combined(ground.folder, stage, items, only=done)
+    if len(done) == len(items):
+        return replace(ground, earlier={**ground.earlier, stage.name: result})
+    inputs = _covered(ground.inputs, result)
+    texts = len(inputs.prompts) + len(inputs.passages)
+    share = texts / max(1, len(job.inputs.prompts) + len(job.inputs.passages))
+    return _Ground({**ground.earlier, stage.name: result}, inputs, share, scratch)
+
+
+def _covered(inputs: Inputs, result: xr.Dataset) -> Inputs:
+    """The texts that an unfinished stage has something to say about; all where it does not tell whose."""
+    update: dict[str, tuple[TokenisedPrompt, ...] | tuple[TokenisedPassage, ...]] = {}
+    for name in ("prompt", "token_prompt"):
+        if name in result.coords:
+            there = set(result[name].values.tolist())
+            update["prompts"] = tuple(prompt for prompt in inputs.prompts if stored(prompt.name) in there)
+    for name in ("passage", "token_passage"):
+        if name in result.coords:
+            there = set(result[name].values.tolist())
+            update["passages"] = tuple(text for text in inputs.passages if stored(text.name) in there)
+    return inputs.model_copy(update=update)
+
+
+def _done(ground: _Ground, stage: Stage, items: Sequence[WorkItem]) -> list[int]:
+    return sorted(index for index in ground.folder.done(stage.name) if index < len(items))
+
+
+def _spent(ground: _Ground, stage: Stage) -> float:
+    went = ground.folder.record.stages.get(stage.name)
+    return went.seconds if went else 0.0
 
 
 def _spread(items: Sequence[WorkItem]) -> list[int]:
@@ -136,15 +209,11 @@ def _enough(times: Sequence[tuple[float, float]]) -> bool:
 
 
 def _timed(
-    job: Job,
-    folder: RunFolder,
-    stage: Stage,
-    items: Sequence[WorkItem],
-    earlier: dict[str, xr.Dataset],
-    index: int,
+    job: Job, ground: _Ground, stage: Stage, items: Sequence[WorkItem], only: Sequence[int] | None = None
 ) -> float:
     started = time.monotonic()
-    measure(job, folder, folder.record, stage, items, earlier, Silent(), only=[index])
+    folder = ground.folder
+    measure(job, folder, folder.record, stage, items, ground.earlier, Silent(), only=only)
     return time.monotonic() - started
 
 
@@ -155,7 +224,7 @@ def _whole(times: Sequence[tuple[float, float]], items: Sequence[WorkItem], spen
     """
     if not times:
         return spent
-    warm = times[1:] if len(times) > _FEWEST_ITEMS else times
+    warm = times[1:] if len(times) > max(1, _FEWEST_ITEMS) else times
     sizes, seconds = np.array(warm).T
     total = sum(item.size for item in items)
     if len(warm) >= _FEWEST_ITEMS and np.ptp(sizes) > 0.2 * sizes.mean():
@@ -165,10 +234,6 @@ def _whole(times: Sequence[tuple[float, float]], items: Sequence[WorkItem], spen
     return float(seconds.sum() / sizes.sum() * total)
 
 
-def _expected_bytes(folder: RunFolder, stages: Sequence[StagePlan]) -> int:
-    total = 0.0
-    for stage in stages:
-        parts = [path.stat().st_size for path in (folder.path / "parts" / stage.stage).glob("[0-9]*.npz")]
-        if parts:
-            total += sum(parts) / len(parts) * stage.items
-    return int(total)
+def _mean_bytes(folder: RunFolder, stage: Stage) -> float:
+    sizes = [folder.part_path(stage.name, index).stat().st_size for index in folder.done(stage.name)]
+    return sum(sizes) / len(sizes) if sizes else 0.0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 import layerscope
 from layerscope import experiments
@@ -21,6 +23,8 @@ from layerscope.models.load import load_model
 from layerscope.results.record import Asked, Machine, RunRecord, digest
 from layerscope.results.store import RunFolder
 from layerscope.runs import machine
+from layerscope.text.passages import load_passages
+from layerscope.text.prompts import load_prompts
 from layerscope.text.tokens import BosPolicy, bos_record, tokenizer_digest
 
 # Rooms whose code decides numbers; figures, pages and the command line do not.
@@ -57,10 +61,19 @@ def prepare(
 ) -> Job:
     """A job: settings checked, model loaded and tried, texts tokenised.
 
-    Cheap refusals come first: an unknown experiment or setting is told before a model is loaded.
+    Cheap refusals come first: what is wrong with settings or texts is told before a model is loaded.
     """
     experiment = experiments.load(name)
+    if limit is not None and limit < 1:
+        raise LayerscopeError(
+            "no texts would be left", found=f"limit = {limit}", expected="1 or more, or None", hint="limit=10"
+        )
     chosen = experiments.settings_of(experiment, settings or {})
+    _refuse_unread(experiment, prompts=prompts, passages=passages)
+    if prompts is not None:
+        load_prompts(prompts)
+    if passages is not None:
+        load_passages(passages)
     loaded = load_model(
         model, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
     )
@@ -81,6 +94,18 @@ def prepare(
     }
     record.options = {"limit": limit} | ({"longest": longest} if "passages" in sources else {})
     return Job(experiment, chosen, loaded, inputs, record)
+
+
+def _refuse_unread(experiment: Experiment, **given: Any) -> None:
+    """Refuse texts that the experiment does not read: running on others instead would surprise."""
+    for kind, source in given.items():
+        if source is not None and kind not in experiment.takes:
+            raise LayerscopeError(
+                f"{experiment.name} does not read {kind}",
+                found=f"--{kind} {source}",
+                expected=" and ".join(f"--{kind}" for kind in sorted(experiment.takes)) or "no texts",
+                hint=f"layerscope list experiments   (or leave --{kind} out)",
+            )
 
 
 def _sources(experiment: Experiment, model: LayeredModel, **given: Any) -> dict[str, Any]:
@@ -105,23 +130,30 @@ def again(folder: RunFolder, *, model: LayeredModel | None = None) -> Job:
     asked = record.asked
     experiment = experiments.load(asked.experiment)
     loaded = model or _reloaded(asked, folder)
-    if loaded.weights_digest != asked.weights:
+    weights, config = loaded.weights_digest(), loaded.config_digest()
+    if weights != asked.weights or config != asked.config:
         raise LayerscopeError(
             "the model has changed since this run began",
-            found=f"weights {loaded.weights_digest[:12]} in {asked.model}",
-            expected=f"weights {asked.weights[:12]}",
+            found=f"weights {weights[:12]}, configuration {config[:12]} in {asked.model}",
+            expected=f"weights {asked.weights[:12]}, configuration {asked.config[:12]}",
             hint="the same checkpoint, or a new run",
         )
-    inputs = Inputs.model_validate(folder.inputs)
-    if _texts_digest(inputs) != asked.texts:
-        raise LayerscopeError(
-            "the texts of this run have been altered",
-            found=f"{folder.path / 'inputs.json'}",
-            expected="the texts that the run was given",
-            hint="run the experiment again from its prompts",
-        )
-    torch.set_num_threads(record.machine.threads)
+    inputs = _unaltered(folder, record)
     return Job(experiment, experiments.settings_of(experiment, asked.settings), loaded, inputs, record)
+
+
+def _unaltered(folder: RunFolder, record: RunRecord) -> Inputs:
+    with suppress(ValidationError):
+        inputs = Inputs.model_validate(folder.inputs)
+        about = (_texts_digest(inputs), inputs.facts.model_dump(mode="json"), inputs.tokens_per_pass)
+        if about == (record.asked.texts, record.facts, record.chunk_plan["tokens_per_pass"]):
+            return inputs
+    raise LayerscopeError(
+        "the texts of this run have been altered",
+        found=f"{folder.path / 'inputs.json'}",
+        expected="the texts that the run was given",
+        hint="run the experiment again from its prompts",
+    )
 
 
 def _reloaded(asked: Asked, folder: RunFolder) -> LayeredModel:
@@ -136,7 +168,7 @@ def _reloaded(asked: Asked, folder: RunFolder) -> LayeredModel:
         asked.model,
         device=asked.device,
         dtype=asked.dtype,
-        revision=asked.revision if "/" in asked.model and not Path(asked.model).exists() else None,
+        revision=None if asked.model == "bundled" or Path(asked.model).is_dir() else asked.revision,
         trust_remote_code=asked.trust_remote_code,
     )
 
@@ -154,10 +186,11 @@ def new_record(
     asked = Asked(
         experiment=experiment.name,
         settings=settings.model_dump(mode="json"),
-        model=_absolute(facts.source),
+        model=_absolute(facts.source) if facts.loadable else facts.source,
         loadable=facts.loadable,
         revision=facts.revision,
-        weights=model.weights_digest,
+        weights=model.weights_digest(),
+        config=model.config_digest(),
         tokenizer=tokenizer_digest(model.tokenizer),
         bos=bos_record(model.tokenizer, bos),
         chat=chat,
@@ -204,5 +237,10 @@ def _texts_digest(inputs: Inputs) -> str:
 
 def _absolute(source: str) -> str:
     # A run must be resumable from another working folder.
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
+    if source == "bundled":
+        return source
+    try:
+        path = Path(source).expanduser()
+        return str(path.resolve()) if path.exists() else source
+    except (OSError, RuntimeError):  # a long text is no path, and ~nobody has no home
+        return source

@@ -62,15 +62,20 @@ class TimeLeft:
 class PlainLines:
     """A line now and then, for logs and pipes."""
 
-    def __init__(self, write: Callable[[str], object] | None = None, every: float = 5.0) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], object] | None = None,
+        every: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
-        self._every, self._shown = every, 0.0
+        self._every, self._shown, self._clock = every, 0.0, clock
 
     def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
         """Announce the stage."""
         self._stage, self._items, self._done = stage, items, done_items
-        self._left = TimeLeft(size, done_size)
-        self._shown = time.monotonic()
+        self._left = TimeLeft(size, done_size, self._clock)
+        self._shown = self._clock()
         kept = f", {done_items} kept from before" if done_items else ""
         self._write(f"{stage}: {items} items{kept}")
 
@@ -78,7 +83,7 @@ class PlainLines:
         """A line, if the last one is some seconds old or the stage is done."""
         self._left.add(size)
         self._done += 1
-        now = time.monotonic()
+        now = self._clock()
         if now - self._shown >= self._every or self._done == self._items:
             self._shown = now
             left = self._left.seconds()
@@ -132,5 +137,5 @@ def in_words(seconds: float) -> str:
     """A length of time, to the precision that a person wants."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes // 60:.0f} h {minutes % 60:.0f} min"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,4 +1,7 @@
-"""The same jobs from Python: run, trace, read, draw, open_run."""
+"""The same jobs from Python: run, trace, read, draw, open_run.
+
+What needs torch is imported where it is used: saved runs are read and drawn without it.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,23 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope import experiments
 from layerscope.errors import LayerscopeError
-from layerscope.jobs import running
-from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Progress, Silent, for_this_terminal
-from layerscope.jobs.texts import LONGEST
-from layerscope.models.layered import LayeredModel
-from layerscope.models.load import load_model
+from layerscope.jobs.texts import LONGEST, refuse_foreign_ids
 from layerscope.models.sites import SITES, parse_site
 from layerscope.results.store import RunFolder
 from layerscope.results.words import stored
 from layerscope.text.tokens import BosPolicy, encode
+
+if TYPE_CHECKING:
+    from layerscope.jobs import running
+    from layerscope.models.layered import LayeredModel
 
 
 def run(
@@ -59,6 +62,9 @@ def run(
     Raises:
         LayerscopeError: anything in the question that can be put right.
     """
+    from layerscope.jobs import running
+    from layerscope.jobs.prepare import prepare
+
     takes = experiments.load(experiment).takes
     job = prepare(
         experiment,
@@ -112,11 +118,21 @@ def read(model: Any, text: str, *, sites: str | Sequence[str], bos: BosPolicy = 
     Raises:
         LayerscopeError: no such site, one that this model does not allow, or sites of different shapes.
     """
+    from layerscope.models.load import load_model
     from layerscope.runs.reading import read_sites
 
     loaded = load_model(model)
     wanted = [parse_site(site, loaded.n_layers) for site in ([sites] if isinstance(sites, str) else sites)]
     tokens = encode(loaded.tokenizer, text, bos)
+    refuse_foreign_ids(loaded, tokens.ids, "the text")
+    context = loaded.facts.context
+    if context is not None and len(tokens) > context:
+        raise LayerscopeError(
+            "this text is longer than the model can read",
+            found=f"{len(tokens)} tokens",
+            expected=f"at most {context}",
+            hint="a shorter text",
+        )
     values = [tensor.float().cpu().numpy() for tensor in read_sites(loaded, tokens.ids, wanted).values()]
     names = list(dict.fromkeys(str(site) for site in wanted))
     shapes = {value.shape for value in values}
@@ -161,10 +177,14 @@ class SavedRun:
 
     def resume(self, *, model: LayeredModel | None = None, progress: Progress | None = None) -> xr.Dataset:
         """Go on where it stopped; `model` where it was given as an object."""
+        from layerscope.jobs import running
+
         return running.resume(self.folder.path, progress or for_this_terminal(), model=model).result()
 
     def replay(self, *, model: LayeredModel | None = None) -> running.Replay:
         """Run it again and compare."""
+        from layerscope.jobs import running
+
         return running.replay(self.folder.path, model=model)
 
 

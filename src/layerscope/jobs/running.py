@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.jobs.measuring import carry_out, differing
+from layerscope.jobs.measuring import carry_out, differing, threads
 from layerscope.jobs.prepare import Job, again, this_machine
 from layerscope.jobs.progress import Progress, Silent
 from layerscope.models.layered import LayeredModel
@@ -30,7 +30,6 @@ def run(job: Job, out: Path, progress: Progress) -> RunFolder:
     """
     folder = folder_of(job, out)
     if not (folder.record.state == "complete" and folder.has_result):
-        _same_threads(job, folder)
         carry_out(job, folder, progress)
     return folder
 
@@ -42,12 +41,6 @@ def folder_of(job: Job, out: Path) -> RunFolder:
     if RunFolder.is_one(path):
         return RunFolder.open(path)
     return RunFolder.create(path, job.record, job.inputs.model_dump(mode="json"))
-
-
-def _same_threads(job: Job, folder: RunFolder) -> None:
-    import torch
-
-    torch.set_num_threads(folder.record.machine.threads)
 
 
 def resume(path: Path, progress: Progress, *, model: LayeredModel | None = None) -> RunFolder:
@@ -65,7 +58,7 @@ class Replay:
     Attributes:
         verdict: every number bitwise the same, all within tolerance, or some changed.
         changed: variables beyond tolerance, with their largest difference.
-        largest: the largest relative difference of any number.
+        largest: the largest difference of any number, over the largest value of its variable.
         since: what differs between then and now: versions, threads, processor, Layerscope's own code.
     """
 
@@ -93,7 +86,8 @@ def replay(path: Path, progress: Progress | None = None, *, model: LayeredModel 
     with tempfile.TemporaryDirectory(prefix="layerscope-replay-") as temporary:
         fresh = RunFolder.create(Path(temporary), job.record.model_copy(update={"stages": {}}), folder.inputs)
         now = carry_out(job, fresh, progress or Silent())
-    since = differing(folder.record.machine.model_dump(), this_machine(job.model.device).model_dump())
+    with threads(folder.record.machine.threads):
+        since = differing(folder.record.machine.model_dump(), this_machine(job.model.device).model_dump())
     return compared(folder.result(), now, tuple(since))
 
 
@@ -108,14 +102,17 @@ def compared(before: xr.Dataset, after: xr.Dataset, since: tuple[str, ...]) -> R
             )
             continue
         old, new = before.variables[name].values, after.variables[name].values
-        if old.shape != new.shape or old.dtype.kind != new.dtype.kind:
-            changed.append(f"{name}: {old.dtype} {old.shape} -> {new.dtype} {new.shape}")
+        sizes = [list(zip(data[name].dims, data[name].shape, strict=True)) for data in (before, after)]
+        if sizes[0] != sizes[1] or old.dtype.kind != new.dtype.kind:
+            changed.append(f"{name}: {old.dtype} {sizes[0]} -> {new.dtype} {sizes[1]}")
         elif old.dtype.kind == "f":
             same &= old.tobytes() == new.tobytes()
             difference = _largest_difference(old, new)
             largest = max(largest, difference)
-            if not np.allclose(old, new, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True):
-                changed.append(f"{name}: differs by up to {difference:.2g} of its size")
+            if not np.array_equal(np.isnan(old), np.isnan(new)):
+                changed.append(f"{name}: other cells are empty")
+            elif not np.allclose(old, new, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True):
+                changed.append(f"{name}: differs by up to {difference:.2g} of its largest value")
         elif not np.array_equal(old, new):
             changed.append(f"{name}: other values")
     verdict: Verdict = "changed" if changed else ("bitwise" if same else "within tolerance")
@@ -126,5 +123,5 @@ def _largest_difference(old: np.ndarray, new: np.ndarray) -> float:
     finite = np.isfinite(old) & np.isfinite(new)
     if not finite.any():
         return 0.0
-    scale = np.maximum(np.abs(old[finite]), 1e-30)
-    return float((np.abs(old[finite] - new[finite]) / scale).max())
+    difference, size = np.abs(old[finite] - new[finite]).max(), np.abs(old[finite]).max()
+    return float(difference / max(size, 1e-30))

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerscope.bundled import bundled_names
 from layerscope.errors import LayerscopeError
-from layerscope.models.layered import LayeredModel
 from layerscope.text.passages import load_passages
 from layerscope.text.prompts import load_prompts
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt, tokenise_passage, tokenise_prompt
 from layerscope.text.tokens import BosPolicy
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
 
 Text = TypeVar("Text")
 
@@ -27,7 +29,10 @@ def tokenised_prompts(
     """Prompts as this model reads them."""
     prompts = load_prompts(source)
     few = first_of_each(prompts, limit, lambda prompt: prompt.category)
-    return tuple(tokenise_prompt(model.tokenizer, prompt, bos=bos, chat=chat) for prompt in few)
+    tokenised = [tokenise_prompt(model.tokenizer, prompt, bos=bos, chat=chat) for prompt in few]
+    for prompt in tokenised:
+        refuse_foreign_ids(model, (*prompt.tokens.ids, *prompt.answer_ids), prompt.name)
+    return tuple(tokenised)
 
 
 def tokenised_passages(
@@ -43,7 +48,26 @@ def tokenised_passages(
     limits = [limit for limit in (longest, model.facts.context) if limit is not None]
     shortest = min(limits) if limits else None
     few = first_of_each(passages, limit, lambda passage: passage.genre)
-    return tuple(tokenise_passage(model.tokenizer, passage, bos=bos, longest=shortest) for passage in few)
+    tokenised = [tokenise_passage(model.tokenizer, passage, bos=bos, longest=shortest) for passage in few]
+    for passage in tokenised:
+        refuse_foreign_ids(model, passage.tokens.ids, passage.name)
+    return tuple(tokenised)
+
+
+def refuse_foreign_ids(model: LayeredModel, ids: Sequence[int], name: str) -> None:
+    """Refuse token ids that the model has no embedding for: the tokenizer belongs to another model.
+
+    Raises:
+        LayerscopeError: with the largest id and the number of embeddings.
+    """
+    rows = int(model.module.get_input_embeddings().weight.shape[0])
+    if max(ids) >= rows:
+        raise LayerscopeError(
+            "the tokenizer does not belong to this model",
+            found=f"token id {max(ids)} in {name}",
+            expected=f"ids below {rows}, the model's embeddings",
+            hint="the tokenizer that the model was trained with",
+        )
 
 
 def first_of_each(texts: Sequence[Text], limit: int | None, kind: Callable[[Text], str]) -> list[Text]:

@@ -98,6 +98,7 @@ def _wrapped(module: Any, tokenizer: Any) -> LayeredModel:
 
 def _layered(module: Any, tokenizer: Any, facts: ModelFacts) -> LayeredModel:
     module.eval()
+    _refuse_absent(module, facts)
     path, blocks = find_blocks(module, facts.n_layers)
     model = LayeredModel(module, tokenizer, facts, Structure(path, tuple(blocks), (), ()))
     with _quiet():
@@ -105,18 +106,31 @@ def _layered(module: Any, tokenizer: Any, facts: ModelFacts) -> LayeredModel:
     return model
 
 
+def _refuse_absent(module: Any, facts: ModelFacts) -> None:
+    absent = [name for name, parameter in module.named_parameters() if parameter.is_meta]
+    if absent:
+        raise LayerscopeError(
+            "some weights of this model are not in memory",
+            found=f"{facts.name}: {absent[0]} is on the meta device",
+            expected="weights on a processor or a GPU",
+            hint="load the model whole, without offloading",
+        )
+
+
 def _resolve(source: str) -> str:
     """What transformers is given: a folder known to hold weights, or a hub name."""
     if source == "bundled":
         return str(bundled_model())
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(source).expanduser()
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, NUL
+        raise _unknown("", f"a name that no folder can have: {error}") from error
+    if is_folder:
         _look_into(folder)
         return str(folder)
-    if folder.exists() or not _HUB_NAME.fullmatch(source) or source.count("/") > 1:
-        raise _unknown(
-            source, f"{source} is {'a file' if folder.exists() else 'neither a folder nor a hub name'}"
-        )
+    if exists or not _HUB_NAME.fullmatch(source) or source.count("/") > 1:
+        raise _unknown(source, f"{source} is {'a file' if exists else 'neither a folder nor a hub name'}")
     return source
 
 
@@ -161,14 +175,18 @@ def _check_choice(dtype: str | None, device: str) -> None:
             "there is no such dtype", found=dtype, expected=", ".join(_DTYPES), hint="--dtype float32"
         )
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        with _quiet():
+            usable = torch.empty(1, device=device).add(1).cpu().item() is not None
+        found = ""
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        usable, found = False, (str(error).splitlines() or [""])[0][:100]
+    if not usable:
         raise LayerscopeError(
             "this device cannot be used",
-            found=f"{device}: {str(error).splitlines()[0]}",
+            found=f"{device}: {found}",
             expected="cpu, or a device that torch finds",
             hint="--device cpu",
-        ) from error
+        )
 
 
 def _loaded(place: str, device: str, dtype: str | None, revision: str | None, trust: bool) -> Any:
@@ -226,7 +244,7 @@ def _cannot_load(place: str, error: Exception) -> LayerscopeError:
         "this model cannot be loaded",
         found=f"{place}: {type(error).__name__}: {lines[0] if lines else ''}",
         expected="a folder or hub name of a decoder-only model with .safetensors weights",
-        hint="check the name; code that comes with weights runs only with --trust-remote-code",
+        hint="check the name and the network; code that comes with weights runs only with --trust-remote-code",
     )
 
 
@@ -287,7 +305,9 @@ def _quiet() -> Iterator[None]:
     """No progress bars and no advice from transformers on the user's terminal."""
     from transformers.utils import logging as chatter
 
-    bars, level = chatter.is_progress_bar_enabled(), chatter.get_verbosity()
+    hub = logging.getLogger("huggingface_hub")
+    bars, level, hub_level = chatter.is_progress_bar_enabled(), chatter.get_verbosity(), hub.level
+    hub.setLevel(logging.CRITICAL)
     chatter.disable_progress_bar()
     chatter.set_verbosity(logging.CRITICAL)
     try:
@@ -296,5 +316,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         chatter.set_verbosity(level)
+        hub.setLevel(hub_level)
         if bars:
             chatter.enable_progress_bar()

@@ -9,17 +9,16 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import filelock
 import xarray as xr
-from pydantic import ValidationError
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import explained, make_folder, write_text
+from layerscope.results.files import explained, make_folder, remove_leftovers, write_text
 from layerscope.results.netcdf import read_result, refuse_newer, write_result
 from layerscope.results.parts import read_part, write_part
 from layerscope.results.record import RunRecord, now
@@ -50,12 +49,13 @@ class RunFolder:
         Raises:
             LayerscopeError: not a run folder, a broken run.json, or one of a newer schema.
         """
-        if not (path / "run.json").is_file():
+        if not cls.is_one(path):
+            inside = [run.path for run in runs_below(path)]
             raise LayerscopeError(
                 "this is not a run folder",
-                found=f"{path}: {'no run.json' if path.is_dir() else 'no such folder'}",
+                found=f"{path}: {_instead(path)}",
                 expected="a folder that layerscope run made",
-                hint="layerscope list runs",
+                hint=f"{inside[-1]}" if inside else "layerscope list runs",
             )
         folder = cls(path)
         _ = folder.record
@@ -64,7 +64,10 @@ class RunFolder:
     @staticmethod
     def is_one(path: Path) -> bool:
         """Whether there is a run at this place."""
-        return (path / "run.json").is_file()
+        try:
+            return (path / "run.json").is_file()
+        except OSError:  # a name too long, no permission to look
+            return False
 
     # -- run.json and inputs.json ------------------------------------------------------------
 
@@ -76,13 +79,9 @@ class RunFolder:
             content = json.loads(path.read_text(encoding="utf-8"))
             refuse_newer(int(content.get("schema_number", 0)), path)
             return RunRecord.model_validate(content)
-        except (
-            json.JSONDecodeError,
-            UnicodeDecodeError,
-            ValidationError,
-            AttributeError,
-            TypeError,
-        ) as error:
+        except LayerscopeError:
+            raise
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise LayerscopeError(
                 "the record of this run is damaged",
                 found=f"{path}: {str(error).splitlines()[0]}",
@@ -100,7 +99,7 @@ class RunFolder:
         path = self.path / "inputs.json"
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise LayerscopeError(
                 "the inputs of this run cannot be read",
                 found=f"{path}: {error}",
@@ -116,7 +115,9 @@ class RunFolder:
 
     def done(self, stage: str) -> set[int]:
         """Indices of the parts of a stage that are on disk."""
-        return {int(path.stem) for path in (self.path / "parts" / stage).glob("[0-9]*.npz")}
+        return {
+            int(path.stem) for path in (self.path / "parts" / stage).glob("*.npz") if path.stem.isdecimal()
+        }
 
     def save_part(self, stage: str, index: int, part: xr.Dataset, *, item: str) -> None:
         """Keep what one work item gave."""
@@ -154,13 +155,17 @@ class RunFolder:
         """Whether the run has been concluded."""
         return (self.path / "result.nc").is_file()
 
-    def save_result(self, result: xr.Dataset) -> None:
-        """Keep the concluded result."""
-        write_result(self.path / "result.nc", result)
+    def save_result(self, result: xr.Dataset) -> str:
+        """Keep the concluded result; returns the digest that `run.json` records."""
+        return write_result(self.path / "result.nc", result)
 
     def result(self) -> xr.Dataset:
-        """The concluded result."""
-        return read_result(self.path / "result.nc")
+        """The concluded result.
+
+        Raises:
+            LayerscopeError: there is none yet, or it is not, byte for byte, the one that was saved.
+        """
+        return read_result(self.path / "result.nc", digest=self.record.result)
 
     # -- one writer --------------------------------------------------------------------------
 
@@ -172,23 +177,28 @@ class RunFolder:
             LayerscopeError: another process is writing this run.
         """
         lock = filelock.FileLock(self.path / "writer.lock", timeout=0)
-        try:
-            with explained(self.path):
+        with explained(self.path):
+            try:
                 lock.acquire()
-        except filelock.Timeout as error:
-            raise LayerscopeError(
-                "another process is writing this run",
-                found=f"{self.path}: {self._writer()}",
-                expected="one writer at a time",
-                hint=f"wait for it, or stop it; then: layerscope resume {self.path}",
-            ) from error
+            except filelock.Timeout as error:
+                raise self._locked() from error
         try:
             about = {"process": os.getpid(), "host": socket.gethostname(), "since": now()}
             write_text(self.path / "writer.json", json.dumps(about))
+            remove_leftovers(self.path)
             yield
-            (self.path / "writer.json").unlink(missing_ok=True)
         finally:
+            with suppress(OSError):
+                (self.path / "writer.json").unlink(missing_ok=True)
             lock.release()
+
+    def _locked(self) -> LayerscopeError:
+        return LayerscopeError(
+            "another process is writing this run",
+            found=f"{self.path}: {self._writer()}",
+            expected="one writer at a time",
+            hint=f"wait for it, or stop it; then: layerscope resume {self.path}",
+        )
 
     def _writer(self) -> str:
         try:
@@ -198,7 +208,17 @@ class RunFolder:
             return "a process that has just begun"
 
 
+def _instead(path: Path) -> str:
+    try:
+        return "no run.json in it" if path.is_dir() else ("a file" if path.exists() else "no such folder")
+    except OSError as error:
+        return str(error.strerror)
+
+
 def runs_below(folder: Path) -> list[RunFolder]:
     """Every run folder in a folder, at any depth, oldest first."""
-    found = [RunFolder(path.parent) for path in folder.rglob("run.json")]
-    return sorted(found, key=lambda run: (run.path / "run.json").stat().st_mtime)
+    try:
+        found = [(path.stat().st_mtime, path.parent) for path in folder.rglob("run.json")]
+    except OSError:  # no permission, or removed while we look
+        return []
+    return [RunFolder(path) for _, path in sorted(found)]

@@ -1,0 +1,160 @@
+"""The options that several commands share, written once."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from layerscope.errors import LayerscopeError
+
+if TYPE_CHECKING:
+    from layerscope.jobs.prepare import Job
+    from layerscope.models.layered import LayeredModel
+
+Option = typer.Option
+_NOTATION = "A .jsonl, .csv or .json file, a bundled set, or text with *stars* round what is noised."
+_BESIDE = " By default those beside the model (prompts.jsonl), else a bundled set."
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of which model about which texts; each field is an option of a command."""
+
+    model: Annotated[str, Option(help="A folder, a hub name, or 'bundled'.")] = "bundled"
+    prompts: Annotated[str | None, Option(help=_NOTATION + _BESIDE)] = None
+    passages: Annotated[str | None, Option(help="A file or folder of passages, or a bundled set.")] = None
+    settings: Annotated[
+        list[str] | None, Option("--set", help="A setting as key=value; may be repeated.")
+    ] = None
+    seed: Annotated[int | None, Option(help="Seed of every random draw; the same as --set seed=N.")] = None
+    bos: Annotated[Literal["auto", "always", "never"], Option(help="Whether BOS goes before every text.")] = (
+        "auto"
+    )
+    chat: Annotated[bool, Option("--chat", help="Put prompts into the tokenizer's chat template.")] = False
+    limit: Annotated[int | None, Option(min=1, help="At most this many texts of each category.")] = None
+    longest: Annotated[int, Option(min=2, help="Length to which passages are cut, in tokens.")] = 256
+    device: Annotated[
+        str | None, Option(help="cpu, cuda, cuda:1, mps; by default a GPU where there is one.")
+    ] = None
+    dtype: Annotated[str | None, Option(help="float32, bfloat16, float16; by default float32 on CPU.")] = None
+    threads: Annotated[int | None, Option(min=1, help="Processor threads; by default all cores.")] = None
+    revision: Annotated[str | None, Option(help="Commit, branch or tag of a hub model.")] = None
+    trust_remote_code: Annotated[
+        bool, Option("--trust-remote-code", help="Run code that comes with the weights.")
+    ] = False
+
+    def job(self, experiment: str, *, loaded: LayeredModel | None = None) -> Job:
+        """The job that answers this question with one experiment, on a model that is loaded if need be."""
+        from layerscope.jobs.prepare import prepare
+
+        self.use_threads()
+        return prepare(
+            experiment,
+            model=loaded or self.model,
+            prompts=self.prompts,
+            passages=self.passages,
+            settings=self.chosen(),
+            bos=self.bos,
+            chat=self.chat,
+            limit=self.limit,
+            longest=self.longest,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def loaded(self) -> LayeredModel:
+        """The model that is asked."""
+        from layerscope.models.load import load_model
+
+        self.use_threads()
+        return load_model(
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def for_experiment(self, experiment: str, *, quick: bool = False) -> Question:
+        """This question as one of many experiments hears it: the texts it reads, and fewer when in a hurry."""
+        from layerscope import experiments
+
+        wanted = experiments.load(experiment)
+        heard = replace(
+            self,
+            prompts=self.prompts if "prompts" in wanted.takes else None,
+            passages=self.passages if "passages" in wanted.takes else None,
+        )
+        if not quick:
+            return heard
+        fewer = ["samples=3"] if "samples" in wanted.settings.model_fields else []
+        return replace(heard, limit=10, longest=128, settings=[*(self.settings or []), *fewer])
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings that were given."""
+        values = dict(_setting(written) for written in self.settings or [])
+        if self.seed is not None and values.setdefault("seed", self.seed) != self.seed:
+            raise LayerscopeError(
+                "two seeds were given",
+                found=f"--seed {self.seed} and --set seed={values['seed']}",
+                expected="one of them",
+                hint=f"--seed {self.seed}",
+            )
+        return values
+
+    def use_threads(self) -> None:
+        """Give torch the number of threads that was asked for."""
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
+
+
+def _setting(written: str) -> tuple[str, Any]:
+    name, equals, value = written.partition("=")
+    if not equals or not name:
+        raise LayerscopeError(
+            "a setting cannot be read", found=written, expected="key=value", hint="--set samples=10"
+        )
+    try:
+        return name.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return name.strip(), value
+
+
+def asking(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a Question, and hand them over as its argument `asked`.
+
+    Args:
+        without: options that the command does not have.
+    """
+    hints = get_type_hints(Question, include_extras=True)
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(Question)
+        if f.name not in without
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "asked"
+        ]
+
+        @wraps(command)
+        def answer(**options: Any) -> None:
+            asked = Question(**{p.name: options.pop(p.name) for p in shared})
+            command(**options, asked=asked)
+
+        answer.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+        answer.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
+        return answer
+
+    return decorate

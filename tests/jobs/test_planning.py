@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import QUICK
+from jobs.conftest import assert_same_bits
+from jobs.test_running import Counting
+from layerscope.jobs import planning, running
+from layerscope.jobs.planning import plan
+from layerscope.jobs.prepare import Job, prepare
+from layerscope.jobs.progress import Silent
+from layerscope.results.store import RunFolder
+
+
+@pytest.fixture
+def job(tiny_model: Any, prompts_file: Path) -> Job:
+    return prepare("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=QUICK)
+
+
+def test_a_folded_stage_can_be_planned_unfinished(
+    tmp_path: Path, state_mean: str, tiny_model: Any, passages_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "_FEWEST_ITEMS", 1)
+    monkeypatch.setattr(planning, "_WHOLE_STAGE_SECONDS", 0.0)
+    job = prepare(state_mean, model=tiny_model, passages=str(passages_file))
+
+    found = plan(job, tmp_path / "planned")
+    folder = running.run(job, tmp_path / "planned", Silent())
+
+    assert [(s.items, s.measured, s.exact) for s in found.stages] == [(5, 2, True), (5, 0, False)]
+    assert_same_bits(folder.result(), running.run(job, tmp_path / "unplanned", Silent()).result())
+
+
+def test_a_plan_of_a_small_run_runs_it_all_but_the_conclusion(
+    tmp_path: Path, job: Job, complete_run: Path
+) -> None:
+    found = plan(job, tmp_path)
+    rest = Counting()
+    folder = running.run(job, tmp_path, rest)
+
+    assert [(stage.items, stage.measured, stage.exact) for stage in found.stages] == [(4, 4, True)] * 3
+    assert found.folder == folder.path
+    assert rest.items == []
+    assert_same_bits(folder.result(), RunFolder(complete_run).result())
+
+
+def test_a_plan_of_a_long_run_keeps_what_it_ran_and_the_run_does_the_rest(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "_FEWEST_ITEMS", 1)
+    monkeypatch.setattr(planning, "_WHOLE_STAGE_SECONDS", 0.0)
+
+    found = plan(job, tmp_path)
+    rest = Counting()
+    running.run(job, tmp_path, rest)
+
+    # Two clean runs show what the other stages are about; these are scaled up from that half, and what
+    # was tried for them rests on an unfinished stage, so it is not kept.
+    assert [(s.items, s.measured, s.exact) for s in found.stages] == [
+        (4, 2, True),
+        (4, 0, False),
+        (4, 0, False),
+    ]
+    assert len(rest.items) == 10
+    assert found.peak_bytes > 1e6
+    assert found.part_bytes > 1e3
+    assert found.seconds > 0
+
+
+def test_a_plan_does_not_despair_where_the_first_prompts_are_unfit(
+    tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "_FEWEST_ITEMS", 0)
+    monkeypatch.setattr(planning, "_WHOLE_STAGE_SECONDS", 0.0)
+    wrong = {"prompt": "the red fox met the dog", "subject": "fox", "answer": " zzz"}
+    right = {"prompt": "the small bird sang to", "subject": "bird", "answer": ""}
+    job = prepare("causal_trace", model=tiny_model, prompts=[wrong, right], settings=QUICK)
+
+    found = plan(job, tmp_path)
+
+    assert [(stage.items, stage.exact) for stage in found.stages] == [(2, True), (1, True), (1, True)]
+    assert running.run(job, tmp_path, Silent()).record.state == "complete"
