@@ -276,5 +276,5 @@ def test_noise_beyond_all_numbers_is_named() -> None:
 
 @pytest.mark.parametrize("noise", [0, -1, True, "0sd", "loud", float("inf")])
 def test_noise_that_is_none_is_refused(noise: object) -> None:
-    with pytest.raises(LayerscopeError, match="a positive number"):
+    with pytest.raises(LayerscopeError, match=r"a positive number|not true or false"):
         ls.run("causal_trace", mover(layer=2), prompts_about(SUBJECTS[:2]), noise=noise, progress=False)

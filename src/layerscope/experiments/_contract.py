@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from layerscope.models.facts import ModelFacts
 from layerscope.results.schema import GROWS
@@ -37,7 +37,7 @@ class ExperimentSettings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _a_switch_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+    def _a_switch_is_no_number(cls, value: Any, field: Any) -> Any:  # a ValidationInfo
         if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation is not bool:
             raise ValueError("a number or a word, not true or false")
         return value
