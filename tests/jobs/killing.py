@@ -52,6 +52,7 @@ def _child(experiment: str, model: Any, texts: str, out: Path, how: str) -> str:
 
 
 def _run(experiment: str, model: Any, texts: str, out: Path, how: str) -> None:
+    from layerscope import experiments
     from layerscope.jobs import running
     from layerscope.jobs.prepare import prepare
     from layerscope.jobs.progress import Silent
@@ -59,7 +60,8 @@ def _run(experiment: str, model: Any, texts: str, out: Path, how: str) -> None:
     kind, _, count = how.partition(":")
     if count:
         os.replace = _dying(os.replace, int(count), before=kind == "before")
-    job = prepare(experiment, model=model, prompts=texts, passages=texts, settings=SETTINGS[experiment])
+    given: dict[str, Any] = dict.fromkeys(experiments.load(experiment).takes, texts)
+    job = prepare(experiment, model=model, settings=SETTINGS[experiment], **given)
     running.run(job, out, Silent())
 
 

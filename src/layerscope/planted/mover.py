@@ -110,7 +110,7 @@ TRIALS = (
         model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
         answers=crossing_at(_PLANTED_LAYER + 0.5),
         texts=open_questions,
-        strengths=(1.0, 0.3, 0.2, 0.15, 0.1),
+        strengths=(1.0, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02),
         strength_is="factor on what the head writes",
     ),
 )

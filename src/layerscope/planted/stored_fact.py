@@ -84,7 +84,7 @@ TRIALS = (
         model=lambda strength: stored_fact(mlp=_PLANTED_MLP, mover=_PLANTED_HEAD, strength=strength),
         answers=crossing_at(_PLANTED_HEAD + 0.5),
         texts=open_questions,
-        strengths=(1.0, 0.3, 0.2, 0.15, 0.1),
+        strengths=(1.0, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02),
         strength_is="factor on the answer that the MLP writes",
     ),
 )
