@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import typer
 
-from conftest import Command
 from layerscope import cli, experiments
+from quick import Command
 
 HEAVY = ("torch", "xarray", "transformers", "pandas", "plotly", "numpy")
 COMMANDS = sorted(typer.main.get_command(cli.cli).commands)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import zoo
-from conftest import Command, Outcome
+from quick import Command, Outcome
 
 
 def assert_told(outcome: Outcome, *words: str) -> None:

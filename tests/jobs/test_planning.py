@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from conftest import QUICK
 from jobs.conftest import assert_same_bits
 from jobs.test_running import Counting
 from layerscope.jobs import planning, running
@@ -13,6 +12,7 @@ from layerscope.jobs.planning import plan
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.jobs.progress import Silent
 from layerscope.results.store import RunFolder
+from quick import QUICK
 
 
 @pytest.fixture

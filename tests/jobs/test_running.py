@@ -11,13 +11,13 @@ import torch
 
 import layerscope
 import zoo
-from conftest import QUICK, Command
 from jobs.conftest import assert_same_bits
 from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.jobs.progress import Silent
 from layerscope.results.store import RunFolder, runs_below
+from quick import QUICK, Command
 
 
 class Counting(Silent):
