@@ -71,3 +71,9 @@ def contrast_variables(contrasts: Sequence[Contrast], long_name: str, units: str
             "contrast_second": text_coordinate([c.b for c in contrasts], "contrast", "second category"),
         },
     )
+
+
+def number_or_none(value: float | np.ndarray | xr.DataArray) -> float | None:
+    """A single number for a claim; None where it is not known."""
+    number = float(value)
+    return None if np.isnan(number) else number

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope.experiments._contract import Claim
+from layerscope.experiments._summaries import number_or_none
 from layerscope.results.words import restored
 
 _FEW = 10
@@ -43,8 +43,8 @@ def _claim_of_category(name: str, here: xr.Dataset, n_layers: int) -> Claim:
         text=f"{restored(name)}: the answer crosses to the last token at depth "
         f"{float(here.mean_transition):.1f} of {n_layers}",
         value=float(here.mean_transition),
-        low=_number(here.mean_transition_low),
-        high=_number(here.mean_transition_high),
+        low=number_or_none(here.mean_transition_low),
+        high=number_or_none(here.mean_transition_high),
         caveat=f"mean over {n} prompts" + ("; too few for an interval to be trusted" if n < 6 else ""),
         select={"variable": "mean_transition", "category": name},
     )
@@ -79,8 +79,8 @@ def _claim_of_contrast(here: xr.Dataset) -> Claim:
     return Claim(
         text=told_apart if p < 0.05 else f"{first} and {second} are not distinguishable in transition depth",
         value=difference,
-        low=_number(here.difference_low),
-        high=_number(here.difference_high),
+        low=number_or_none(here.difference_low),
+        high=number_or_none(here.difference_high),
         p_adjusted=p,
         distinguishable=p < 0.05,
         caveat="prompts are not matched in length, distance or confidence unless the set says so",
@@ -94,13 +94,8 @@ def _claim_of_other_routes(result: xr.Dataset) -> Iterator[Claim]:
         yield Claim(
             text=f"{share:.0%} of the recovery lies at tokens that are neither noised nor last",
             value=share,
-            low=_number(result.mean_routed_elsewhere_low),
-            high=_number(result.mean_routed_elsewhere_high),
+            low=number_or_none(result.mean_routed_elsewhere_low),
+            high=number_or_none(result.mean_routed_elsewhere_high),
             caveat="positive recoveries only, so chance alone makes it larger than zero",
             select={"variable": "mean_routed_elsewhere"},
         )
-
-
-def _number(value: Any) -> float | None:
-    number = float(value)
-    return None if np.isnan(number) else number

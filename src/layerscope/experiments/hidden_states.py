@@ -35,7 +35,7 @@ from layerscope.experiments._coordinates import (
     passage_token_coordinates,
     text_coordinate,
 )
-from layerscope.experiments._summaries import as_curve, interval_variables
+from layerscope.experiments._summaries import as_curve, interval_variables, number_or_none
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.path import growth_rate, relative_step, steps, successive_cosine, turn
 from layerscope.maths.similarity import norm
@@ -173,8 +173,8 @@ def claims(result: xr.Dataset) -> list[Claim]:
             text=f"from depth {result.attrs['growth_first']} to {result.attrs['growth_last']} "
             f"the state {'grows' if rate > 0 else 'shrinks'} by {abs(rate):.1%} per block",
             value=rate,
-            low=_number(result.growth_rate_low),
-            high=_number(result.growth_rate_high),
+            low=number_or_none(result.growth_rate_low),
+            high=number_or_none(result.growth_rate_high),
             caveat=f"slope of log norm over depth, mean over {n} passages; "
             "cosines between neighbouring depths rise with growth alone",
             select={"variable": "growth_rate"},
@@ -187,10 +187,6 @@ def claims(result: xr.Dataset) -> list[Claim]:
             select={"variable": "first_log_norm"},
         ),
     ]
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(float(value)) else float(value)
 
 
 def over_depth(result: xr.Dataset) -> xr.Dataset:
