@@ -61,7 +61,7 @@ def test_python_texts_mappings_and_passages_are_read():
 
 def test_a_bundled_set_is_found_by_name(monkeypatch, tmp_path):
     (tmp_path / "world.jsonl").write_text('{"text": "One."}')
-    monkeypatch.setattr("layerscope.text.sources.bundled_folder_of", lambda kind: tmp_path)
+    monkeypatch.setattr("layerscope.text.sources.bundled_folder", lambda kind: tmp_path)
 
     assert load_passages("world")[0].text == "One."
 

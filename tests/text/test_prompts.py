@@ -3,7 +3,6 @@ import json
 import pytest
 
 from layerscope.errors import LayerscopeError
-from layerscope.text import prompts as prompts_module
 from layerscope.text.prompts import Prompt, load_prompts
 
 EIFFEL = {"prompt": "The Eiffel Tower is in", "subject": "Eiffel", "answer": " Paris"}
@@ -144,15 +143,11 @@ def test_stars_in_a_prompt_with_a_subject_field_are_stars():
 
 def test_a_bundled_set_is_found_by_name(monkeypatch, tmp_path, write):
     write(lines(EIFFEL), "mine.jsonl")
-    monkeypatch.setattr("layerscope.text.sources.bundled_folder_of", lambda kind: tmp_path)
+    monkeypatch.setattr("layerscope.text.sources.bundled_folder", lambda kind: tmp_path)
 
     assert load_prompts("mine")[0].answer == " Paris"
     with pytest.raises(LayerscopeError, match="mine"):
         load_prompts("mime")
-
-
-def test_the_bundled_folder_is_inside_the_package():
-    assert prompts_module.bundled_folder().parts[-2:] == ("bundled", "prompts")
 
 
 def test_a_prompt_survives_json():

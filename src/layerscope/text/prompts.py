@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -17,7 +16,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.text.fields import record_of, shown, unique_names
 from layerscope.text.prompt_files import UNCATEGORISED, prompt_fields
 from layerscope.text.records import Item, known_ending, read_items
-from layerscope.text.sources import bundled_folder_of, bundled_sets, find_source, missing
+from layerscope.text.sources import bundled_sets, find_source, missing
 from layerscope.text.stars import has_stars
 
 _ENDINGS = (".jsonl", ".csv", ".json")
@@ -56,11 +55,6 @@ class Prompt(BaseModel):
         if "\0" in self.text + self.answer + self.name + self.category:
             raise ValueError("a prompt cannot hold the character NUL")
         return self
-
-
-def bundled_folder() -> Path:
-    """Where the prompt sets lie that come with Layerscope, as `<name>.jsonl`; it may be absent."""
-    return bundled_folder_of("prompts")
 
 
 def load_prompts(source: object) -> tuple[Prompt, ...]:

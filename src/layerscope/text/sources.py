@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from importlib import resources
 from pathlib import Path
 
+from layerscope.bundled import bundled_folder
 from layerscope.errors import LayerscopeError
 from layerscope.text.fields import nearest, shown
 
@@ -16,12 +16,7 @@ _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 def bundled_sets(kind: str) -> dict[str, Path]:
     """The sets of one kind ("prompts" or "passages") that come with Layerscope, by name."""
-    return {path.stem: path for path in sorted(bundled_folder_of(kind).glob("*.jsonl"))}
-
-
-def bundled_folder_of(kind: str) -> Path:
-    """Where the sets of one kind lie; the folder may be absent."""
-    return Path(str(resources.files("layerscope").joinpath("bundled", kind)))
+    return {path.stem: path for path in sorted(bundled_folder(kind).glob("*.jsonl"))}
 
 
 def find_source(
