@@ -185,13 +185,80 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"logit_scale": 2.5, "use_qk_norm": True, "attention_bias": True},
     ),
 }
+MORE_FAMILIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "mixtral": (
+        "mixtral",
+        {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+        {"sliding_window": 4, "num_experts_per_tok": 1, "tie_word_embeddings": True},
+    ),
+    "qwen2": (
+        "qwen2",
+        {k: v for k, v in _GROUPED.items() if k != "head_dim"},
+        {
+            "use_sliding_window": True,
+            "sliding_window": 4,
+            "max_window_layers": 2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "gemma": ("gemma", {**_GROUPED, "head_dim": 32}, {"attention_bias": True, "num_key_value_heads": 1}),
+    "gemma3_text": (
+        "gemma3_text",
+        {**_GROUPED, "sliding_window": 64},
+        {
+            "sliding_window": 4,
+            "sliding_window_pattern": 2,
+            "attn_logit_softcapping": 5.0,
+            "final_logit_softcapping": 3.0,
+            "query_pre_attn_scalar": 7,
+            "attention_bias": True,
+        },
+    ),
+    "phi": (
+        "phi",
+        {k: v for k, v in _LLAMA.items()},
+        {"partial_rotary_factor": 0.25, "qk_layernorm": True, "tie_word_embeddings": True},
+    ),
+    "phi3": (
+        "phi3",
+        {**{k: v for k, v in _GROUPED.items() if k != "head_dim"}, "pad_token_id": 1},
+        {"sliding_window": 4, "partial_rotary_factor": 0.5, "tie_word_embeddings": True},
+    ),
+    "olmo": (
+        "olmo",
+        {k: v for k, v in _GROUPED.items() if k != "head_dim"},
+        {"clip_qkv": 0.5, "attention_bias": True, "tie_word_embeddings": True},
+    ),
+    "olmo2": (
+        "olmo2",
+        {k: v for k, v in _GROUPED.items() if k != "head_dim"},
+        {"attention_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 1},
+    ),
+    "starcoder2": (
+        "starcoder2",
+        {**{k: v for k, v in _GROUPED.items() if k != "head_dim"}, "sliding_window": None},
+        {"sliding_window": 4, "use_bias": False, "tie_word_embeddings": False},
+    ),
+    "smollm3": (
+        "smollm3",
+        {**{k: v for k, v in _GROUPED.items() if k != "head_dim"}, "pad_token_id": 1},
+        {
+            "no_rope_layer_interval": 2,
+            "use_sliding_window": True,
+            "sliding_window": 4,
+            "attention_bias": True,
+            "mlp_bias": True,
+        },
+    ),
+}
+"""Further families that branches must serve; they break no assumption that the others leave whole."""
 REQUIRED = ("gpt2", "gpt_neox", "llama", "mistral", "gemma2", "opt", "gptj", "bloom", "recurrent_gemma")
 """The families that the first issue names; the rest are here because they break assumptions."""
 
 
 def make(family: str, *, flipped: bool = False, seed: int = 0) -> Any:
     """A transformers model with spread-out weights."""
-    kind, shape, switches = FAMILIES[family]
+    kind, shape, switches = (FAMILIES | MORE_FAMILIES)[family]
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[kind](**(shape | (switches if flipped else {})))
     model = AutoModelForCausalLM.from_config(config).eval()

@@ -23,6 +23,7 @@ if "torch" not in sys.modules:
 
 if TYPE_CHECKING:
     from layerscope.errors import LayerscopeError
+    from layerscope.experiments._trace_runs import metric
     from layerscope.jobs.python import draw, open_run, read, run, trace
     from layerscope.models.load import load_model
     from layerscope.text.passages import load_passages
@@ -34,6 +35,7 @@ _PLACES = {
     "load_model": "layerscope.models.load",
     "load_passages": "layerscope.text.passages",
     "load_prompts": "layerscope.text.prompts",
+    "metric": "layerscope.experiments._trace_runs",
     "open_run": "layerscope.jobs.python",
     "read": "layerscope.jobs.python",
     "run": "layerscope.jobs.python",
@@ -47,6 +49,7 @@ __all__ = [
     "load_model",
     "load_passages",
     "load_prompts",
+    "metric",
     "open_run",
     "read",
     "run",

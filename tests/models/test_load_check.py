@@ -110,10 +110,10 @@ def test_a_model_that_looks_ahead_is_refused() -> None:
 def test_a_wrong_attention_function_refuses_attention_sites_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import layerscope.models.attention as attention
+    from layerscope.models.attention import AttentionCall
 
-    softmax = attention._softmax
-    monkeypatch.setattr(attention, "_softmax", lambda scores, *rest: softmax(scores * 1.1, *rest))
+    shares = AttentionCall.shares
+    monkeypatch.setattr(AttentionCall, "shares", lambda call, scores: shares(call, scores * 1.1))
     model = zoo.layered("llama")
 
     assert set(model.refused) == set(THROUGH_ATTENTION)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
+from layerscope.experiments import _trace_further_claims
 from layerscope.experiments._contract import Claim
 from layerscope.experiments._summaries import number_or_none
 from layerscope.results.words import restored
@@ -16,8 +17,13 @@ _FEW = 10
 
 
 def claims(result: xr.Dataset) -> list[Claim]:
-    """One claim per category, one per pair of categories, one about other routes."""
-    return [*_claims_of_categories(result), *_claims_of_contrasts(result), *_claim_of_other_routes(result)]
+    """Categories, pairs of categories, other routes; then whatever else was measured."""
+    return [
+        *_claims_of_categories(result),
+        *_claims_of_contrasts(result),
+        *_claim_of_other_routes(result),
+        *_trace_further_claims.claims(result),
+    ]
 
 
 def _claims_of_categories(result: xr.Dataset) -> Iterator[Claim]:

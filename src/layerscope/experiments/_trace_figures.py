@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from layerscope.experiments import _trace_further_figures
 from layerscope.experiments._coordinates import groups_along
 from layerscope.experiments._summaries import as_curve
 from layerscope.plots import (
@@ -37,7 +39,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted)))
     if 0 < compared.sizes["contrast"] <= _MOST_PAIRS:
         figures["do categories differ in transition depth?"] = _contrasts(compared)
-    gallery = _gallery(result, used)
+    figures |= _trace_further_figures.draw(result)
+    gallery = _gallery(result, used) if settings_of(result).get("positions", "all") == "all" else []
     if gallery:
         figures["every prompt"] = heatmap_gallery(
             gallery,
@@ -86,10 +89,13 @@ def _contrasts(result: xr.Dataset) -> Any:
     )
 
 
-def _percent(result: xr.Dataset) -> str:
-    import json
+def settings_of(result: xr.Dataset) -> dict[str, Any]:
+    """The settings that a saved result carries; empty for one that was put together by hand."""
+    return json.loads(result.attrs["settings"]) if "settings" in result.attrs else {}
 
-    return f"{json.loads(result.attrs['settings'])['level']:.0%}" if "settings" in result.attrs else "95%"
+
+def _percent(result: xr.Dataset) -> str:
+    return f"{settings_of(result).get('level', 0.95):.0%}"
 
 
 def _gallery(result: xr.Dataset, used: xr.Dataset) -> list[NamedHeatmap]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.experiments import _trace_conclusions
 from layerscope.experiments._contract import Earlier
 from layerscope.experiments._coordinates import groups_along, text_coordinate
 from layerscope.experiments._summaries import contrast_variables, interval_variables, stacked
@@ -36,8 +37,10 @@ def conclude(stages: Earlier, settings: Any, *, noise_sd: float) -> xr.Dataset:
     Probabilities are averaged over noise draws, then made into a recovery per prompt, then averaged
     over prompts: a ratio of means, which one lucky draw cannot blow up.
     """
+    vectors = [name for name in ("subject_vector", "entry") if name in stages["clean"].variables]
+    clean = stages["clean"].drop_vars(vectors)
     result = xr.merge(
-        [_with_probabilities(stages["clean"], stages["noised"]), _restored(stages["trace"])],
+        [_with_probabilities(clean, stages["noised"]), _restored(stages["trace"])],
         compat="no_conflicts",
         join="outer",
     )
@@ -47,8 +50,9 @@ def conclude(stages: Earlier, settings: Any, *, noise_sd: float) -> xr.Dataset:
     result = result.assign(_rows_of_prompts(result, settings)).assign_coords(
         row=text_coordinate(ROWS, "row", "row of the trace")
     )
-    result = result.assign(_transitions(result))
+    result = result.assign(_transitions(result, settings))
     result = xr.merge([result, _averages(result, settings)], join="outer")
+    result = _trace_conclusions.add_conclusions(result, stages, settings)
     result = result.assign(
         noise_sd=quantity(noise_sd, "", "standard deviation of the noise", "residual-stream units")
     )
@@ -85,10 +89,9 @@ def _restored(trace: xr.Dataset) -> xr.Dataset:
 
 
 def _leave_out_small_ranges(result: xr.Dataset, settings: Any) -> xr.Dataset:
-    clean = result[f"clean_{settings.metric}"].values
-    noised = result[f"noised_{settings.metric}"].mean("sample").values
+    clean, noised = ends_of(result, settings)
     reasons = result.left_out_because.values.astype(object)
-    smallest = settings.smallest_range or SMALLEST_RANGES[settings.metric]
+    smallest = settings.smallest_range or SMALLEST_RANGES.get(settings.metric, 0.5)
     reasons[(reasons == "") & ~np.isfinite(noised)] = "the model's output under noise is not finite"
     small = (reasons == "") & ~range_is_large_enough(clean, noised, smallest)
     for index in np.flatnonzero(small):
@@ -104,6 +107,28 @@ def _leave_out_small_ranges(result: xr.Dataset, settings: Any) -> xr.Dataset:
     )
 
 
+def read_out(result: xr.Dataset, which: str, settings: Any) -> xr.DataArray:
+    """The chosen metric of some runs: "clean", "noised", "subject", "restored", ..."""
+    if settings.metric == "probability":
+        log_probability: xr.DataArray = result[f"{which}_log_probability"]
+        return log_probability.copy(data=np.exp(log_probability.values))
+    return result[f"{which}_{settings.metric if settings.of_answer else 'metric'}"]
+
+
+def ends_of(result: xr.Dataset, settings: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The metric of each prompt in the clean run, and its mean under noise."""
+    # The clean stage reads the first token alone; the noised stage read all that is traced.
+    clean = "clean_answer" if "clean_answer_log_probability" in result else "clean"
+    noised = read_out(result, "noised", settings).mean("sample")
+    return read_out(result, clean, settings).values, noised.values
+
+
+def scale_of(result: xr.Dataset, settings: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The metric where an exchange does nothing (recovery 0), and where it does everything (1)."""
+    clean, noised = ends_of(result, settings)
+    return (noised, clean) if settings.direction == "restore" else (clean, noised)
+
+
 def _traced(result: xr.Dataset) -> Iterator[tuple[int, np.ndarray]]:
     """Index of each prompt that was traced, and the rows of its tokens."""
     tokens = groups_along(result, "token_prompt")
@@ -113,28 +138,26 @@ def _traced(result: xr.Dataset) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _recoveries(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
-    patched = result[f"restored_{settings.metric}"].mean("sample").values
-    clean = result[f"clean_{settings.metric}"].values
-    noised = result[f"noised_{settings.metric}"].mean("sample").values
+    patched = read_out(result, "restored", settings).mean("sample").values
+    nothing, everything = scale_of(result, settings)
     values = np.full(patched.shape, np.nan)
     for index, rows in _traced(result):
         if result.left_out_because.values[index] == "":
-            values[rows] = recovery(patched[rows], noised=noised[index], clean=clean[index])
+            values[rows] = recovery(patched[rows], noised=nothing[index], clean=everything[index])
     return {"recovery": quantity(values, "token depth", "recovery of the answer with one state restored")}
 
 
 def _rows_of_prompts(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
     recoveries = result.recovery.values
-    subject = result[f"subject_{settings.metric}"].mean("sample").values
-    clean = result[f"clean_{settings.metric}"].values
-    under_noise = result[f"noised_{settings.metric}"].mean("sample").values
+    subject = read_out(result, "subject", settings).mean("sample").values
+    nothing, everything = scale_of(result, settings)
     rows = np.full((result.sizes["prompt"], len(ROWS), result.sizes["depth"]), np.nan)
     for index, tokens in _traced(result):
         if result.left_out_because.values[index] != "":
             continue
         noised, last = _noised_and_last(result, tokens)
         others = np.setdiff1d(tokens, [*noised, last])
-        rows[index, 0] = recovery(subject[index], noised=under_noise[index], clean=clean[index])
+        rows[index, 0] = recovery(subject[index], noised=nothing[index], clean=everything[index])
         rows[index, 1] = recoveries[last]
         if others.size:
             rows[index, 2] = recoveries[others].mean(axis=0)
@@ -142,10 +165,10 @@ def _rows_of_prompts(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable
 
 
 def _noised_and_last(result: xr.Dataset, tokens: np.ndarray) -> tuple[np.ndarray, int]:
-    return tokens[result.noised.values[tokens]], int(tokens[-1])
+    return tokens[result.noised.values[tokens]], int(tokens[np.argmax(result.position.values[tokens])])
 
 
-def _transitions(result: xr.Dataset) -> dict[str, xr.Variable]:
+def _transitions(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
     numbers = {name: np.full(result.sizes["prompt"], np.nan) for name in _PER_PROMPT}
     for index, tokens in _traced(result):
         if result.left_out_because.values[index] != "":
@@ -156,9 +179,10 @@ def _transitions(result: xr.Dataset) -> dict[str, xr.Variable]:
         numbers["onset"][index], numbers["width"][index] = found.onset, found.width
         numbers["crossings"][index] = found.crossings
         noised = np.flatnonzero(result.noised.values[tokens]).tolist()
-        numbers["routed_elsewhere"][index] = routed_elsewhere(
-            result.recovery.values[tokens], noised=noised, last=len(tokens) - 1
-        )
+        if settings.positions == "all":
+            numbers["routed_elsewhere"][index] = routed_elsewhere(
+                result.recovery.values[tokens], noised=noised, last=len(tokens) - 1
+            )
     return {name: quantity(values, "prompt", *_PER_PROMPT[name]) for name, values in numbers.items()}
 
 
@@ -213,7 +237,7 @@ def _averages(result: xr.Dataset, settings: Any) -> xr.Dataset:
 def _cautions(result: xr.Dataset, settings: Any) -> list[str]:
     used = result.left_out_because.values == ""
     many = int((result.crossings.values[used] > 1).sum())
-    long = int((result.answer_tokens.values[used] > 1).sum())
+    long = int((result.answer_tokens.values[used] > 1).sum()) if settings.answer == "first" else 0
     notes = [str(note) for note in result.note.values[used] if note]
     found = [
         (many, "the two rows change places more than once; the last time is taken as the transition"),
@@ -221,6 +245,13 @@ def _cautions(result: xr.Dataset, settings: Any) -> list[str]:
         (len(notes), f"something was done differently, for example: {restored(notes[0]) if notes else ''}"),
     ]
     cautions = [f"{count} of {int(used.sum())} prompts: {what}." for count, what in found if count]
+    empty = "output_log_probability" in result and bool(result.output_log_probability.isnull().all())
+    if empty:
+        cautions.append("This model has no vectors added by attention and MLP that could be exchanged.")
+    if settings.direction == "corrupt":
+        cautions.append(
+            "Noised states were put into the clean run: recovery is the share of the loss caused."
+        )
     if settings.metric == "probability":
         cautions.append(
             "Probability hides states that speak against the answer; compare metric=log_probability."

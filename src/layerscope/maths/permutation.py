@@ -197,3 +197,30 @@ def _random_splits(
 def _present(values: Float[Array, "unit"]) -> Float[np.ndarray, "known"]:
     found = to_float64(values)
     return np.asarray(found[~np.isnan(found)])
+
+
+def sign_flip_p(differences: Float[Array, "pair"], *, seed: int, resamples: int = 9999) -> tuple[float, int]:
+    """Two-sided p of matched pairs having a mean difference of zero, and the number of pairs.
+
+    Under the null each pair's difference might as well have had the other sign. All sign patterns are
+    counted when they are no more than `resamples`; else that many are drawn, and p = (1 + as large) / (1 + drawn).
+
+    Args:
+        differences: first less second of each pair; NaNs are left out.
+        seed: the same seed gives the same p.
+        resamples: sign patterns to draw, or the most to count.
+
+    Source: Fisher 1935; Phipson & Smyth 2010.
+    """
+    known = _present(differences)
+    n = len(known)
+    if n < 2:
+        return math.nan, n
+    exact = 2**n <= resamples
+    if exact:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else:
+        signs = np.random.default_rng(seed).choice([-1, 1], size=(resamples, n))
+    tie = 1e-9 * np.abs(known).sum()
+    large = int((np.abs(signs @ known) >= abs(known.sum()) - tie).sum())
+    return (large / len(signs) if exact else (1 + large) / (1 + len(signs))), n

@@ -19,6 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 NAME = "layerscope"
 _WATCH = "_layerscope_watch"
+_INSTEAD = "_layerscope_instead"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,54 @@ Watch = Callable[[Attended], Tensor | None]
 """Sees a call; returns another head_out, or None to leave it."""
 
 
+@dataclass(frozen=True)
+class AttentionCall:
+    """One attention call as the family made it, before anything is computed.
+
+    Attributes:
+        q: [batch head token head_width]
+        k, v: [batch kv_head token head_width]
+        mask: added to the scores [batch 1 token key]; None where nothing is masked
+        scale: factor on the products of queries and keys
+        softcap: bound on scores, or None
+        sinks: one learned logit per head [head], or None
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    mask: Tensor | None
+    scale: float
+    softcap: float | None
+    sinks: Tensor | None
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """Scaled and capped products, before any mask: [... query width] with [... key width]."""
+        scores = torch.matmul(q, k.transpose(-1, -2)) * self.scale
+        return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
+
+    def shares(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row's shares on its keys and on the head's sink, in float32.
+
+        Args:
+            scores: masked, [... kv_head heads_of_group query key].
+
+        Returns:
+            pattern [... query key] and sink [... query], which together sum to one.
+        """
+        scores = scores.float()
+        if self.sinks is None:
+            return scores.softmax(-1), scores.new_zeros(scores.shape[:-1])
+        groups, heads = scores.shape[-4:-2]
+        column = self.sinks.float().reshape(groups, heads, 1, 1).expand(*scores.shape[:-1], 1)
+        shares = torch.cat([scores, column], dim=-1).softmax(-1)
+        return shares[..., :-1], shares[..., -1]
+
+
+Replacement = Callable[[AttentionCall], Tensor]
+"""Computes a call's head_out [batch head token head_width] in its own way."""
+
+
 def attention(
     module: nn.Module,
     query: Tensor,
@@ -56,35 +105,34 @@ def attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **_: Any,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention as transformers' eager functions compute it, open to a watch."""
-    batch, heads, tokens, _width = query.shape
-    groups = key.shape[1]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    grouped = query.reshape(batch, groups, heads // groups, tokens, -1)
-    scores = torch.matmul(grouped, key[:, :, None].transpose(-1, -2)) * scale
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if attention_mask is not None:
-        scores = scores + attention_mask[:, :, None, :, : key.shape[-2]]
-    pattern, sink = _softmax(scores, s_aux, groups)
-    head_out = torch.matmul(pattern.to(value.dtype), value[:, :, None]).reshape(batch, heads, tokens, -1)
-    pattern = pattern.reshape(batch, heads, tokens, -1)
+    call = AttentionCall(query, key, value, attention_mask, scale, softcap, s_aux)
+    replacement: Replacement | None = getattr(module, _INSTEAD, None)
+    if replacement is not None:
+        return replacement(call).transpose(1, 2).contiguous(), None
+    seen = attend(call)
+    head_out = seen.head_out
     watch: Watch | None = getattr(module, _WATCH, None)
     if watch is not None:
-        seen = Attended(query, key, value, pattern, sink.reshape(batch, heads, tokens), head_out)
-        replacement = watch(seen)
-        head_out = head_out if replacement is None else replacement
-    return head_out.transpose(1, 2).contiguous(), pattern.to(query.dtype)
+        edited = watch(seen)
+        head_out = head_out if edited is None else edited
+    return head_out.transpose(1, 2).contiguous(), seen.pattern.to(query.dtype)
 
 
-def _softmax(scores: Tensor, sinks: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
-    scores = scores.float()
-    if sinks is None:
-        return scores.softmax(-1), scores.new_zeros(scores.shape[:-1])
-    column = sinks.float().reshape(1, groups, -1, 1, 1).expand(*scores.shape[:-1], 1)
-    shares = torch.cat([scores, column], dim=-1).softmax(-1)
-    return shares[..., :-1], shares[..., -1]
+def attend(call: AttentionCall) -> Attended:
+    """The whole of one attention call, with everything that can be read from it."""
+    batch, heads, tokens, _width = call.q.shape
+    groups = call.k.shape[1]
+    grouped = call.q.reshape(batch, groups, heads // groups, tokens, -1)
+    scores = call.scores(grouped, call.k[:, :, None])
+    if call.mask is not None:
+        scores = scores + call.mask[:, :, None, :, : call.k.shape[-2]]
+    pattern, sink = call.shares(scores)
+    head_out = torch.matmul(pattern.to(call.v.dtype), call.v[:, :, None]).reshape(batch, heads, tokens, -1)
+    shape = (batch, heads, tokens)
+    return Attended(call.q, call.k, call.v, pattern.reshape(*shape, -1), sink.reshape(shape), head_out)
 
 
 AttentionInterface.register(NAME, attention)
@@ -97,14 +145,27 @@ def watched(model: PreTrainedModel, watches: Mapping[nn.Module, Watch]) -> Itera
 
     The model's own setting is restored on exit; watches hang on the modules only meanwhile.
     """
+    with _hanging_on(model, _WATCH, watches):
+        yield
+
+
+@contextmanager
+def replaced(model: PreTrainedModel, replacements: Mapping[nn.Module, Replacement]) -> Iterator[None]:
+    """Let the given attention modules' calls be computed by their replacements, as `watched` does."""
+    with _hanging_on(model, _INSTEAD, replacements):
+        yield
+
+
+@contextmanager
+def _hanging_on(model: PreTrainedModel, name: str, things: Mapping[nn.Module, Any]) -> Iterator[None]:
     before = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     try:
-        for module, watch in watches.items():
-            setattr(module, _WATCH, watch)
+        for module, thing in things.items():
+            setattr(module, name, thing)
         yield
     finally:
-        for module in watches:
-            if hasattr(module, _WATCH):
-                delattr(module, _WATCH)
+        for module in things:
+            if hasattr(module, name):
+                delattr(module, name)
         model.set_attn_implementation(before)

@@ -15,6 +15,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.models.additions import Addition
 from layerscope.models.facts import ModelFacts
 from layerscope.models.structure import Structure, map_logits
+from layerscope.models.wide_linear import apply_in_blocks
 
 _NO_ARITHMETIC = {
     "_name_or_path",
@@ -39,6 +40,7 @@ class LayeredModel:
             there is none (recurrent blocks) or where the family does not use it.
         refused: what cannot be read or edited on this model, with the reason, by site.
         checks: what the load check found, in order.
+        halvings: bounds on tokens of a pass that memory forced, in the order in which it did.
     """
 
     def __init__(self, module: Any, tokenizer: Any, facts: ModelFacts, structure: Structure) -> None:
@@ -47,6 +49,7 @@ class LayeredModel:
         self.attention_modules: tuple[nn.Module | None, ...] = (None,) * facts.n_layers
         self.refused: dict[str, str] = {}
         self.checks: list[dict[str, Any]] = []
+        self.halvings: list[int] = []
         self._can_keep_last = "logits_to_keep" in inspect.signature(module.forward).parameters
 
     def __repr__(self) -> str:
@@ -107,7 +110,7 @@ class LayeredModel:
         """
         self.need("unembed")
         for module in self.structure.after:
-            states = module(states)
+            states = apply_in_blocks(module, states)
         return map_logits(states, self.structure.logit_map)
 
     def need(self, site: str) -> None:

@@ -19,6 +19,7 @@ class Answer:
         rank: 1 for the most probable token of the vocabulary; ties count in the token's favour.
         top: id of the most probable token.
         top_log_probability: of that one, in nats.
+        rival: id of the most probable token other than `token`.
     """
 
     token: int
@@ -26,6 +27,7 @@ class Answer:
     rank: int
     top: int
     top_log_probability: float
+    rival: int = -1
 
 
 def answer_of(model: LayeredModel, ids: Sequence[int], token: int | None) -> Answer:
@@ -39,4 +41,5 @@ def answer_of(model: LayeredModel, ids: Sequence[int], token: int | None) -> Ans
         rank=int((scores > scores[asked]).sum()) + 1,
         top=top,
         top_log_probability=float(scores[top]),
+        rival=next(int(token) for token in scores.topk(2).indices if int(token) != asked),
     )

@@ -1,110 +1,147 @@
-"""The plain path: patched runs as whole forward passes, batched by equal length.
+"""The plain path: branches as whole forward passes with hooks, batched by equal length.
 
-It serves every decoder and is the reference that every fast path is tested against. Rows of a batch
-are runs of one prompt under different edits; nothing is padded.
+It serves every decoder and is the reference that the fast path is tested against. Rows of a batch
+are runs of one text under different edits; nothing is padded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import ExitStack
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from layerscope.models.hooks import at_depth
+from layerscope.models.attention import AttentionCall, Replacement, replaced
+from layerscope.models.hooks import at_depth, on_output
 from layerscope.models.layered import LayeredModel
-from layerscope.runs.reading import as_batch
+from layerscope.models.sites import Site
+from layerscope.runs._edited_attention import HeadEdits, attend_from
+from layerscope.runs._packing import mark_cut, places_of_edits, values_of_edits
+from layerscope.runs.branches import Read
+from layerscope.runs.edits import ADDED, IN_ATTENTION, Branch, Cut, cuts
+from layerscope.runs.reading import added_by
+from layerscope.runs.recordings import Recording
 
 
-class Restoration(NamedTuple):
-    """One patched run: a noise draw, and the states that are put back in it, all at one depth.
-
-    Without tokens nothing is restored: the noised run itself.
-    """
-
-    sample: int
-    tokens: tuple[int, ...] = ()
-    depth: int = 0
-
-
-def restored_log_probabilities(
+@torch.no_grad()
+def run_plainly(
     model: LayeredModel,
-    ids: Sequence[int],
-    restorations: Sequence[Restoration],
+    branches: Sequence[Branch],
     *,
-    noise: Float[Tensor, "sample noised width"],
-    noised: Sequence[int],
-    clean: Float[Tensor, "depth token width"],
-    answer: int,
-    tokens_per_pass: int,
-) -> Float[Tensor, "restoration"]:
-    """Log-probability of the answer in each patched run.
-
-    Args:
-        model: the model.
-        ids: the prompt.
-        restorations: the runs wanted.
-        noise: added to resid_pre 0 at the noised tokens. Positions are added to a token's contribution,
-            so this equals noise on the contribution itself, in every family.
-        noised: positions of the noised tokens.
-        clean: states of the clean run, at every depth.
-        answer: id of the answer's token.
-        tokens_per_pass: bound on rows times tokens of one forward pass; with the prompt's length it
-            alone decides how runs are grouped.
-
-    Returns:
-        Log-probabilities in nats, float32, on the CPU.
-    """
-    rows = max(1, tokens_per_pass // len(ids))
-    pieces = [
-        _one_pass(model, ids, restorations[start : start + rows], noise, noised, clean, answer)
-        for start in range(0, len(restorations), rows)
-    ]
-    return torch.cat(pieces) if pieces else torch.empty(0)
-
-
-def _one_pass(
-    model: LayeredModel,
-    ids: Sequence[int],
-    restorations: Sequence[Restoration],
-    noise: Tensor,
-    noised: Sequence[int],
-    clean: Tensor,
-    answer: int,
+    base: Recording,
+    other: Recording | None,
+    read: Read,
+    read_last: int = 1,
+    tokens_per_pass: int = 2048,
+    mean_values: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    changes = {0: _noise_then_restore(restorations, noise, noised, clean[0])}
-    for depth in sorted({run.depth for run in restorations if run.tokens} - {0}):
-        changes[depth] = _restore(restorations, depth, clean[depth])
-    with at_depth(model.blocks, changes):
-        logits = model.logits(as_batch(ids, len(restorations)), last=True)
-    return logits[:, -1].float().log_softmax(-1)[:, answer].cpu()
+    """What is read from every branch, each run whole.
+
+    Arguments and result are those of `run_branches`; recordings need no keys, values or calls.
+    """
+    rows = max(1, tokens_per_pass // base.run.tokens)
+    pieces = []
+    for start in range(0, len(branches), rows):
+        chunk = _Chunk(model, branches[start : start + rows], base, other, mean_values)
+        logits = chunk.logits(read_last)
+        pieces.append(read(logits, range(start, start + len(chunk.branches))))
+    return torch.cat(pieces)
 
 
-def _noise_then_restore(
-    restorations: Sequence[Restoration], noise: Tensor, noised: Sequence[int], clean: Tensor
-) -> Callable[[Tensor], Tensor]:
-    restore = _restore(restorations, 0, clean)
-    draws = noise[[run.sample for run in restorations]]
+class _Chunk:
+    """Branches that run in one batch."""
 
-    def change(stream: Tensor) -> Tensor:
-        stream = stream.clone()
-        stream[:, list(noised)] += draws.to(stream)
-        return restore(stream)
+    def __init__(
+        self,
+        model: LayeredModel,
+        branches: Sequence[Branch],
+        base: Recording,
+        other: Recording | None,
+        mean_values: Sequence[Tensor] | None,
+    ) -> None:
+        self.model, self.branches, self.base, self.other = model, branches, base, other
+        self.mean_values = mean_values
+        self._edits = places_of_edits(branches, base, other)
+        self._cuts = list(cuts(branches))
 
-    return change
+    def logits(self, read_last: int) -> Tensor:
+        """Logits at the last positions of every run [run position vocabulary]."""
+        model, run, rows = self.model, self.base.run, [branch.row for branch in self.branches]
+        changes = {depth: self._state(depth) for site, depth in self._edits if site == "state"}
+        put_in = changes.get(0)
+
+        def start(stream: Tensor) -> Tensor:
+            stream = run.start(stream, rows)
+            return stream if put_in is None else put_in(stream)
+
+        changes[0] = start
+        with ExitStack() as stack:
+            stack.enter_context(at_depth(model.blocks, changes))
+            for site, layer in self._edits:
+                if site in ADDED:
+                    module, multiplier = added_by(model, Site(site, layer))
+                    stack.enter_context(on_output(module, self._added(site, layer, multiplier)))
+            attention = self._attention_edits()
+            if attention:
+                stack.enter_context(replaced(model.module, attention))
+            return model.logits(run.batch(rows), last=read_last == 1)[:, -read_last:]
+
+    def _values(self, site: str, layer: int) -> tuple[np.ndarray, Tensor]:
+        edits = self._edits[site, layer]
+        return edits, values_of_edits(site, layer, edits, self.base, self.other)
+
+    def _state(self, depth: int) -> Callable[[Tensor], Tensor]:
+        def change(stream: Tensor) -> Tensor:
+            edits, values = self._values("state", depth)
+            stream = stream.clone()
+            stream[edits[:, 0], edits[:, 1]] = values.to(stream)
+            return stream
+
+        return change
+
+    def _added(self, site: str, layer: int, multiplier: float) -> Callable[[Tensor], Tensor]:
+        def change(output: Tensor) -> Tensor:
+            edits, values = self._values(site, layer)
+            rows = output.reshape(len(self.branches), self.base.run.tokens, -1).clone()
+            rows[edits[:, 0], edits[:, 1]] = (values / multiplier).to(rows)
+            return rows.reshape(output.shape)
+
+        return change
+
+    def _attention_edits(self) -> dict[nn.Module, Replacement]:
+        layers = {layer for site, layer in self._edits if site in IN_ATTENTION}
+        layers |= {layer for _, cut in self._cuts for layer in cut.layers}
+        found: dict[nn.Module, Replacement] = {}
+        for layer in sorted(layers):
+            module = self.model.attention_modules[layer]
+            if module is not None:
+                found[module] = self._edited(layer)
+        return found
+
+    def _edited(self, layer: int) -> Replacement:
+        def compute(call: AttentionCall) -> Tensor:
+            edits = HeadEdits(mean_values=None if self.mean_values is None else self.mean_values[layer])
+            for site in IN_ATTENTION:
+                if (site, layer) in self._edits:
+                    places, values = self._values(site, layer)
+                    run, head, token = (torch.from_numpy(places[:, column]) for column in (0, 4, 1))
+                    edits.puts[site] = (run, head, token, values)
+            for run_index, cut in self._cuts:
+                if layer in cut.layers:
+                    _mark(edits, call, run_index, cut)
+            mask = None if call.mask is None else call.mask[0, 0]
+            return attend_from(call, call.q, call.k, call.v, prefix=None, mask=mask, edits=edits)
+
+        return compute
 
 
-def _restore(restorations: Sequence[Restoration], depth: int, clean: Tensor) -> Callable[[Tensor], Tensor]:
-    cells = [
-        (row, token) for row, run in enumerate(restorations) if run.depth == depth for token in run.tokens
-    ]
-    rows, tokens = [row for row, _ in cells], [token for _, token in cells]
-
-    def change(stream: Tensor) -> Tensor:
-        stream = stream.clone()
-        stream[rows, tokens] = clean[tokens].to(stream)
-        return stream
-
-    return change
+def _mark(edits: HeadEdits, call: AttentionCall, run: int, cut: Cut) -> None:
+    batch, heads, tokens, _ = call.q.shape
+    if cut.lost not in edits.cuts:
+        edits.cuts[cut.lost] = torch.zeros(
+            batch, heads, tokens, tokens, dtype=torch.bool, device=call.q.device
+        )
+    of_heads = range(heads) if cut.heads is None else cut.heads
+    mark_cut(edits.cuts[cut.lost], run, of_heads, cut.queries, cut.keys)

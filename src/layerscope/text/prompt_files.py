@@ -1,7 +1,7 @@
 """One prompt from the fields of a record, in any of the layouts that are read.
 
 - Layerscope's own: `prompt`, `subject` (or stars in the prompt), `answer`; optional `id`, `category`,
-  `pair`, `subject_start`. Other fields are left alone.
+  `pair`, `partner`, `subject_start`. Other fields are left alone.
 - ROME's known_1000: `prompt`, `subject`, `attribute`, with `template`, `known_id`, `relation_id`.
 - CounterFact: `requested_rewrite` with a `prompt` that holds {}, `subject` and `target_true`.
 
@@ -48,6 +48,7 @@ def _own_layout(record: Record, default_name: str) -> dict[str, Any]:
         "subject": span,
         "answer": record.text("answer", default=None if record.in_file else ""),
         "pair": record.optional("pair"),
+        "partner": record.optional("partner") or "",
         "note": note,
     }
 

@@ -34,6 +34,7 @@ class Prompt(BaseModel):
         answer: how the text goes on, with its leading blank; "" means that the model's own top-1 is
             traced, whatever it is.
         pair: the name of the matched prompt, in matched designs.
+        partner: another subject, to stand in the subject's place; "" for none.
         note: what the reader of the file found worth saying.
     """
 
@@ -45,6 +46,7 @@ class Prompt(BaseModel):
     subject: tuple[int, int]
     answer: str
     pair: str | None = None
+    partner: str = ""
     note: str = ""
 
     @model_validator(mode="after")

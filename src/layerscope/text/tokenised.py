@@ -26,6 +26,9 @@ class TokenisedPrompt(BaseModel):
         answer_ids: the tokens that continue the prompt into the answer; empty when `own`.
         answer_texts: what they read as.
         note: what had to be done differently here, or "".
+        partner_ids: the noised tokens' ids with the prompt's partner in the subject's place; empty where it
+            has none, or where they would not fit.
+        partner_problem: why they would not fit, or "".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +41,8 @@ class TokenisedPrompt(BaseModel):
     answer_ids: tuple[int, ...]
     answer_texts: tuple[str, ...]
     note: str = ""
+    partner_ids: tuple[int, ...] = ()
+    partner_problem: str = ""
 
     @property
     def name(self) -> str:
@@ -106,16 +111,50 @@ def tokenise_prompt(
         # The template wrote BOS itself: take it out here, and let the policy decide as everywhere.
         ids, offsets = ids[1:], offsets[1:]
     tokens = with_bos(tokenizer, text, ids, offsets, bos)
+    noised = overlapping(tokens, subject)
+    partner_ids, problem = _partner(tokenizer, prompt, text, subject, tokens, noised, bos=bos, chat=chat)
     return TokenisedPrompt(
         prompt=prompt,
         text=text,
         subject=subject,
         tokens=tokens,
-        noised=overlapping(tokens, subject),
+        noised=noised,
         answer_ids=answer.ids,
         answer_texts=answer.texts,
         note=answer.note,
+        partner_ids=partner_ids,
+        partner_problem=problem,
     )
+
+
+def _partner(
+    tokenizer: Any,
+    prompt: Prompt,
+    text: str,
+    subject: tuple[int, int],
+    tokens: Tokens,
+    noised: tuple[int, ...],
+    *,
+    bos: BosPolicy,
+    chat: bool,
+) -> tuple[tuple[int, ...], str]:
+    """Ids of the partner's tokens in the subject's place, or why they do not fit."""
+    if not prompt.partner:
+        return (), ""
+    replaced = text[: subject[0]] + prompt.partner + text[subject[1] :]
+    ids, offsets = bare_encoding(tokenizer, replaced, parse_special=chat)
+    if chat and ids and ids[0] == bos_id(tokenizer, "auto"):
+        ids, offsets = ids[1:], offsets[1:]
+    other = with_bos(tokenizer, replaced, ids, offsets, bos).ids
+    if len(other) != len(tokens.ids):
+        return (
+            (),
+            f"the partner {prompt.partner!r} makes {len(other)} tokens of the prompt, not {len(tokens.ids)}",
+        )
+    elsewhere = [i for i, pair in enumerate(zip(other, tokens.ids, strict=True)) if pair[0] != pair[1]]
+    if not elsewhere or not set(elsewhere) <= set(noised):
+        return (), f"the partner {prompt.partner!r} does not change the subject's tokens, and these alone"
+    return tuple(other[position] for position in noised), ""
 
 
 def tokenise_passage(

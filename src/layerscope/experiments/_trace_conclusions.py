@@ -1,0 +1,440 @@
+"""What a causal trace concludes beside its rows: effects by class of token, contrasts, windows, severing, doses.
+
+Everything from saved samples: draws are averaged first, then tokens of a class, then prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments import _tracing
+from layerscope.experiments._contract import Earlier
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.experiments._trace_measures import OUTPUTS, TOKEN_CLASSES
+from layerscope.maths.bootstrap import Interval, bootstrap_mean, bootstrap_statistic
+from layerscope.maths.correlation import rank_correlation
+from layerscope.maths.max_statistic import compare_curves
+from layerscope.maths.permutation import holm, pairwise_contrasts, sign_flip_p
+from layerscope.maths.recovery import recovery
+from layerscope.maths.regression import regress
+from layerscope.maths.transitions import transition
+from layerscope.results.schema import quantity
+from layerscope.results.words import restored
+
+LAST_SUBJECT, LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
+
+
+def add_conclusions(result: xr.Dataset, stages: Earlier, settings: Any) -> xr.Dataset:
+    """The result with every further conclusion that its stages allow."""
+    pieces = [_effects(result, settings), _contrasts_over_depth(result, settings), _pairs(result, settings)]
+    pieces.append(_regression(result, settings))
+    for name, conclude in (
+        ("outputs", _outputs),
+        ("severed", _severed),
+        ("heads", _heads),
+        ("one by one", _one_by_one),
+        ("doses", _doses),
+    ):
+        stage = stages.get(name)
+        if stage is not None and stage.sizes:
+            pieces.append(conclude(result, stage, settings))
+    return xr.merge([result, *pieces], join="outer", compat="no_conflicts")
+
+
+def _mean(settings: Any) -> Any:
+    return partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+
+
+def _used(result: xr.Dataset) -> np.ndarray:
+    return np.asarray(result.left_out_because.values == "")
+
+
+# -- effects in the metric's own units, by class of token ----------------------------------------
+
+
+def _by_class(
+    values: np.ndarray, owners: np.ndarray, classes: np.ndarray, prompts: Sequence[str]
+) -> np.ndarray:
+    """Mean over the tokens of each class within each prompt [prompt class ...]; NaN where it has none."""
+    out = np.full((len(prompts), len(TOKEN_CLASSES), *values.shape[1:]), np.nan)
+    for index, prompt in enumerate(prompts):
+        own = owners == prompt
+        for number, name in enumerate(TOKEN_CLASSES):
+            here = own & (classes == name)
+            if here.any():
+                out[index, number] = values[here].mean(axis=0)
+    return out
+
+
+def _effects(result: xr.Dataset, settings: Any) -> xr.Dataset:
+    """ROME's total effect, and the indirect effect of one state by class of token and depth."""
+    used, mean = _used(result), _mean(settings)
+    clean, noised = _tracing.ends_of(result, settings)
+    total = interval_variables(
+        "total_effect", mean((clean - noised)[used]), "", "mean fall of the metric under noise (ATE)"
+    )
+    if "token_class" not in result.coords:
+        return xr.Dataset(total)
+    indirect = _indirect(result, result, "restored", "token", settings)
+    averages = interval_variables(
+        "indirect_effect",
+        mean(indirect[used]),
+        "token_class_name depth",
+        "mean change of the metric with one state exchanged (AIE)",
+    )
+    return xr.Dataset(
+        total | averages,
+        coords={"token_class_name": text_coordinate(TOKEN_CLASSES, "token_class_name", "class of token")},
+    )
+
+
+def _indirect(result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Any) -> np.ndarray:
+    """Change of the metric by an exchange, by prompt and class of token."""
+    values = _tracing.read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
+    base, _ = _tracing.scale_of(result, settings)
+    owners = stage[f"{dimension}_prompt"].values
+    start = dict(zip(result.prompt.values.tolist(), base.tolist(), strict=True))
+    nothing = np.array([start[owner] for owner in owners.tolist()])
+    sign = 1.0 if settings.direction == "restore" else -1.0
+    change = sign * (values - nothing.reshape(-1, *[1] * (values.ndim - 1)))
+    return _by_class(change, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
+
+
+# -- categories against each other --------------------------------------------------------------
+
+
+def _contrasts_over_depth(result: xr.Dataset, settings: Any) -> xr.Dataset:
+    """At which depths do categories differ in recovery at the last token? Largest statistic over depths."""
+    used = _used(result)
+    category = result.prompt_category.values
+    names = [name for name in dict.fromkeys(category[used].tolist()) if (used & (category == name)).sum() > 1]
+    rows = result.prompt_recovery.sel(row="last token").values
+    pairs = list(combinations(names, 2))
+    if not pairs:
+        return xr.Dataset()
+    found = [
+        compare_curves(rows[used & (category == a)], rows[used & (category == b)], seed=settings.seed)
+        for a, b in pairs
+    ]
+    p = np.stack([np.minimum(curves.p * len(pairs), 1) for curves in found])
+    return xr.Dataset(
+        {
+            "depth_difference": quantity(
+                np.stack([curves.difference for curves in found]),
+                "category_pair depth",
+                "difference in recovery at the last token",
+            ),
+            "depth_p": quantity(
+                p, "category_pair depth", "p by permutation, adjusted for all depths and pairs"
+            ),
+        },
+        coords={
+            "category_pair": text_coordinate(
+                [f"{restored(a)} − {restored(b)}" for a, b in pairs], "category_pair", "pair of categories"
+            )
+        },
+    )
+
+
+def _pairs(result: xr.Dataset, settings: Any) -> xr.Dataset:
+    """Matched prompts, compared within their pairs: first category of the set less the second."""
+    used, names = _used(result), result.prompt_pair.values
+    members: dict[str, list[int]] = {}
+    for index in np.flatnonzero(used & (names != "")):
+        members.setdefault(_pair_name(result, int(index)), []).append(int(index))
+    layers, category = result.transition_layer.values, result.prompt_category.values
+    differences: dict[tuple[str, str], list[float]] = {}
+    for both in members.values():
+        if len(both) != 2 or category[both[0]] == category[both[1]]:
+            continue
+        first, second = sorted(both, key=lambda index: str(category[index]))
+        differences.setdefault((str(category[first]), str(category[second])), []).append(
+            float(layers[first] - layers[second])
+        )
+    if not differences:
+        return xr.Dataset()
+    keys = list(differences)
+    values = [np.array(differences[key]) for key in keys]
+    tests = [sign_flip_p(value, seed=settings.seed) for value in values]
+    means = stacked([_mean(settings)(value) for value in values])
+    return xr.Dataset(
+        interval_variables(
+            "paired_difference",
+            means,
+            "matched",
+            "difference in transition depth within matched pairs",
+            "block",
+        )
+        | {
+            "paired_p": quantity(
+                holm([p for p, _ in tests]), "matched", "p by flipping signs of pairs, Holm over comparisons"
+            )
+        },
+        coords={
+            "matched": text_coordinate(
+                [f"{restored(a)} − {restored(b)}" for a, b in keys],
+                "matched",
+                "categories of matched prompts",
+            )
+        },
+    )
+
+
+def _pair_name(result: xr.Dataset, index: int) -> str:
+    """A pair's name: the partner's and one's own, in one order, or the name that both carry."""
+    own, other = str(result.prompt.values[index]), str(result.prompt_pair.values[index])
+    return "\x1f".join(sorted((own, other))) if other in set(result.prompt.values.tolist()) else other
+
+
+def _regression(result: xr.Dataset, settings: Any) -> xr.Dataset:
+    """Transition depth against category, distance and confidence together."""
+    if "subject_distance" not in result:
+        return xr.Dataset()
+    used = _used(result)
+    category = result.prompt_category.values[used]
+    names = list(dict.fromkeys(category.tolist()))
+    clean = result.clean_log_probability.values[used].astype(float)
+    odds = clean - np.log(-np.expm1(np.minimum(clean, -1e-12)))
+    columns = {
+        f"{restored(name)} (against {restored(names[0])})": (category == name).astype(float)
+        for name in names[1:]
+    }
+    columns |= {
+        "distance from subject to end [tokens]": result.subject_distance.values[used].astype(float),
+        "clean log-odds of the answer [nat]": odds,
+    }
+    terms, n = regress(result.transition_layer.values[used], columns, level=settings.level)
+    numbers = {
+        "regression": ("value", "change of the transition depth per unit, the others held fixed", "block"),
+        "regression_low": ("low", "lower end of the interval", "block"),
+        "regression_high": ("high", "upper end of the interval", "block"),
+        "regression_p": ("p", "two-sided p of no effect (HC3)", "1"),
+    }
+    return xr.Dataset(
+        {
+            name: quantity([getattr(term, field) for term in terms], "explanation", long_name, units)
+            for name, (field, long_name, units) in numbers.items()
+        }
+        | {"regression_n": quantity(n, "", "prompts in the regression")},
+        coords={"explanation": text_coordinate([t.name for t in terms], "explanation", "explanation")},
+    )
+
+
+# -- outputs over windows, severed states, heads --------------------------------------------------
+
+
+def _recovered(
+    result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Any
+) -> np.ndarray:
+    """Recovery by prompt and class of token [prompt class ...]."""
+    values = _tracing.read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
+    nothing, everything = _tracing.scale_of(result, settings)
+    index = {name: place for place, name in enumerate(result.prompt.values.tolist())}
+    owners = stage[f"{dimension}_prompt"].values
+    rows = np.array([index[owner] for owner in owners.tolist()])
+    shape = (-1, *[1] * (values.ndim - 1))
+    scaled = recovery(values, noised=nothing[rows].reshape(shape), clean=everything[rows].reshape(shape))
+    scaled[~_used(result)[rows]] = np.nan
+    return _by_class(scaled, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
+
+
+def _outputs(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+    mean, used = _mean(settings), _used(result)
+    recovered = _recovered(result, stage, "output", "output_token", settings)
+    indirect = _indirect(result, stage, "output", "output_token", settings)
+    peaks = np.full((len(used), len(OUTPUTS)), np.nan)
+    for site, place in enumerate((LAST, LAST_SUBJECT)):  # attention at the end, MLPs at the subject
+        curves = recovered[:, TOKEN_CLASSES.index(place), site]
+        known = np.isfinite(curves).all(axis=1)
+        peaks[known, site] = curves[known].argmax(axis=1)
+    variables = interval_variables(
+        "output_recovery",
+        mean(recovered[used]),
+        "token_class_name site layer",
+        "mean recovery with outputs over a window exchanged",
+    ) | interval_variables(
+        "output_effect",
+        mean(indirect[used]),
+        "token_class_name site layer",
+        "mean change of the metric with outputs over a window exchanged (AIE)",
+    )
+    variables["window_peak"] = quantity(
+        peaks,
+        "prompt site",
+        "block of the highest recovery: attention at the last token, MLPs at the subject's",
+        "block",
+    )
+    variables["window"] = quantity(
+        settings.window_of(stage.sizes["layer"]), "", "blocks in a window", "block"
+    )
+    agreement = _agreement(result, peaks, settings)
+    return xr.merge([stage, xr.Dataset(variables), agreement], join="outer")
+
+
+def _agreement(result: xr.Dataset, peaks: np.ndarray, settings: Any) -> xr.Dataset:
+    """Do prompts that cross late have late peaks? Rank correlations over prompts."""
+    used = _used(result)
+    columns = {
+        "transition and attention's window peak": (result.transition_layer.values, peaks[:, 0]),
+        "transition and the MLPs' window peak": (result.transition_layer.values, peaks[:, 1]),
+        "attention's and the MLPs' window peaks": (peaks[:, 0], peaks[:, 1]),
+    }
+    intervals = []
+    for a, b in columns.values():
+        both = np.stack([a[used], b[used]], axis=1)
+        both = both[np.isfinite(both).all(axis=1)]
+        if len(both) < 4:
+            nan = np.array(np.nan)
+            intervals.append(Interval(nan, nan, nan, np.array(len(both))))
+            continue
+        intervals.append(
+            bootstrap_statistic(
+                both,
+                lambda rows: rank_correlation(rows[:, 0], rows[:, 1]),
+                seed=settings.seed,
+                level=settings.level,
+                resamples=min(settings.resamples, 500),
+            )
+        )
+    return xr.Dataset(
+        interval_variables("agreement", stacked(intervals), "measures", "rank correlation over prompts"),
+        coords={"measures": text_coordinate(list(columns), "measures", "two measures of a prompt")},
+    )
+
+
+def _severed(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+    mean, used = _mean(settings), _used(result)
+    recovered = _recovered(result, stage, "severed", "severed_token", settings)
+    whole = _recovered(result, result, "restored", "token", settings)[..., :-1]  # no block after the last
+    lost = whole[:, :, None] - recovered
+    named = {
+        "severed_recovery": (recovered, "mean recovery with one state exchanged and others severed"),
+        "severed_loss": (lost, "recovery that goes through what is severed"),
+    }
+    variables: dict[str, xr.Variable] = {}
+    for name, (values, what) in named.items():
+        variables |= interval_variables(name, mean(values[used]), "token_class_name site layer", what)
+    return xr.merge([stage, xr.Dataset(variables)], join="outer")
+
+
+def _heads(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+    recovered = _recovered(result, stage, "head", "head_token", settings)[_used(result)]
+    return xr.merge(
+        [
+            stage,
+            xr.Dataset(
+                interval_variables(
+                    "head_recovery",
+                    _mean(settings)(recovered),
+                    "token_class_name layer head",
+                    "mean recovery with one head exchanged",
+                )
+            ),
+        ],
+        join="outer",
+    )
+
+
+# -- one token of the subject at a time, and other doses ------------------------------------------
+
+
+def _one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+    """Where each token of a subject hands over: to the subject's last token, and to the last token."""
+    alone = _tracing.read_out(stage, "alone", settings).mean("sample")
+    values = alone.transpose("subject_token", "place", "depth").values
+    loss = _tracing.read_out(stage, "alone_noised", settings).mean("sample").values
+    clean, _ = _tracing.ends_of(result, settings)
+    index = {name: place for place, name in enumerate(result.prompt.values.tolist())}
+    rows = np.array([index[owner] for owner in stage.subject_token_prompt.values.tolist()])
+    ends = (loss, clean[rows]) if settings.direction == "restore" else (clean[rows], loss)
+    scaled = recovery(values, noised=ends[0][:, None, None], clean=ends[1][:, None, None])
+    enough = (clean[rows] - loss >= (settings.smallest_range or _smallest(settings))) & _used(result)[rows]
+    scaled[~enough] = np.nan
+    handover = np.full((len(rows), 2), np.nan)
+    for token in np.flatnonzero(enough):
+        own, of_subject, last = scaled[token]
+        handover[token, 0] = transition(own, of_subject).layer
+        handover[token, 1] = transition(own, last).layer
+    from_end = np.array(
+        [
+            int((stage.subject_token_position.values[rows == row]).max()) - int(position)
+            for row, position in zip(rows, stage.subject_token_position.values, strict=True)
+        ]
+    )
+    variables = {
+        "alone_recovery": quantity(scaled, "subject_token place depth", "recovery, one token noised alone"),
+        "handover": quantity(
+            handover, "subject_token handed_to", "depth at which a token of the subject hands over", "block"
+        ),
+        "tokens_to_subject_end": quantity(from_end, "subject_token", "tokens to the subject's last one"),
+    }
+    near = sorted(set(from_end.tolist()))
+    means = stacked([_mean(settings)(handover[from_end == distance]) for distance in near])
+    variables |= interval_variables(
+        "mean_handover", means, "subject_end_distance handed_to", "mean depth of the handover", "block"
+    )
+    return xr.merge([stage, xr.Dataset(variables)], join="outer").assign_coords(
+        handed_to=text_coordinate(
+            ("the subject's last token", "the last token"), "handed_to", "to which token"
+        ),
+        subject_end_distance=xr.Variable(
+            ("subject_end_distance",), np.array(near), {"long_name": "tokens to the subject's last one"}
+        ),
+    )
+
+
+def _smallest(settings: Any) -> float:
+    return _tracing.SMALLEST_RANGES.get(settings.metric, 0.5)
+
+
+def _doses(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+    """At every dose: transitions, categories against each other, and how often a patch does harm."""
+    at_doses = _tracing.read_out(stage, "dose", settings).mean("sample")
+    rows = at_doses.transpose("prompt", "dose", "dose_row", "depth").values
+    noised = _tracing.read_out(stage, "dose_noised", settings).mean("sample").values
+    names = stage.prompt.values.tolist()
+    whole = result.sel(prompt=names)
+    clean, _ = _tracing.ends_of(whole, settings)
+    ends = (noised, clean[:, None] + 0 * noised)
+    if settings.direction == "corrupt":
+        ends = (ends[1], ends[0])
+    scaled = recovery(rows, noised=ends[0][..., None, None], clean=ends[1][..., None, None])
+    enough = clean[:, None] - noised >= (settings.smallest_range or _smallest(settings))
+    scaled[~enough] = np.nan
+    layers = np.full(enough.shape, np.nan)
+    for cell in np.argwhere(enough):
+        layers[tuple(cell)] = transition(*scaled[tuple(cell)]).layer
+    harmful = np.where(np.isnan(scaled).any((2, 3)), np.nan, (scaled < -0.01).mean((2, 3)))
+    category = [restored(str(name)) for name in whole.prompt_category.values]
+    contrasts = [
+        pairwise_contrasts(
+            layers[:, dose], category, seed=settings.seed, level=settings.level, resamples=settings.resamples
+        )
+        for dose in range(len(settings.doses))
+    ]
+    variables = {
+        "dose_transition": quantity(layers, "prompt dose", "transition depth at this dose", "block"),
+        "dose_harmful": quantity(harmful, "prompt dose", "share of patches that lower the metric"),
+        "dose_used": quantity(enough.sum(axis=0), "dose", "prompts whose metric falls enough"),
+    } | interval_variables(
+        "mean_dose_harmful", _mean(settings)(harmful), "dose", "share of patches that lower the metric"
+    )
+    coords = {}
+    if contrasts[0]:
+        for name, what in (("difference", "block"), ("low", "block"), ("high", "block"), ("p_adjusted", "1")):
+            values = [[getattr(contrast, name) for contrast in at_dose] for at_dose in contrasts]
+            variables[f"dose_{name}"] = quantity(
+                np.array(values), "dose dose_contrast", f"{name.replace('_', ' ')} of transition depths", what
+            )
+        coords["dose_contrast"] = text_coordinate(
+            [f"{c.a} − {c.b}" for c in contrasts[0]], "dose_contrast", "pair of categories"
+        )
+    further = xr.Dataset(variables, coords={"prompt": stage.prompt, "dose": stage.dose} | coords)
+    return xr.merge([stage, further], join="outer", compat="override").reindex(prompt=result.prompt)

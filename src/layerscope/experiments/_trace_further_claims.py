@@ -1,0 +1,231 @@
+"""The further conclusions of a causal trace in sentences: effects, pairs, windows, severing, doses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._summaries import number_or_none
+from layerscope.results.words import restored
+
+_SUBJECT, _LAST = "last subject token", "last token"
+_NAMES = {"attn_out": "attention", "mlp_out": "MLPs"}
+
+
+def claims(result: xr.Dataset) -> Iterator[Claim]:
+    """Whatever the result holds beside rows and categories."""
+    yield from _total(result)
+    for name, sentences in (
+        ("depth_p", _depths),
+        ("paired_difference", _pairs),
+        ("regression", _regression),
+        ("output_recovery", _outputs),
+        ("severed_loss", _severed),
+        ("agreement", _agreement),
+        ("mean_handover", _handover),
+        ("dose_transition", _doses),
+    ):
+        if name in result:
+            yield from sentences(result)
+
+
+def _claim(text: str, values: xr.Dataset, name: str, select: dict[str, Any], caveat: str = "") -> Claim:
+    return Claim(
+        text=text,
+        value=number_or_none(values[name]),
+        low=number_or_none(values[f"{name}_low"]),
+        high=number_or_none(values[f"{name}_high"]),
+        caveat=caveat,
+        select={"variable": name, **select},
+    )
+
+
+def _total(result: xr.Dataset) -> Iterator[Claim]:
+    if "total_effect" in result and np.isfinite(result.total_effect):
+        yield _claim(
+            f"noise lowers the metric by {float(result.total_effect):.2f} on average",
+            result,
+            "total_effect",
+            {},
+            f"over {int(result.total_effect_n)} prompts (the average total effect)",
+        )
+
+
+def _depths(result: xr.Dataset) -> Iterator[Claim]:
+    for pair in result.category_pair.values:
+        here = result.sel(category_pair=pair)
+        depths = here.depth.values[here.depth_p.values < 0.05]
+        name = restored(str(pair))
+        if len(depths):
+            several = f"at {len(depths)} depths from {depths[0]} to {depths[-1]}"
+            where = f"at depth {depths[0]}" if len(depths) == 1 else several
+            text = f"{name}: recovery at the last token differs {where}"
+        else:
+            text = f"{name}: not distinguishable in recovery at the last token at any depth"
+        p = here.depth_p.values
+        yield Claim(
+            text=text,
+            p_adjusted=float(np.nanmin(p)) if np.isfinite(p).any() else None,
+            distinguishable=bool(len(depths)),
+            caveat="permutation over prompts, corrected for all depths and pairs",
+            select={"variable": "depth_difference", "category_pair": str(pair)},
+        )
+
+
+def _pairs(result: xr.Dataset) -> Iterator[Claim]:
+    for name in result.matched.values:
+        here = result.sel(matched=name)
+        difference, p = float(here.paired_difference), float(here.paired_p)
+        clear = p < 0.05
+        text = f"within matched pairs, {restored(str(name))} is {difference:+.1f} blocks in transition depth"
+        claim = _claim(
+            text
+            if clear
+            else f"within matched pairs, {restored(str(name))} is not distinguishable from zero",
+            here,
+            "paired_difference",
+            {"matched": str(name)},
+            f"{int(here.paired_difference_n)} pairs with a transition on both sides; signs flipped pair by pair",
+        )
+        yield claim.model_copy(update={"p_adjusted": None if np.isnan(p) else p, "distinguishable": clear})
+
+
+def _regression(result: xr.Dataset) -> Iterator[Claim]:
+    for name in result.explanation.values:
+        here = result.sel(explanation=name)
+        value, p = float(here.regression), float(here.regression_p)
+        if np.isnan(value):
+            continue
+        clear = p < 0.05
+        what = restored(str(name))
+        text = f"with the rest held fixed, transition depth changes by {value:+.2f} blocks per unit of {what}"
+        unclear = f"with the rest held fixed, {what} has no effect that can be told from none"
+        yield Claim(
+            text=text if clear else unclear,
+            value=value,
+            low=number_or_none(here.regression_low),
+            high=number_or_none(here.regression_high),
+            p_adjusted=p,
+            distinguishable=clear,
+            caveat=f"least squares over {int(result.regression_n)} prompts, HC3 errors; p of this term alone",
+            select={"variable": "regression", "explanation": str(name)},
+        )
+
+
+def _outputs(result: xr.Dataset) -> Iterator[Claim]:
+    for site, place in (("mlp_out", _SUBJECT), ("attn_out", _LAST)):
+        here = result.sel(site=site, token_class_name=place)
+        curve = here.output_recovery.values
+        if not np.isfinite(curve).any():
+            continue
+        peak = int(np.nanargmax(curve))
+        clear = float(here.output_recovery_low.sel(layer=peak)) > 0
+        yield _claim(
+            f"{_NAMES[site]} at the {place} restore most round block {peak}: {curve[peak]:.0%} of the answer"
+            if clear
+            else f"{_NAMES[site]} at the {place} restore nothing that can be told from none, in any window",
+            here.sel(layer=peak),
+            "output_recovery",
+            {"site": site, "token_class_name": place, "layer": peak},
+            f"windows of {int(result.window)} blocks; the highest of {len(curve)} is taken: an optimistic interval",
+        ).model_copy(update={"distinguishable": clear})
+
+
+def _severed(result: xr.Dataset) -> Iterator[Claim]:
+    here = result.sel(token_class_name=_SUBJECT)
+    for site in here.site.values:
+        curve = here.severed_loss.sel(site=site).values
+        if not np.isfinite(curve).any():
+            continue
+        early = slice(0, max(1, len(curve) // 3))
+        layer = int(np.nanargmax(curve[early]))
+        clear = float(here.severed_loss_low.sel(site=site, layer=layer)) > 0
+        name = _NAMES[str(site)]
+        yield _claim(
+            f"of what the subject's state restores at depth {layer}, {curve[layer]:+.0%} of the answer goes "
+            f"through the subject's own later {name}"
+            if clear
+            else f"what the subject's early states restore needs none of its own later {name}, as far as can be told",
+            here.sel(site=site, layer=layer),
+            "severed_loss",
+            {"site": str(site), "token_class_name": _SUBJECT, "layer": layer},
+            "recovery with the state alone less recovery with these severed; the largest of the first third of depths",
+        ).model_copy(update={"distinguishable": clear})
+
+
+def _agreement(result: xr.Dataset) -> Iterator[Claim]:
+    for name in result.measures.values:
+        here = result.sel(measures=name)
+        value, low, high = (float(here[f"agreement{end}"]) for end in ("", "_low", "_high"))
+        if np.isnan(value):
+            continue
+        clear = low > 0 or high < 0
+        yield _claim(
+            f"{restored(str(name))} {'agree' if value > 0 else 'disagree'} over prompts (rank correlation {value:.2f})"
+            if clear
+            else f"{restored(str(name))}: no agreement over prompts that can be told from none",
+            here,
+            "agreement",
+            {"measures": str(name)},
+            f"{int(here.agreement_n)} prompts",
+        ).model_copy(update={"distinguishable": clear})
+
+
+def _handover(result: xr.Dataset) -> Iterator[Claim]:
+    for distance in result.subject_end_distance.values:
+        if distance == 0:
+            continue
+        here = result.sel(subject_end_distance=distance, handed_to="the subject's last token")
+        if not int(here.mean_handover_n):
+            continue
+        yield _claim(
+            f"a subject's token {int(distance)} before its last hands over to the last one at depth "
+            f"{float(here.mean_handover):.1f}",
+            here,
+            "mean_handover",
+            {"subject_end_distance": int(distance)},
+            f"{int(here.mean_handover_n)} tokens, each noised alone",
+        )
+
+
+def _doses(result: xr.Dataset) -> Iterator[Claim]:
+    for dose in result.dose.values:
+        here = result.sel(dose=dose)
+        yield _claim(
+            f"at {float(dose):g} times the noise, {float(here.mean_dose_harmful):.0%} of patches lower the metric",
+            here,
+            "mean_dose_harmful",
+            {"dose": float(dose)},
+            f"{int(here.dose_used)} prompts whose metric falls enough",
+        )
+    if "dose_contrast" not in result.dims:
+        return
+    for name in result.dose_contrast.values:
+        here = result.sel(dose_contrast=name)
+        p, difference = here.dose_p_adjusted.values, here.dose_difference.values
+        clear = p < 0.05
+        signs = set(np.sign(difference[clear]).tolist())
+        shown = ", ".join(f"{float(d):g}" for d in here.dose.values[clear]) or "none"
+        if len(signs) == 2:
+            text = (
+                f"{restored(str(name))}: the difference in transition depth changes its sign with the noise"
+            )
+        elif clear.all():
+            text = f"{restored(str(name))}: the same sign of difference at every dose"
+        elif clear.any():
+            text = (
+                f"{restored(str(name))}: the difference depends on the noise; it is clear at {shown} times it"
+            )
+        else:
+            text = f"{restored(str(name))}: not distinguishable in transition depth at any dose"
+        yield Claim(
+            text=text,
+            p_adjusted=float(np.nanmin(p)) if np.isfinite(p).any() else None,
+            distinguishable=bool(clear.any()),
+            caveat="Holm's correction over pairs at each dose, not over doses",
+            select={"variable": "dose_difference", "dose_contrast": str(name)},
+        )

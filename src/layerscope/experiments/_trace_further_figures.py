@@ -1,0 +1,158 @@
+"""The further conclusions of a causal trace in pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.plots import curve_over_depth, differences
+from layerscope.results.words import restored
+
+_SUBJECT, _LAST = "last subject token", "last token"
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Figures of whatever the result holds."""
+    figures: dict[str, Any] = {}
+    for title, name, picture in (
+        ("what one state restores, by class of token", "indirect_effect", _classes),
+        ("at which depths do categories differ?", "depth_difference", _depths),
+        ("do matched prompts differ?", "paired_difference", _pairs),
+        ("what attention and MLPs restore", "output_recovery", _outputs),
+        ("what goes through the subject's own MLPs and attention", "severed_loss", _severed),
+        ("single heads", "head_recovery", _heads),
+        ("does the difference depend on the noise?", "dose_difference", _doses),
+    ):
+        if name in result and np.isfinite(result[name]).any():
+            figures[title] = picture(result)
+    return figures
+
+
+def _lines(result: xr.Dataset, name: str, chosen: dict[str, dict[str, str]], what: str) -> xr.Dataset:
+    """Some cells of a variable as named lines over depth or layer."""
+    columns: dict[str, Any] = {}
+    for column, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+        lines = [result[f"{name}{suffix}"].sel(cells).reset_coords(drop=True) for cells in chosen.values()]
+        columns[column] = xr.concat(lines, dim="line", coords="minimal", compat="override").assign_attrs(
+            result[f"{name}{suffix}"].attrs
+        )
+    return xr.Dataset(columns).assign_coords(line=text_coordinate(list(chosen), "line", what))
+
+
+def _classes(result: xr.Dataset) -> Any:
+    known = [
+        str(name)
+        for name in result.token_class_name.values
+        if np.isfinite(result.indirect_effect.sel(token_class_name=name)).any()
+        and name != "before the subject"
+    ]
+    lines = _lines(
+        result, "indirect_effect", {name: {"token_class_name": name} for name in known}, "class of token"
+    )
+    return curve_over_depth(
+        lines,
+        caption="Mean change of the metric when one token's state is exchanged (average indirect effect), prompts "
+        "weighing alike; bands are bootstrap intervals over prompts.",
+    )
+
+
+def _depths(result: xr.Dataset) -> Any:
+    values = xr.Dataset({"value": result.depth_difference.reset_coords(drop=True)})
+    found = []
+    for pair in result.category_pair.values:
+        here = result.sel(category_pair=pair)
+        depths = here.depth.values[here.depth_p.values < 0.05]
+        found.append(f"{restored(str(pair))}: {', '.join(map(str, depths)) or 'none'}")
+    return curve_over_depth(
+        values,
+        caption="Difference in recovery at the last token. Depths that stay clear after correction for all depths "
+        f"and pairs: {'; '.join(found)}.",
+    )
+
+
+def _pairs(result: xr.Dataset) -> Any:
+    return differences(
+        xr.Dataset(
+            {
+                "difference": result.paired_difference,
+                "low": result.paired_difference_low,
+                "high": result.paired_difference_high,
+                "p_adjusted": result.paired_p,
+            }
+        ).reset_coords(drop=True),
+        caption="Difference in transition depth within matched pairs, with its interval; p by flipping signs.",
+    )
+
+
+_LINES = {
+    "MLPs at the subject's last token": {"site": "mlp_out", "token_class_name": _SUBJECT},
+    "attention at the subject's last token": {"site": "attn_out", "token_class_name": _SUBJECT},
+    "MLPs at the last token": {"site": "mlp_out", "token_class_name": _LAST},
+    "attention at the last token": {"site": "attn_out", "token_class_name": _LAST},
+}
+
+
+def _outputs(result: xr.Dataset) -> Any:
+    lines = _lines(result, "output_recovery", _LINES, "what is exchanged")
+    return curve_over_depth(
+        lines,
+        caption=f"Mean recovery when what attention or MLPs add over {int(result.window)} blocks round each one is "
+        "exchanged at one token. Windows show higher peaks than single blocks.",
+    )
+
+
+def _severed(result: xr.Dataset) -> Any:
+    chosen = {
+        "its later MLPs": {"site": "mlp_out", "token_class_name": _SUBJECT},
+        "its later attention": {"site": "attn_out", "token_class_name": _SUBJECT},
+    }
+    return curve_over_depth(
+        _lines(result, "severed_loss", chosen, "what is severed"),
+        caption="Recovery by the state of the subject's last token at each depth, less the same with this token's "
+        "MLPs or attention from there on kept as they were. Zero: the state works without them.",
+    )
+
+
+def _heads(result: xr.Dataset) -> Any:
+    here = result.head_recovery.sel(token_class_name=_LAST)
+    strongest = here.stack(cell=("layer", "head")).values
+    best = np.argsort(-np.nan_to_num(np.abs(strongest)))[:8]
+    heads = here.sizes["head"]
+    chosen = {f"head {cell % heads} of block {cell // heads}": cell for cell in best.tolist()}
+    columns = {}
+    for column, suffix in (("difference", ""), ("low", "_low"), ("high", "_high")):
+        values = result[f"head_recovery{suffix}"].sel(token_class_name=_LAST).transpose("layer", "head")
+        chosen_values = values.values.reshape(-1)[list(chosen.values())]
+        columns[column] = xr.Variable(("one",), chosen_values, result.head_recovery.attrs)
+    columns["p_adjusted"] = xr.Variable(("one",), np.full(len(chosen), np.nan))
+    low, high = columns["low"].values, columns["high"].values
+    columns["distinguishable"] = xr.Variable(("one",), (low > 0) | (high < 0))
+    return differences(
+        xr.Dataset(columns, coords={"one": text_coordinate(list(chosen), "one", "head")}),
+        caption="The eight heads whose output at the last token restores most alone, with intervals over prompts; "
+        f"picked from {strongest.size}, so their intervals are optimistic.",
+    )
+
+
+def _doses(result: xr.Dataset) -> Any:
+    names, columns = [], {name: [] for name in ("difference", "low", "high", "p_adjusted")}
+    for pair in result.dose_contrast.values:
+        for dose in result.dose.values:
+            here = result.sel(dose_contrast=pair, dose=dose)
+            names.append(f"{float(dose):g}× noise: {restored(str(pair))}")
+            for name, values in columns.items():
+                values.append(float(here[f"dose_{name}"]))
+    attributes = {"difference": result.dose_difference.attrs}
+    return differences(
+        xr.Dataset(
+            {
+                name: xr.Variable(("one",), np.array(v), attributes.get(name, {}))
+                for name, v in columns.items()
+            },
+            coords={"one": text_coordinate(names, "one", "dose and pair")},
+        ),
+        caption="Difference in transition depth at each noise level; Holm's correction over pairs.",
+    )

@@ -1,0 +1,229 @@
+"""How one prompt of a causal trace is run: what is corrupted, what is put where, what is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope import runs
+from layerscope.errors import LayerscopeError
+from layerscope.experiments._contract import WorkItem
+from layerscope.experiments._trace_settings import Settings
+from layerscope.text.tokenised import TokenisedPrompt
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
+
+_OWN_METRICS: dict[str, Callable[[Any], Any]] = {}
+
+
+def metric(name: str, function: Callable[[Any], Any]) -> None:
+    """Let a causal trace read a function of your own: metric="own:NAME".
+
+    Run folders keep its name only, never code: register it again before resuming in another process.
+
+    Args:
+        name: one word.
+        function: turns logits after the prompt [run vocabulary] (a float tensor) into one number for each
+            run [run]. It should fall under noise.
+    """
+    _OWN_METRICS[name] = function
+
+
+class NoisedItem(WorkItem):
+    """One prompt, to be run under every draw of its corruption.
+
+    Attributes:
+        answer: ids of the answer's tokens that are read.
+        rival: id that the answer is compared with in logit_difference.
+        sd: size of the noise in units of the residual stream.
+        partners: ids of the noised tokens in each replaced run.
+    """
+
+    prompt: TokenisedPrompt
+    answer: tuple[int, ...]
+    rival: int
+    sd: float
+    tokens_per_pass: int
+    partners: tuple[tuple[int, ...], ...] = ()
+
+
+def noised_positions(prompt: TokenisedPrompt, settings: Settings) -> tuple[int, ...]:
+    """Where the corruption falls."""
+    return prompt.noised if settings.noised == "subject" else prompt.noised[-1:]
+
+
+class PromptRuns:
+    """A prompt's clean and corrupted runs, and patched runs between them.
+
+    Args:
+        model: the model.
+        item: the prompt.
+        settings: choices of the trace.
+        vectors: contributions of all subjects' tokens [vector width], for covariance-matched noise.
+        only: corrupt only this token of the subject.
+        dose: factor on the noise.
+    """
+
+    def __init__(
+        self,
+        model: LayeredModel,
+        item: NoisedItem,
+        settings: Settings,
+        *,
+        vectors: np.ndarray | None = None,
+        only: int | None = None,
+        dose: float = 1.0,
+    ) -> None:
+        self.model, self.item, self.settings = model, item, settings
+        self.noised = noised_positions(item.prompt, settings) if only is None else (only,)
+        ids = [*item.prompt.tokens.ids, *item.answer[:-1]]
+        self.clean = runs.BaseRun.of(ids)
+        if settings.corruption == "replace":
+            self.corrupted = self._replaced(ids, only)
+        else:
+            noise = runs.corrupting_noise(
+                settings.corruption,
+                settings.seed,
+                prompt=item.prompt.text,
+                positions=self.noised,
+                samples=settings.samples,
+                width=model.facts.width,
+                size=item.sd * dose,
+                vectors=vectors,
+            )
+            self.corrupted = runs.BaseRun.of(ids, noise, self.noised)
+        self._reference = self._clean_logits()
+
+    def _replaced(self, ids: Sequence[int], only: int | None) -> Any:
+        places = list(noised_positions(self.item.prompt, self.settings))
+        rows = []
+        for partner in self.item.partners:
+            row = list(ids)
+            for place, token in zip(places, partner[-len(places) :], strict=True):
+                if only is None or place == only:
+                    row[place] = token
+            rows.append(tuple(row))
+        return runs.BaseRun(tuple(rows))
+
+    @property
+    def samples(self) -> int:
+        """Draws, or partners."""
+        return int(self.corrupted.rows)
+
+    def _clean_logits(self) -> Any:
+        return self.model.logits(self.clean.batch())[0, -len(self.item.answer) :]
+
+    def clean_values(self) -> np.ndarray:
+        """What the clean run reads: log-probability of the answer, and the metric [2]."""
+        return np.asarray(self._read(self._reference[None]).cpu().numpy()[0])
+
+    def values(self, edits: Sequence[tuple[Any, ...]]) -> np.ndarray:
+        """What patched runs read, for every draw [edit sample 2]."""
+        restore = self.settings.direction == "restore"
+        samples = range(self.samples)
+        branches = [
+            runs.Branch(edit, row=sample if restore else 0, other_row=0 if restore else sample)
+            for edit in edits
+            for sample in samples
+        ]
+        values = self._patched(branches, restore=restore)
+        padded = np.full((len(edits), self.settings.samples, 2), np.nan, dtype=np.float32)
+        padded[:, : self.samples] = values.reshape(len(edits), self.samples, 2)
+        return padded
+
+    def corrupted_values(self) -> np.ndarray:
+        """What the corrupted run reads, for every draw [sample 2]."""
+        branches = [runs.Branch((), row=sample) for sample in range(self.samples)]
+        padded = np.full((self.settings.samples, 2), np.nan, dtype=np.float32)
+        padded[: self.samples] = self._patched(branches, restore=True)
+        return padded
+
+    def _patched(self, branches: Sequence[Any], *, restore: bool) -> np.ndarray:
+        base, other = (self.corrupted, self.clean) if restore else (self.clean, self.corrupted)
+        values = runs.run_patched(
+            self.model,
+            branches,
+            base=base,
+            other=other,
+            read=lambda logits, _: self._read(logits),
+            read_last=len(self.item.answer),
+            tokens_per_pass=self.item.tokens_per_pass,
+        )
+        return np.asarray(values.numpy())
+
+    def _read(self, logits: Any) -> Any:
+        """Log-probability of the answer and the metric, of each run [run 2]."""
+        import torch
+
+        from layerscope.maths import readouts
+
+        answer, choice = self.item.answer, self.settings.metric
+        log_probability = readouts.answer_log_probability(logits, answer)
+        if self.settings.of_answer:
+            value = log_probability
+        elif choice == "logit_difference":
+            value = readouts.logit_difference(logits[:, 0], answer[0], self.item.rival)
+        elif choice == "kl":
+            value = readouts.negative_divergence(logits[:, 0], self._reference[0])
+        elif choice.startswith("group:"):
+            value = readouts.group_log_probability(logits[:, 0], self._group(choice.removeprefix("group:")))
+        else:
+            value = self._own(logits[:, 0])
+        return torch.stack([log_probability, value.to(log_probability)], dim=-1)
+
+    def _group(self, name: str) -> list[int]:
+        return [first_token(self.model, text) for text in self.settings.groups[name]]
+
+    def _own(self, logits: Any) -> Any:
+        name = self.settings.metric.removeprefix("own:")
+        if name not in _OWN_METRICS:
+            raise LayerscopeError(
+                f"the metric own:{name} is not known in this process",
+                found=f"registered: {', '.join(_OWN_METRICS) or 'none'}",
+                expected="a function registered under this name; run folders keep names, never code",
+                hint=f'layerscope.metric("{name}", function)',
+            )
+        value = _OWN_METRICS[name](logits.float())
+        if tuple(value.shape) != (logits.shape[0],):
+            raise LayerscopeError(
+                f"the metric own:{name} gave the wrong shape",
+                found=f"{tuple(value.shape)} from logits {tuple(logits.shape)}",
+                expected=f"one number for each run, ({logits.shape[0]},)",
+                hint="reduce over the last dimension only",
+            )
+        return value
+
+
+def first_token(model: LayeredModel, text: str) -> int:
+    """The first token of a continuation.
+
+    Raises:
+        LayerscopeError: the text has no token.
+    """
+    ids = model.tokenizer.encode(text, add_special_tokens=False)
+    if not ids:
+        raise LayerscopeError(
+            "this continuation has no token",
+            found=repr(text),
+            expected="text, with its leading blank",
+            hint="' Paris'",
+        )
+    return int(ids[0])
+
+
+def prompt_runs(
+    model: LayeredModel,
+    item: NoisedItem,
+    settings: Settings,
+    clean: xr.Dataset,
+    *,
+    only: int | None = None,
+    dose: float = 1.0,
+) -> PromptRuns:
+    """The runs of one prompt, with what its corruption needs from the clean stage."""
+    vectors = clean.subject_vector.values if "subject_vector" in clean else None
+    return PromptRuns(model, item, settings, vectors=vectors, only=only, dose=dose)

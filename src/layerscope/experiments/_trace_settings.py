@@ -1,0 +1,147 @@
+"""Choices of a causal trace, each with its unit and its reason."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from layerscope.experiments._contract import ExperimentSettings
+
+_OF_ANSWERS = ("probability", "log_probability")
+_METRICS = (*_OF_ANSWERS, "logit_difference", "kl")
+
+
+class Settings(ExperimentSettings):
+    """Choices of a causal trace."""
+
+    noise: float | str = Field(
+        "3sd",
+        description="size of the noise in units of the residual stream (0.5 is the post's), or in SDs of the "
+        "embedding entries of all subjects given ('3sd' is ROME's), which suits models of any scale",
+    )
+    corruption: Literal["gaussian", "uniform", "covariance", "replace"] = Field(
+        "gaussian",
+        description="Gaussian noise; uniform noise between plus and minus `noise`; Gaussian with the covariance "
+        "of the subjects' embeddings; or the subject's tokens replaced by another subject's, of as many tokens "
+        "(the prompt's own `partner`, else drawn from the other prompts, same category first)",
+    )
+    samples: int = Field(10, gt=0, description="noise draws per prompt, or partners; every one is kept")
+    noised: Literal["subject", "last"] = Field(
+        "subject", description="noise on all tokens of the subject (ROME), or on its last one only (the post)"
+    )
+    one_by_one: bool = Field(
+        False,
+        description="also noise each token of a subject alone and follow it: to the subject's last token, and on",
+    )
+    direction: Literal["restore", "corrupt"] = Field(
+        "restore",
+        description="put clean states into the noised run (what suffices), or noised ones into the clean run (what "
+        "is needed); recovery is then the share of the whole loss that one noised state causes",
+    )
+    positions: Literal["all", "rows"] = Field(
+        "all",
+        description="trace every token, or only the noised and the last one, which averages by category need: five "
+        "times cheaper",
+    )
+    metric: str = Field(
+        "probability",
+        description="what recovery is a ratio of: probability, log_probability, logit_difference (answer less rival), "
+        "kl (minus the divergence from the clean distribution), group:NAME (log of the summed probability of a group), "
+        "or own:NAME (a function registered by layerscope.metric)",
+    )
+    answer: Literal["first", "all"] = Field(
+        "first", description="read the first token of the answer, or all of them by teacher forcing"
+    )
+    rival: str = Field(
+        "",
+        description="for logit_difference: the rival's text; empty takes the clean run's most probable other token",
+    )
+    groups: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="named groups of continuations, whose first tokens are summed"
+    )
+    outputs: Literal["no", "rows", "all"] = Field(
+        "rows",
+        description="also restore what attention and MLPs add, over a window of blocks, at the noised and last "
+        "tokens or at all",
+    )
+    window: int | None = Field(
+        None, gt=0, description="blocks in that window; by default a fifth of the model (ROME: 10 of 48)"
+    )
+    alignment: Literal["code", "paper"] = Field(
+        "code",
+        description="a window of 10 round block c runs from c-5 to c+4 in ROME's code, c-4 to c+5 in its paper",
+    )
+    severed: bool = Field(
+        True, description="also restore states while this token's MLPs, or its attention, stay as they were"
+    )
+    heads: bool = Field(False, description="also restore single heads at the noised and last tokens")
+    doses: tuple[float, ...] = Field(
+        (), description="noise levels, as factors on `noise`, at which the two rows are traced again"
+    )
+    smallest_range: float | None = Field(
+        None,
+        gt=0,
+        description="prompts whose metric falls by less under noise are left out of averages; by default 0.05 of "
+        "probability, or 0.5 nat of anything else",
+    )
+    unfit: Literal["refuse", "leave out"] = Field(
+        "refuse",
+        description="what to do with prompts whose subject is the first or last token, or that are too long",
+    )
+    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
+    resamples: int = Field(2000, gt=0, description="bootstrap resamples of prompts")
+
+    @field_validator("noise", mode="before")
+    @classmethod
+    def _noise_is_positive(cls, noise: float | str) -> float | str:
+        if isinstance(noise, str):
+            written = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:sd)?\s*", noise)
+            if written is None or float(written[1]) <= 0:
+                raise ValueError("a positive number, or one with sd behind it, such as 3sd")
+            return noise.strip() if noise.strip().endswith("sd") else float(written[1])
+        if not noise > 0 or not np.isfinite(noise):
+            raise ValueError("a positive number, or one with sd behind it, such as 3sd")
+        return noise
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_known(cls, metric: str) -> str:
+        if metric in _METRICS or re.fullmatch(r"(group|own):\S+", metric):
+            return metric
+        raise ValueError(f"one of {', '.join(_METRICS)}, group:NAME or own:NAME")
+
+    @field_validator("doses", mode="before")
+    @classmethod
+    def _doses_are_positive(cls, doses: Any) -> Any:
+        values = [doses] if isinstance(doses, int | float) else doses
+        if any(not isinstance(dose, int | float) or dose <= 0 for dose in values):
+            raise ValueError("positive factors on the noise, such as [0.33, 1, 3]")
+        return tuple(values)
+
+    @model_validator(mode="after")
+    def _choices_fit_together(self) -> Settings:
+        if self.metric.startswith("group:") and self.metric.removeprefix("group:") not in self.groups:
+            raise ValueError(f"metric {self.metric} needs a group of that name in `groups`")
+        if self.corruption == "covariance" and not isinstance(self.noise, str):
+            raise ValueError("covariance-matched noise is measured in SDs: noise=3sd")
+        if self.corruption == "replace" and self.doses:
+            raise ValueError("a replaced token has no dose")
+        return self
+
+    @property
+    def of_answer(self) -> bool:
+        """Whether the metric follows from the answer's log-probability, which is always kept."""
+        return self.metric in _OF_ANSWERS
+
+    def window_of(self, n_layers: int) -> int:
+        """Blocks in a window."""
+        return min(self.window or max(1, round(n_layers * 10 / 48)), n_layers)
+
+    def blocks_round(self, centre: int, n_layers: int) -> tuple[int, ...]:
+        """The blocks of the window round one, cut off at the ends of the model."""
+        width = self.window_of(n_layers)
+        before = width // 2 if self.alignment == "code" else (width - 1) // 2
+        return tuple(range(max(0, centre - before), min(n_layers, centre - before + width)))

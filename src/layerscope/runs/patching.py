@@ -1,0 +1,166 @@
+"""Patched runs by the fastest path that is exact on the model at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from layerscope.models.layered import LayeredModel
+from layerscope.runs.branch_check import check_branches
+from layerscope.runs.branches import Read, run_branches
+from layerscope.runs.edits import Branch, Cut, check_edits
+from layerscope.runs.plain import run_plainly
+from layerscope.runs.recordings import BaseRun, Recording, record
+
+BASE_FOR_BRANCHES = ("k", "v", "calls")
+RECORDING_BYTES = 2**30
+"""Bound on what one recording of a base run holds; more rows are taken in turns."""
+
+
+def run_patched(
+    model: LayeredModel,
+    branches: Sequence[Branch],
+    *,
+    base: BaseRun,
+    other: BaseRun | None = None,
+    read: Read,
+    read_last: int = 1,
+    tokens_per_pass: int = 2048,
+    mean_values: Sequence[Tensor] | None = None,
+    plain: bool = False,
+) -> Tensor:
+    """What is read from every branch.
+
+    Args:
+        model: the model.
+        branches: the runs wanted.
+        base: the run that they leave.
+        other: the run that activations are taken from.
+        read: reduces logits [run read vocabulary] of the runs with the given indices.
+        read_last: how many of the last positions are read.
+        tokens_per_pass: bound on the tokens of one pass through a block. Where the device's memory does not
+            hold so many, it is halved until it does, and that is kept in `model.halvings`.
+        mean_values: for cuts with lost="mean": of each block, a mean value for every query head.
+        plain: take whole forward passes, whatever the model allows.
+
+    Returns:
+        One row for each branch, in their order, on the CPU.
+
+    Raises:
+        LayerscopeError: an edit that this model does not allow, or that lies outside of it.
+    """
+    check_edits(
+        model, branches, tokens=base.tokens, rows=base.rows, other_rows=0 if other is None else other.rows
+    )
+    if not branches:
+        return torch.empty(0)
+    check_branches(model)
+    plain = plain or "branches" in model.refused
+    keep_base = _sites(branches, "base") | (set() if plain else set(BASE_FOR_BRANCHES))
+    keep_other = _sites(branches, "other")
+    at_once = _rows_at_once(model, base.tokens, len(keep_base | keep_other))
+    pieces: list[tuple[Sequence[int], Tensor]] = []
+    for indices in _by_rows(branches, at_once):
+        here = [branches[index] for index in indices]
+        base_part, here = _narrow(base, here, "row", at_once)
+        other_part = other
+        if other is not None:
+            other_part, here = _narrow(other, here, "other_row", at_once)
+        base_recording = record(model, base_part, keep=keep_base)
+        other_recording = None if other_part is None else record(model, other_part, keep=keep_other)
+        values = _run(
+            model,
+            here,
+            plain,
+            base=base_recording,
+            other=other_recording,
+            read=_renamed(read, indices),
+            read_last=read_last,
+            tokens_per_pass=tokens_per_pass,
+            mean_values=mean_values,
+        )
+        pieces.append((indices, values.cpu()))
+    order = torch.tensor([index for indices, _ in pieces for index in indices])
+    return torch.cat([values for _, values in pieces])[order.argsort()]
+
+
+def _renamed(read: Read, indices: Sequence[int]) -> Read:
+    def reading(logits: Tensor, part: Sequence[int]) -> Tensor:
+        return read(logits, [indices[place] for place in part])
+
+    return reading
+
+
+def _run(
+    model: LayeredModel,
+    branches: Sequence[Branch],
+    plain: bool,
+    *,
+    base: Recording,
+    other: Recording | None,
+    read: Read,
+    read_last: int,
+    tokens_per_pass: int,
+    mean_values: Sequence[Tensor] | None,
+) -> Tensor:
+    path = run_plainly if plain else run_branches
+    while True:
+        try:
+            return path(
+                model,
+                branches,
+                base=base,
+                other=other,
+                read=read,
+                read_last=read_last,
+                tokens_per_pass=tokens_per_pass,
+                mean_values=mean_values,
+            )
+        except torch.OutOfMemoryError:
+            if tokens_per_pass <= base.run.tokens:
+                raise
+            tokens_per_pass = max(base.run.tokens, tokens_per_pass // 2)
+            model.halvings.append(tokens_per_pass)
+            if model.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _sites(branches: Sequence[Branch], source: str) -> set[str]:
+    edits = {edit for branch in branches for edit in branch.edits}
+    sites: set[str] = {edit.site for edit in edits if not isinstance(edit, Cut) and edit.source == source}
+    return sites - {"state"}
+
+
+def _rows_at_once(model: LayeredModel, tokens: int, sites: int) -> int:
+    facts = model.facts
+    one_row = (facts.n_layers + 1) * tokens * facts.width * (1 + sites) * 4
+    return max(1, RECORDING_BYTES // one_row)
+
+
+def _by_rows(branches: Sequence[Branch], at_once: int) -> list[list[int]]:
+    """Indices of branches, together where their rows are recorded together."""
+
+    def turn(index: int) -> tuple[int, int]:
+        return branches[index].row // at_once, branches[index].other_row // at_once
+
+    return [list(part) for _, part in groupby(sorted(range(len(branches)), key=turn), key=turn)]
+
+
+def _narrow(
+    run: BaseRun, branches: Sequence[Branch], field: str, at_once: int
+) -> tuple[BaseRun, list[Branch]]:
+    """A run with only the rows that these branches need, and the branches counting from its first."""
+    first = getattr(branches[0], field) // at_once * at_once
+    if run.rows <= at_once:
+        return run, list(branches)
+    rows = slice(first, first + at_once)
+    part = replace(
+        run,
+        ids=run.ids if len(run.ids) == 1 else run.ids[rows],
+        noise=run.noise if run.noise is None or len(run.noise) == 1 else run.noise[rows],
+    )
+    return part, [replace(branch, **{field: getattr(branch, field) - first}) for branch in branches]
