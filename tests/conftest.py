@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ import torch
 from quick import PROMPTS, QUICK, Command, Outcome
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _states_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests share one cache of states of their own, and never touch the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYERSCOPE_STATE_CACHE", str(tmp_path_factory.mktemp("states")))
+        yield
 
 
 @pytest.fixture(scope="session")

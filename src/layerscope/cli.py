@@ -240,8 +240,23 @@ def export(
         typer.echo(path)
 
 
+@cli.command()
+def annotate(
+    folder: RunFolderPath,
+    annotator: Annotated[str, typer.Option(help="Who will fill it in; names the file.")] = "first",
+) -> None:
+    """Write a sheet for a person to fill in; the report uses every sheet that lies in the run's annotations/.
+
+    layerscope annotate runs/trigger_examples-bundled-0123456789ab --annotator anna
+    """
+    from layerscope.jobs.annotating import annotate as write
+
+    path = write(folder, annotator)
+    typer.echo(f"wrote {path}\nnext: fill in its last columns, then: layerscope report {folder}")
+
+
 @cli.command("check-prompts")
-@asking(without=("prompts", "passages", "settings", "seed", "limit", "longest"))
+@asking(without=("prompts", "passages", "treebank", "words", "settings", "seed", "limit", "longest"))
 def check_prompts(
     asked: Question,
     prompts: Annotated[

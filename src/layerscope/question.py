@@ -29,6 +29,10 @@ class Question:
     model: Annotated[str, Option(help="A folder, a hub name, or 'bundled'.")] = "bundled"
     prompts: Annotated[str | None, Option(help=_NOTATION + _BESIDE)] = None
     passages: Annotated[str | None, Option(help="A file or folder of passages, or a bundled set.")] = None
+    treebank: Annotated[
+        str | None, Option(help="A .conllu file, a folder with train, dev and test, or a bundled set.")
+    ] = None
+    words: Annotated[str | None, Option(help="A text file with one word a line, or a bundled set.")] = None
     settings: Annotated[
         list[str] | None, Option("--set", help="A setting as key=value; may be repeated.")
     ] = None
@@ -38,7 +42,7 @@ class Question:
     )
     chat: Annotated[bool, Option("--chat", help="Put prompts into the tokenizer's chat template.")] = False
     limit: Annotated[int | None, Option(min=1, help="At most this many texts of each category.")] = None
-    longest: Annotated[int, Option(min=2, help="Length to which passages are cut, in tokens.")] = 256
+    longest: Annotated[int, Option(min=2, help="Length to which passages and sentences are cut, in tokens.")] = 256
     device: Annotated[
         str | None, Option(help="cpu, cuda, cuda:1, mps; by default a GPU where there is one.")
     ] = None
@@ -59,6 +63,8 @@ class Question:
             model=loaded or self.model,
             prompts=self.prompts,
             passages=self.passages,
+            treebank=self.treebank,
+            words=self.words,
             settings=self.chosen(),
             bos=self.bos,
             chat=self.chat,
@@ -92,6 +98,8 @@ class Question:
             self,
             prompts=self.prompts if "prompts" in wanted.takes else None,
             passages=self.passages if "passages" in wanted.takes else None,
+            treebank=self.treebank if "treebank" in wanted.takes else None,
+            words=self.words if "words" in wanted.takes else None,
         )
         if not quick:
             return heard

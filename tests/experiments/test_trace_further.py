@@ -28,7 +28,7 @@ def traced(model: object, prompts: object, **settings: object) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def stored_in_an_mlp() -> xr.Dataset:
     prompts = prompts_about(SUBJECTS[:6])
-    return traced(stored_fact(mlp=1, mover=3, n_layers=5), prompts, window=1, heads=True, outputs="all")
+    return traced(stored_fact(mlp=1, mover=3, n_layers=5), prompts, window=1, heads=True, outputs="all", severed=True)
 
 
 def test_the_mlp_that_stores_the_fact_and_the_head_that_moves_it_are_found(
@@ -127,6 +127,7 @@ def test_branches_and_the_plain_path_give_the_same_trace() -> None:
         "smallest_range": 1e-9,
         "heads": True,
         "outputs": "all",
+        "severed": True,
         "one_by_one": True,
         "doses": (0.5,),
     }

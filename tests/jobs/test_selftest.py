@@ -49,10 +49,10 @@ def test_an_instrument_that_counts_depths_wrongly_is_caught(monkeypatch: pytest.
 
 
 def test_an_instrument_that_sees_growth_everywhere_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerscope.experiments import hidden_states
+    from layerscope.experiments import _state_curves
 
-    right = hidden_states.growth_rate
-    monkeypatch.setattr(hidden_states, "growth_rate", lambda *args, **more: right(*args, **more) + 0.05)
+    right = _state_curves.growth_rate
+    monkeypatch.setattr(_state_curves, "growth_rate", lambda *args, **more: right(*args, **more) + 0.05)
 
     outcome = tried("growing", GROWING)
 

@@ -87,3 +87,13 @@ def test_a_zero_norm_has_no_growth():
 def test_a_range_without_two_depths_is_refused(first, last):
     with pytest.raises(ValueError, match="expected 0 <= first < last <= 4"):
         growth_rate(np.ones(5), first=first, last=last)
+
+
+def test_direction_and_shares_by_hand() -> None:
+    from layerscope.maths.path import direction, share_of_step
+
+    state, step = np.array([3.0, 4.0]), np.array([2.0, 0.0])
+    np.testing.assert_allclose(direction(step, state), 0.6)
+    np.testing.assert_allclose(direction(-step, state), -0.6)
+    parts = np.array([[3.0, 5.0], [-1.0, -5.0]])  # they sum to the step
+    np.testing.assert_allclose(share_of_step(parts, np.stack([step, step])), [1.5, -0.5])

@@ -81,3 +81,13 @@ def test_numpy_and_torch_agree(a, b, centre):
     np.testing.assert_allclose(
         centred, centred_cosine(*tensors, centre=torch.tensor(centre)).numpy(), atol=1e-9
     )
+
+
+def test_cosines_between_are_the_cosines_of_all_pairs() -> None:
+    from layerscope.maths.similarity import cosine, cosines_between
+
+    states = np.random.default_rng(0).standard_normal((2, 4, 6))
+    one, other = (states[:, at] for at in np.indices((4, 4)).reshape(2, -1))
+    expected = cosine(one, other).reshape(2, 4, 4)
+    np.testing.assert_allclose(cosines_between(states), expected, atol=1e-12)
+    assert np.isnan(cosines_between(np.zeros((1, 2, 3)))).all()

@@ -47,6 +47,7 @@ def load(name: str) -> Experiment:
         name=name,
         question=doc.strip().partition("\n")[0],
         takes=frozenset(module.TAKES),
+        needs=frozenset(getattr(module, "NEEDS", module.TAKES)),
         settings=module.Settings,
         stages=module.STAGES,
         conclude=module.conclude,
@@ -54,6 +55,7 @@ def load(name: str) -> Experiment:
         over_depth=module.over_depth,
         draw=module.draw,
         doc=doc,
+        **{name: getattr(module, name) for name in ("read", "sheet", "judged") if hasattr(module, name)},
     )
 
 

@@ -14,15 +14,19 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from layerscope.models.facts import ModelFacts
+from layerscope.results.pages import Page
 from layerscope.results.schema import GROWS
+from layerscope.results.sheets import Judgements, Sheet
 from layerscope.text.passages import Passage
 from layerscope.text.prompts import Prompt
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
+from layerscope.text.tokenised_words import TokenisedSentence, TokenisedWord
+from layerscope.text.tokens import BosPolicy
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
-__all__ = ["Claim", "Earlier", "ExperimentSettings", "Inputs", "Passage", "Prompt", "Stage", "WorkItem"]
+__all__ = ["Claim", "Earlier", "ExperimentSettings", "Inputs", "Judged", "Passage", "Prompt", "Stage", "WorkItem"]
 
 Earlier = Mapping[str, xr.Dataset]
 """Results of the stages before this one, by name: laid one after another, or folded."""
@@ -51,6 +55,9 @@ class Inputs(BaseModel):
     facts: ModelFacts
     prompts: tuple[TokenisedPrompt, ...] = ()
     passages: tuple[TokenisedPassage, ...] = ()
+    treebank: tuple[TokenisedSentence, ...] = ()
+    words: tuple[TokenisedWord, ...] = ()
+    bos: BosPolicy = Field("auto", description="whether BOS goes before texts that an experiment writes itself")
     tokens_per_pass: int = Field(2048, gt=0, description="bound on rows times tokens of one forward pass")
 
 
@@ -104,12 +111,35 @@ class Claim(BaseModel):
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What annotators' answers add to a report.
+
+    Attributes:
+        claims: sentences, agreement between annotators among them.
+        figures: by name.
+        notes: by name of a chapter of the pages for reading.
+    """
+
+    claims: list[Claim] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """A loaded experiment file, checked to hold everything that it promises."""
+    """A loaded experiment file, checked to hold everything that it promises.
+
+    `takes` are the kinds of text it reads; of these, `needs` are read even where only others are given
+    (all of them, unless a file says otherwise by `NEEDS`).
+
+    The last three are optional, None where a file has none: `read` gives pages of excerpts for reading,
+    `sheet` what a person can be asked to judge, and `judged` what the answers say.
+    """
 
     name: str
     question: str
     takes: frozenset[str]
+    needs: frozenset[str]
     settings: type[ExperimentSettings]
     stages: tuple[Stage, ...]
     conclude: Callable[[Earlier, Any], xr.Dataset]
@@ -117,3 +147,6 @@ class Experiment:
     over_depth: Callable[[xr.Dataset], xr.Dataset]
     draw: Callable[[xr.Dataset], dict[str, Any]]
     doc: str = field(repr=False)
+    read: Callable[[xr.Dataset], dict[str, Page]] | None = None
+    sheet: Callable[[xr.Dataset], Sheet] | None = None
+    judged: Callable[[xr.Dataset, Judgements], Judged] | None = None

@@ -14,7 +14,9 @@ from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
 def text_coordinate(values: Sequence[str], dimension: str, long_name: str) -> xr.Variable:
     """Text along one dimension, in the stored form that any file can hold."""
-    return xr.Variable((dimension,), np.array([stored(value) for value in values]), {"long_name": long_name})
+    return xr.Variable(
+        (dimension,), np.array([stored(value) for value in values], dtype=str), {"long_name": long_name}
+    )
 
 
 def number_coordinate(values: Any, dimension: str, long_name: str) -> xr.Variable:
@@ -40,6 +42,17 @@ def prompt_coordinates(prompt: TokenisedPrompt) -> dict[str, xr.Variable]:
         "prompt_pair": text_coordinate(
             [prompt.prompt.pair or ""], "prompt", "pair that the prompt belongs to"
         ),
+    }
+
+
+def prompts_coordinates(prompts: Sequence[TokenisedPrompt]) -> dict[str, xr.Variable]:
+    """Several prompts: names, categories, pairs."""
+    each = [prompt_coordinates(prompt) for prompt in prompts]
+    return {
+        name: xr.Variable(
+            ("prompt",), np.concatenate([one[name].values for one in each]), each[0][name].attrs
+        )
+        for name in each[0]
     }
 
 

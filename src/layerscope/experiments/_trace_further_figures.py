@@ -138,7 +138,8 @@ def _heads(result: xr.Dataset) -> Any:
 
 
 def _doses(result: xr.Dataset) -> Any:
-    names, columns = [], {name: [] for name in ("difference", "low", "high", "p_adjusted")}
+    names: list[str] = []
+    columns: dict[str, list[float]] = {name: [] for name in ("difference", "low", "high", "p_adjusted")}
     for pair in result.dose_contrast.values:
         for dose in result.dose.values:
             here = result.sel(dose_contrast=pair, dose=dose)

@@ -128,9 +128,11 @@ def noised(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: E
     """The corrupted run, and all noised tokens exchanged together at every depth."""
     run = prompt_runs(model, item, settings, earlier["clean"])
     base = _base_values(run)
-    together = run.values([(runs.Put("state", (depth,), run.noised),) for depth in range(model.n_layers)])
-    # After the last block only the last token is read, so exchanging others there is the base run.
-    subject = np.concatenate([together, base[None]])
+    subject = np.full((model.n_layers + 1, *base.shape), np.nan, dtype=np.float32)
+    if len(run.noised) > 1:  # else the trace of that token is the same, and the conclusion takes it
+        edits = [(runs.Put("state", (depth,), run.noised),) for depth in range(model.n_layers)]
+        # After the last block only the last token is read, so exchanging others there is the base run.
+        subject = np.concatenate([run.values(edits), base[None]])
     variables = {
         f"clean_answer_{kind}": quantity([value], "prompt", f"{_KINDS[kind][0]}, clean", _KINDS[kind][1])
         for kind, value in zip(_KINDS, run.clean_values(), strict=True)

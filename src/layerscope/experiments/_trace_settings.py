@@ -63,7 +63,7 @@ class Settings(ExperimentSettings):
         default_factory=dict, description="named groups of continuations, whose first tokens are summed"
     )
     outputs: Literal["no", "rows", "all"] = Field(
-        "rows",
+        "no",
         description="also restore what attention and MLPs add, over a window of blocks, at the noised and last "
         "tokens or at all",
     )
@@ -75,7 +75,7 @@ class Settings(ExperimentSettings):
         description="a window of 10 round block c runs from c-5 to c+4 in ROME's code, c-4 to c+5 in its paper",
     )
     severed: bool = Field(
-        True, description="also restore states while this token's MLPs, or its attention, stay as they were"
+        False, description="also restore states while this token's MLPs, or its attention, stay as they were"
     )
     heads: bool = Field(False, description="also restore single heads at the noised and last tokens")
     doses: tuple[float, ...] = Field(

@@ -44,7 +44,7 @@ def conclude(stages: Earlier, settings: Any, *, noise_sd: float) -> xr.Dataset:
         compat="no_conflicts",
         join="outer",
     )
-    result = result.sel(prompt=stages["clean"].prompt)
+    result = _filled_subjects(result.sel(prompt=stages["clean"].prompt))
     result = _leave_out_small_ranges(result, settings)
     result = result.assign(_recoveries(result, settings))
     result = result.assign(_rows_of_prompts(result, settings)).assign_coords(
@@ -57,6 +57,20 @@ def conclude(stages: Earlier, settings: Any, *, noise_sd: float) -> xr.Dataset:
         noise_sd=quantity(noise_sd, "", "standard deviation of the noise", "residual-stream units")
     )
     return write_json(result, cautions=_cautions(result, settings))
+
+
+def _filled_subjects(result: xr.Dataset) -> xr.Dataset:
+    """Where one token is noised, exchanging all noised tokens together is exchanging this one."""
+    kinds = [kind for kind in ("log_probability", "probability", "metric") if f"subject_{kind}" in result]
+    filled = {}
+    for kind in kinds:
+        values = result[f"subject_{kind}"].values.copy()
+        for index, tokens in _traced(result):
+            alone = tokens[result.noised.values[tokens]]
+            if len(alone) == 1:
+                values[index] = result[f"restored_{kind}"].values[alone[0]]
+        filled[f"subject_{kind}"] = result[f"subject_{kind}"].copy(data=values)
+    return result.assign(filled)
 
 
 def _with_probabilities(clean: xr.Dataset, noised: xr.Dataset) -> xr.Dataset:

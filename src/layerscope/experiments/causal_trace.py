@@ -7,9 +7,9 @@ in depth the noised tokens' own states do it; late, the last token's. The transi
 where the two rows change places for the last time. Where several tokens are noised, their row restores
 them together, so that it starts at 1 for every prompt.
 
-The same is done with what attention and MLPs add, over a window of blocks; with a token's MLPs or
-attention severed, which tells whether a state works through them; and, if asked for, with single heads, with each
-token of the subject noised alone, at several noise levels, and in the other direction: noised states in the
+If asked for, the same is done with what attention and MLPs add, over a window of blocks; with a token's MLPs
+or attention severed, which tells whether a state works through them; with single heads; with each token of
+the subject noised alone; at several noise levels; and in the other direction, noised states in the
 clean run. Everything is run as branches, computed only where it can differ.
 
 Every draw is kept. Draws are averaged before the ratio, prompts last, with bootstrap intervals

@@ -11,6 +11,8 @@ from layerscope import experiments
 from layerscope.bundled import bundled_folder, bundled_names
 from layerscope.errors import LayerscopeError
 from layerscope.results.words import restored, visible
+from layerscope.text.treebanks import load_treebank, treebank_sets
+from layerscope.text.words import load_words, word_sets
 
 if TYPE_CHECKING:
     from layerscope.experiments._contract import Claim
@@ -34,6 +36,10 @@ def lines_of(what: str, out: Path) -> Iterator[str]:
     elif what == "prompts":
         yield from _bundled("prompts")
         yield from _bundled("passages")
+        yield from (
+            f"{'treebank':<10} {name:<20} {len(load_treebank(name))} sentences" for name in treebank_sets()
+        )
+        yield from (f"{'words':<10} {name:<20} {len(load_words(name))} words" for name in word_sets())
     else:
         yield from _runs(out)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,7 +21,6 @@ from layerscope.jobs.running import folder_of
 from layerscope.results.store import RunFolder
 from layerscope.results.words import stored
 from layerscope.runs import peak_bytes
-from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
 _ENOUGH_SECONDS = 6.0
 _FEWEST_ITEMS = 3
@@ -167,14 +167,13 @@ def _after(job: Job, stage: Stage, items: Sequence[WorkItem], ground: _Ground, s
     if len(done) == len(items):
         return replace(ground, earlier={**ground.earlier, stage.name: result})
     inputs = _covered(ground.inputs, result)
-    texts = len(inputs.prompts) + len(inputs.passages)
-    share = texts / max(1, len(job.inputs.prompts) + len(job.inputs.passages))
+    share = _n_texts(inputs) / n if (n := _n_texts(job.inputs)) else 1.0
     return _Ground({**ground.earlier, stage.name: result}, inputs, share, scratch)
 
 
 def _covered(inputs: Inputs, result: xr.Dataset) -> Inputs:
     """The texts that an unfinished stage has something to say about; all where it does not tell whose."""
-    update: dict[str, tuple[TokenisedPrompt, ...] | tuple[TokenisedPassage, ...]] = {}
+    update: dict[str, tuple[Any, ...]] = {}
     for name in ("prompt", "token_prompt"):
         if name in result.coords:
             there = set(result[name].values.tolist())
@@ -183,7 +182,16 @@ def _covered(inputs: Inputs, result: xr.Dataset) -> Inputs:
         if name in result.coords:
             there = set(result[name].values.tolist())
             update["passages"] = tuple(text for text in inputs.passages if stored(text.name) in there)
+    for name in ("sentence", "token_sentence", "word_sentence"):
+        if name in result.coords:
+            there = set(result[name].values.tolist())
+            update["treebank"] = tuple(text for text in inputs.treebank if stored(text.name) in there)
     return inputs.model_copy(update=update)
+
+
+def _n_texts(inputs: Inputs) -> int:
+    # Words stand in no part of a result that could tell which were measured: they are always all there.
+    return len(inputs.prompts) + len(inputs.passages) + len(inputs.treebank)
 
 
 def _done(ground: _Ground, stage: Stage, items: Sequence[WorkItem]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -17,19 +17,34 @@ import layerscope
 from layerscope import experiments
 from layerscope.errors import LayerscopeError
 from layerscope.experiments._contract import Experiment, ExperimentSettings, Inputs
-from layerscope.jobs.texts import LONGEST, default_source, tokenised_passages, tokenised_prompts
+from layerscope.jobs.texts import (
+    LONGEST,
+    default_source,
+    tokenised_passages,
+    tokenised_prompts,
+    tokenised_treebank,
+    tokenised_words,
+)
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.results.record import Asked, Machine, RunRecord, digest
 from layerscope.results.store import RunFolder
-from layerscope.runs import machine
+from layerscope.runs import check_branches, machine
 from layerscope.text.passages import load_passages
 from layerscope.text.prompts import load_prompts
 from layerscope.text.tokens import BosPolicy, bos_record, tokenizer_digest
+from layerscope.text.treebanks import load_treebank
+from layerscope.text.words import load_words
 
 # Rooms whose code decides numbers; figures, pages and the command line do not.
 _NUMBER_ROOMS = ("engines", "experiments", "maths", "models", "results", "runs", "text")
 _TOKENS_PER_PASS = {"cpu": 2048, "cuda": 65536}
+_LOADERS: dict[str, Callable[[Any], Any]] = {
+    "prompts": load_prompts,
+    "passages": load_passages,
+    "treebank": load_treebank,
+    "words": load_words,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,8 @@ def prepare(
     model: Any = "bundled",
     prompts: Any = None,
     passages: Any = None,
+    treebank: Any = None,
+    words: Any = None,
     settings: Mapping[str, Any] | None = None,
     bos: BosPolicy = "auto",
     chat: bool = False,
@@ -69,15 +86,16 @@ def prepare(
             "no texts would be left", found=f"limit = {limit}", expected="1 or more, or None", hint="limit=10"
         )
     chosen = experiments.settings_of(experiment, settings or {})
-    _refuse_unread(experiment, prompts=prompts, passages=passages)
-    if prompts is not None:
-        load_prompts(prompts)
-    if passages is not None:
-        load_passages(passages)
+    given = {"prompts": prompts, "passages": passages, "treebank": treebank, "words": words}
+    _refuse_unread(experiment, **given)
+    for kind, source in given.items():
+        if source is not None:
+            _LOADERS[kind](source)
     loaded = load_model(
         model, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
     )
-    sources = _sources(experiment, loaded, prompts=prompts, passages=passages)
+    check_branches(loaded)
+    sources = _sources(experiment, loaded, **given)
     inputs = Inputs(
         facts=loaded.facts,
         prompts=tokenised_prompts(loaded, sources["prompts"], bos=bos, chat=chat, limit=limit)
@@ -86,13 +104,19 @@ def prepare(
         passages=tokenised_passages(loaded, sources["passages"], bos=bos, longest=longest, limit=limit)
         if "passages" in sources
         else (),
+        treebank=tokenised_treebank(loaded, sources["treebank"], bos=bos, longest=longest, limit=limit)
+        if "treebank" in sources
+        else (),
+        words=tokenised_words(loaded, sources["words"], limit=limit) if "words" in sources else (),
+        bos=bos,
         tokens_per_pass=_TOKENS_PER_PASS.get(loaded.device.type, 2048),
     )
     record = new_record(experiment, chosen, loaded, inputs, bos, chat)
     record.named = {
         kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
     }
-    record.options = {"limit": limit} | ({"longest": longest} if "passages" in sources else {})
+    cut = {"passages", "treebank"} & set(sources)
+    record.options = {"limit": limit} | ({"longest": longest} if cut else {})
     return Job(experiment, chosen, loaded, inputs, record)
 
 
@@ -109,10 +133,12 @@ def _refuse_unread(experiment: Experiment, **given: Any) -> None:
 
 
 def _sources(experiment: Experiment, model: LayeredModel, **given: Any) -> dict[str, Any]:
-    """What the experiment takes, as given or by default."""
+    """What the experiment takes, as given or by default: of kinds that it can do without, only what is given."""
+    named = {kind for kind, source in given.items() if source is not None}
+    wanted = experiment.needs | named if named else experiment.takes
     return {
         kind: default_source(model, kind) if given[kind] is None else given[kind]
-        for kind in sorted(experiment.takes & set(given))
+        for kind in sorted(wanted & set(given))
     }
 
 
@@ -199,11 +225,12 @@ def new_record(
         dtype=facts.dtype,
         trust_remote_code=facts.trust_remote_code,
     )
+    path = "plain" if "branches" in model.refused else "branches"
     return RunRecord(
         asked=asked,
         machine=this_machine(model.device),
         facts=facts.model_dump(mode="json"),
-        chunk_plan={"tokens_per_pass": inputs.tokens_per_pass, "path": "plain"},
+        chunk_plan={"tokens_per_pass": inputs.tokens_per_pass, "path": path},
         checks=model.checks,
     )
 
@@ -232,7 +259,7 @@ def code_digest() -> str:
 
 
 def _texts_digest(inputs: Inputs) -> str:
-    return digest(inputs.model_dump(mode="json", include={"prompts", "passages"}))
+    return digest(inputs.model_dump(mode="json", include=set(_LOADERS)))
 
 
 def _absolute(source: str) -> str:

@@ -35,6 +35,8 @@ def run(
     *,
     prompts: Any = None,
     passages: Any = None,
+    treebank: Any = None,
+    words: Any = None,
     out: str | Path | None = None,
     bos: BosPolicy = "auto",
     chat: bool = False,
@@ -48,8 +50,9 @@ def run(
     Args:
         experiment: a name from `layerscope list`.
         model: what `load_model` takes, or what it gave.
-        texts: prompts or passages, whichever the experiment takes; files, sets or Python objects.
-        prompts, passages: the same by name, for experiments that take both.
+        texts: prompts, passages, a treebank or words, whichever the experiment takes first, in this order;
+            files, sets or Python objects.
+        prompts, passages, treebank, words: the same by name, for experiments that take several.
         out: folder below which the run folder is made; the same question asked again goes on where it
             stopped. None keeps no files.
         bos: whether BOS is put before every text: "auto" where the tokenizer has one, "always", "never".
@@ -66,11 +69,14 @@ def run(
     from layerscope.jobs.prepare import prepare
 
     takes = experiments.load(experiment).takes
+    given = {"prompts": prompts, "passages": passages, "treebank": treebank, "words": words}
+    if texts is not None:
+        free = [kind for kind, source in given.items() if kind in takes and source is None]
+        given[free[0] if free else "prompts"] = texts
     job = prepare(
         experiment,
         model=model,
-        prompts=prompts if prompts is not None else (texts if "prompts" in takes else None),
-        passages=passages if passages is not None else (texts if "passages" in takes else None),
+        **given,
         settings=settings,
         bos=bos,
         chat=chat,

@@ -12,7 +12,15 @@ from layerscope.errors import LayerscopeError
 from layerscope.text.passages import load_passages
 from layerscope.text.prompts import load_prompts
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt, tokenise_passage, tokenise_prompt
+from layerscope.text.tokenised_words import (
+    TokenisedSentence,
+    TokenisedWord,
+    tokenise_sentence,
+    tokenise_word,
+)
 from layerscope.text.tokens import BosPolicy
+from layerscope.text.treebanks import Sentence, load_treebank, treebank_sets
+from layerscope.text.words import load_words, word_sets
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
@@ -21,6 +29,9 @@ Text = TypeVar("Text")
 
 LONGEST = 256
 """Default length to which passages are cut, in tokens: a compromise between context and a quick report."""
+
+_WORDS_FOR_A_TEXT = 20  # where --limit asks for few texts, this many words stand for one
+_ENDINGS = {"treebank": ".conllu", "words": ".txt"}
 
 
 def tokenised_prompts(
@@ -45,13 +56,53 @@ def tokenised_passages(
 ) -> tuple[TokenisedPassage, ...]:
     """Passages as this model reads them, cut to its context."""
     passages = load_passages(source)
-    limits = [limit for limit in (longest, model.facts.context) if limit is not None]
-    shortest = min(limits) if limits else None
     few = first_of_each(passages, limit, lambda passage: passage.genre)
+    shortest = _shortest(longest, model)
     tokenised = [tokenise_passage(model.tokenizer, passage, bos=bos, longest=shortest) for passage in few]
     for passage in tokenised:
         refuse_foreign_ids(model, passage.tokens.ids, passage.name)
     return tuple(tokenised)
+
+
+def tokenised_treebank(
+    model: LayeredModel,
+    source: Any,
+    *,
+    bos: BosPolicy = "auto",
+    longest: int | None = LONGEST,
+    limit: int | None = None,
+) -> tuple[TokenisedSentence, ...]:
+    """Sentences of a treebank as this model reads them; `limit` counts documents of each part and genre."""
+    few = _first_documents(load_treebank(source), limit)
+    shortest = _shortest(longest, model)
+    tokenised = [tokenise_sentence(model.tokenizer, sentence, bos=bos, longest=shortest) for sentence in few]
+    for sentence in tokenised:
+        refuse_foreign_ids(model, sentence.tokens.ids, sentence.name)
+    return tuple(tokenised)
+
+
+def tokenised_words(
+    model: LayeredModel, source: Any, *, limit: int | None = None
+) -> tuple[TokenisedWord, ...]:
+    """Words of a list as this model reads them; `limit` counts words of each number of tokens."""
+    every = [tokenise_word(model.tokenizer, word) for word in load_words(source)]
+    few = first_of_each(
+        every, None if limit is None else limit * _WORDS_FOR_A_TEXT, lambda word: len(word.ids)
+    )
+    for word in few:
+        refuse_foreign_ids(model, (*word.ids, *word.alone), word.word)
+    return tuple(few)
+
+
+def _first_documents(sentences: Sequence[Sentence], limit: int | None) -> list[Sentence]:
+    kinds = {sentence.document: (sentence.split, sentence.genre) for sentence in sentences}
+    kept = set(first_of_each(list(kinds), limit, lambda document: kinds[document]))
+    return [sentence for sentence in sentences if sentence.document in kept]
+
+
+def _shortest(longest: int | None, model: LayeredModel) -> int | None:
+    limits = [limit for limit in (longest, model.facts.context) if limit is not None]
+    return min(limits) if limits else None
 
 
 def refuse_foreign_ids(model: LayeredModel, ids: Sequence[int], name: str) -> None:
@@ -70,9 +121,9 @@ def refuse_foreign_ids(model: LayeredModel, ids: Sequence[int], name: str) -> No
         )
 
 
-def first_of_each(texts: Sequence[Text], limit: int | None, kind: Callable[[Text], str]) -> list[Text]:
+def first_of_each(texts: Sequence[Text], limit: int | None, kind: Callable[[Text], Any]) -> list[Text]:
     """At most `limit` texts of each kind, the first ones, in their order; None keeps all."""
-    seen: Counter[str] = Counter()
+    seen: Counter[Any] = Counter()
     kept = []
     for text in texts:
         seen[kind(text)] += 1
@@ -82,12 +133,12 @@ def first_of_each(texts: Sequence[Text], limit: int | None, kind: Callable[[Text
 
 
 def default_source(model: LayeredModel, kind: str) -> str | Path:
-    """What a run uses when it is given no texts of a kind ("prompts" or "passages").
+    """What a run uses when it is given no texts of a kind ("prompts", "passages", "treebank" or "words").
 
     Files beside the model come first; then the bundled world's set for the bundled model, and an
     English one for any other.
     """
-    beside = Path(model.facts.source).expanduser() / f"{kind}.jsonl"
+    beside = Path(model.facts.source).expanduser() / f"{kind}{_ENDINGS.get(kind, '.jsonl')}"
     return beside if beside.is_file() else _bundled_set(kind, _own_set(model))
 
 
@@ -96,7 +147,8 @@ def _own_set(model: LayeredModel) -> list[str]:
 
 
 def _bundled_set(kind: str, wanted: Iterable[str]) -> str:
-    there = bundled_names(kind)
+    sets: dict[str, Iterable[str]] = {"treebank": treebank_sets(), "words": word_sets()}
+    there = list(sets.get(kind) or bundled_names(kind))
     for name in wanted:
         if name in there:
             return name

@@ -39,5 +39,32 @@ def divide(above: Float[Array, "*shape"], below: Num[Array, "*#shape"]) -> Float
         return above / (below / (below != 0))
 
 
+def exp_in_place(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """e to the power of each value, written over the values: over a vocabulary a new array takes longer to get."""
+    return values.exp_() if _is_tensor(values) else np.exp(values, out=values)
+
+
+def largest(values: Num[Array, "*shape"]) -> Num[Array, "*rest"]:
+    """The largest value along the last axis."""
+    return values.amax(-1) if _is_tensor(values) else values.max(-1)
+
+
+def count_at_least(values: Float[Array, "*rest n"], bound: Float[Array, "*rest one"]) -> Num[Array, "*rest"]:
+    """How many values along the last axis are at least a bound."""
+    if _is_tensor(values):  # summing truth values is several times slower; float32 counts to 16 million
+        return values.clone().ge_(bound).sum(-1).long()
+    return (values >= bound).sum(-1)
+
+
+def exp(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """e to the power of each value."""
+    return values.exp() if _is_tensor(values) else np.exp(values)
+
+
+def log(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Natural logarithm of each value."""
+    return values.log() if _is_tensor(values) else np.log(values)
+
+
 def _is_tensor(values: Array) -> bool:
     return hasattr(values, "detach")

@@ -149,6 +149,49 @@ def bootstrap_statistic(
     return Interval(value, low.reshape(value.shape), high.reshape(value.shape), counts)
 
 
+def resampled_counts(
+    units: int, *, seed: int, resamples: int = 2000
+) -> Float[np.ndarray, "{resamples} {units}"]:
+    """How often each unit is drawn in each resample, for statistics that are sums over units.
+
+    A weighted sum serves all resamples in one product, where `bootstrap_statistic` would call a
+    function for each.
+    """
+    if units < 1 or resamples < 1:
+        raise ValueError(f"expected at least one unit and one resample, found {units} and {resamples}")
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+
+
+def interval_of_draws(
+    value: Float[np.ndarray, "*rest"],
+    draws: Float[np.ndarray, "resample *rest"],
+    *,
+    units: int,
+    level: float = 0.95,
+) -> Interval:
+    """The interval that belongs to a statistic and its resamples, as in `bootstrap_statistic`.
+
+    Args:
+        value: the statistic of the data.
+        draws: the statistic of each resample of the units (see `resampled_counts`); NaN is left out, and
+            where more than 1 − level of them are NaN there is no interval.
+        units: how many units there are.
+        level: of the interval, in (0, 1).
+
+    Source: Efron & Tibshirani 1993; Hesterberg 2015.
+    """
+    _check(level, len(draws))
+    rows = np.asarray(draws, dtype=np.float64).reshape(len(draws), -1).T
+    tail = np.full(
+        len(rows), _tail(level, freedom=units - 1, shrinkage=(units - 1) / units) if units > 1 else np.nan
+    )
+    tail[np.isnan(rows).sum(axis=1) > (1 - level) * len(draws)] = np.nan
+    low, high = _ends(rows, tail)
+    shape = np.asarray(value).shape
+    return Interval(np.asarray(value), low.reshape(shape), high.reshape(shape), np.full(shape, units))
+
+
 def _of_means(
     groups: list[Float[np.ndarray, "_ *rest"]], *, seed: int, level: float, resamples: int
 ) -> Interval:

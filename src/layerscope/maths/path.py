@@ -101,3 +101,39 @@ def growth_rate(
     logs = np.log(np.where(lengths > 0, lengths, np.nan))
     depths = np.arange(last - first + 1) - (last - first) / 2
     return np.asarray((logs * depths).sum(-1) / (depths**2).sum())
+
+
+def direction(
+    added: Float[Array, "*batch width"], states: Float[Array, "*batch width"]
+) -> Float[Array, "*batch"]:
+    """Does what is added lie along the state or against it: cos(a, h).
+
+    Above 0 it strengthens what is there, below 0 it takes some of it away, at 0 it writes something new.
+
+    Args:
+        added: a block's step, or what its attention or MLP adds.
+        states: the state before the block.
+
+    Returns:
+        A pure number in [-1, 1]; NaN where either is zero.
+
+    Source: Csordás et al. 2025, "Do language models use their depth efficiently?".
+    """
+    return cosine(added, states)
+
+
+def share_of_step(
+    part: Float[Array, "*batch width"], step: Float[Array, "*batch width"]
+) -> Float[Array, "*batch"]:
+    """How much of a step one of its parts makes: a·v / ‖v‖².
+
+    The shares of parts that sum to the step sum to 1. A part that works against the rest has a share
+    below 0, and another then one above 1.
+
+    Returns:
+        A pure number; NaN where the step is zero.
+
+    Source: ours; projection on the step, as in Csordás et al. 2025 on the state.
+    """
+    part, step = at_least_float32(part), at_least_float32(step)
+    return divide((part * step).sum(-1), (step * step).sum(-1))

@@ -21,11 +21,21 @@ def norm(states: Float[Array, "*batch width"]) -> Float[Array, "*batch"]:
     return (states * states).sum(-1) ** 0.5
 
 
-def cosine(a: Float[Array, "*batch width"], b: Float[Array, "*batch width"]) -> Float[Array, "*batch"]:
+def cosine(
+    a: Float[Array, "*batch width"],
+    b: Float[Array, "*batch width"],
+    *,
+    lengths: tuple[Float[Array, "*batch"], Float[Array, "*batch"]] | None = None,
+) -> Float[Array, "*batch"]:
     """Cosine of the angle between paired states: a·b / (‖a‖ ‖b‖).
 
     Blind to length, so a state that only grows counts as unmoved. Hidden states share a large
     common direction, which alone makes this number high: see `centred_cosine`.
+
+    Args:
+        a: states.
+        b: the states they are paired with.
+        lengths: their norms, where they are known already.
 
     Returns:
         A pure number in [-1, 1], clipped against rounding; NaN where either state is zero.
@@ -33,7 +43,8 @@ def cosine(a: Float[Array, "*batch width"], b: Float[Array, "*batch width"]) -> 
     Source: definition.
     """
     a, b = at_least_float32(a), at_least_float32(b)
-    return divide(divide((a * b).sum(-1), norm(a)), norm(b)).clip(-1, 1)
+    length_a, length_b = (norm(a), norm(b)) if lengths is None else lengths
+    return divide(divide((a * b).sum(-1), length_a), length_b).clip(-1, 1)
 
 
 def centred_cosine(
@@ -56,3 +67,18 @@ def centred_cosine(
     """
     centre = at_least_float32(centre)
     return cosine(at_least_float32(a) - centre, at_least_float32(b) - centre)
+
+
+def cosines_between(states: Float[Array, "*batch depth width"]) -> Float[Array, "*batch depth depth"]:
+    """Cosine of the angle between every two states of each row, such as one token's at all depths.
+
+    The same number as `cosine` of each pair, without a copy of the states for every pair.
+
+    Returns:
+        Pure numbers in [-1, 1]; NaN beside a zero state.
+
+    Source: definition.
+    """
+    states = at_least_float32(states)
+    units = divide(states, norm(states)[..., None])
+    return (units @ units.swapaxes(-1, -2)).clip(-1, 1)

@@ -9,11 +9,15 @@ tokens alike.
 
 from __future__ import annotations
 
+import math
+
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
-from layerscope.planted._trial import Trial
+from layerscope.planted._trial import Answer, Trial
 from layerscope.planted._writing import LOUD, Canvas, head_of, word_tokenizer
 from layerscope.planted.looks_back import WORDS
+
+_POSITIONS = 32
 
 
 def first_token(*, layer: int = 1, head: int = 1, n_layers: int = 3, strength: float = 1.0) -> LayeredModel:
@@ -31,11 +35,35 @@ def first_token(*, layer: int = 1, head: int = 1, n_layers: int = 3, strength: f
     return load_model(canvas.model, tokenizer=tokenizer)
 
 
+def _excess(strength: float) -> float:
+    """Share on the first token less 1 / n, over the second half of texts that fill the 32 positions."""
+    loud = math.exp(LOUD * strength)
+    seen = range(_POSITIONS // 2 + 1, _POSITIONS + 1)
+    return sum(loud / (loud + n - 1) - 1 / n for n in seen) / len(seen)
+
+
 TRIALS = (
     Trial(
         experiment="first_token_attention",
         plants="head 1 of block 1 (of 3) gives the first token all its attention, wherever it stands",
         model=lambda strength: first_token(strength=strength),
+        answers=(
+            Answer(
+                "head_late_excess",
+                _excess,
+                0.005,
+                {"reading": "BOS first", "layer": 1, "head": 1},
+                nothing=0.0,
+            ),
+            Answer(
+                "head_late_excess",
+                _excess,
+                0.005,
+                {"reading": "another token first", "layer": 1, "head": 1},
+                nothing=0.0,
+            ),
+        ),
+        strengths=(1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01),
         strength_is=f"factor on the {LOUD:.0f} nats between the first token and any other",
     ),
 )

@@ -15,7 +15,7 @@ from itertools import product
 
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
-from layerscope.planted._trial import Trial
+from layerscope.planted._trial import Answer, Trial
 from layerscope.planted._writing import Canvas, head_of, pieces_tokenizer
 
 STARTS = ("ba", "ki", "mo")
@@ -54,6 +54,13 @@ TRIALS = (
         experiment="word_formation",
         plants="block 1 (of 3) joins two pieces into a word, at the word's last piece",
         model=lambda strength: joined_word(strength=strength),
+        answers=(
+            Answer("mean_crossing", 1.5, 0.05, {"group": "words"}),
+            Answer("mean_centre_of_part", 1.0, 0.05, {"group": "words", "site": "attention"}),
+            Answer("mean_centre_of_part", 1.0, 0.05, {"group": "words", "site": "MLP"}),
+        ),
+        texts=lambda: {"words": list(WORDS)},
+        strengths=(1.0, 0.3, 0.1, 0.03),
         strength_is="factor on what stands for the word",
     ),
 )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
-from layerscope.planted._trial import Trial
+from layerscope.planted._trial import Answer, Trial
 from layerscope.planted._writing import LOUD, Canvas, head_of, word_tokenizer
 
 WORDS = (
@@ -56,16 +56,22 @@ TRIALS = tuple(
         experiment=experiment,
         plants=plants,
         model=lambda strength: looks_back(by=3, strength=strength),
+        answers=answers,
+        strengths=strengths,
         strength_is=f"factor on the {LOUD:.0f} nats between the key looked for and any other",
     )
-    for experiment, plants in (
+    for experiment, plants, answers, strengths in (
         (
             "attention_patterns",
             "head 1 of block 1 (of 3) looks exactly 3 tokens back, the others everywhere alike",
+            (Answer("fixed_offset", 3.0, 1e-6, {"layer": 1, "head": 1}),),
+            (1.0, 0.5, 0.3, 0.2, 0.15, 0.1),
         ),
         (
             "truncated_context",
             "from depth 2 of 3 on, a state is decided by its own token and the third before it",
+            (),
+            (1.0,),
         ),
     )
 )

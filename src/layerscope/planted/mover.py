@@ -113,4 +113,17 @@ TRIALS = (
         strengths=(1.0, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02),
         strength_is="factor on what the head writes",
     ),
+    Trial(
+        experiment="logit_lens",
+        plants=f"the answer is written at the last token by block {_PLANTED_LAYER} (of 4): it leads from depth 3 on",
+        model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
+        answers=tuple(
+            Answer(variable, _PLANTED_LAYER + 1.0, 0.01, {"group": f"prompts: {kind}", "lens": "logit lens"})
+            for variable in ("first_leads", "settled")
+            for kind in ("near", "far")
+        ),
+        texts=lambda: {"prompts": prompts_about(SUBJECTS)},
+        strengths=(1.0, 0.3, 0.1, 0.03),
+        strength_is="factor on what the head writes",
+    ),
 )

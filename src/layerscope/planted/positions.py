@@ -15,17 +15,25 @@ Strength of the first is the factor on the entries that count words.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
-from layerscope.planted._trial import Trial
+from layerscope.planted._trial import Answer, Trial
 from layerscope.planted._writing import SPECIAL, Canvas, head_of, pieces_tokenizer
 
-STARTS = ("ba", "ki", "mo", "tu")
+STARTS = ("ba", "ki", "mo", "tu", "ge", "fi", "so", "du", "pe", "wa")
 CONTINUATIONS = ("ra", "lo", "ne")
 MOST_WORDS = 10
-POSITIONS = 32
+POSITIONS = 96
+WORDS = tuple(
+    start + "".join(rest)
+    for size in range(3)
+    for rest in product(CONTINUATIONS, repeat=size)
+    for start in STARTS
+)
+"""All words of one to three pieces."""
+
 SENTENCES = (
     "ba kira molone tu baranelo ki mo tulo",
     "moralone kine ba ba turalo mone ki",
@@ -37,7 +45,7 @@ def word_index(*, layer: int = 1, n_layers: int = 3, strength: float = 1.0) -> L
     """The model whose states carry, beyond block `layer`, the index of the word (1 to 10)."""
     tokenizer = pieces_tokenizer(STARTS, CONTINUATIONS)
     stretches = {"word": len(tokenizer), "begins": 1, "bos": 1, "share": 1, "index": MOST_WORDS}
-    canvas = Canvas(tokenizer, stretches, n_layers=n_layers)
+    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, positions=POSITIONS)
     canvas.embed_words("word")
     embedding, bos = canvas.model.transformer.wte.weight, tokenizer.bos_token_id
     for token in (bos, *range(len(SPECIAL), len(SPECIAL) + len(STARTS))):
@@ -47,6 +55,7 @@ def word_index(*, layer: int = 1, n_layers: int = 3, strength: float = 1.0) -> L
     canvas.look_for(head, canvas.place("begins"))
     canvas.copy(head, "bos", "share", 1)
     _write_counting(canvas, layer, strength)
+    _wipe_share(canvas, layer)
     canvas.read_out("index", range(len(SPECIAL), len(tokenizer)), weight=8.0)
     return load_model(canvas.model, tokenizer=tokenizer)
 
@@ -72,6 +81,13 @@ def _write_counting(canvas: Canvas, layer: int, strength: float) -> None:
                 canvas.write(written, canvas.place("index", index - 1), -sign * strength)
 
 
+def _wipe_share(canvas: Canvas, layer: int) -> None:
+    """The share is a count too: once it has been used, it is taken out of the stream."""
+    share = canvas.place("share")
+    written = canvas.key(layer, 2 * MOST_WORDS, {share: 1.0}, threshold=0.0)
+    canvas.write(written, share, -1.0)
+
+
 def position_only(*, n_layers: int = 3) -> LayeredModel:
     """The model whose states carry the token's position and nothing else."""
     tokenizer = pieces_tokenizer(STARTS, CONTINUATIONS)
@@ -86,6 +102,13 @@ TRIALS = (
         experiment="word_position_probe",
         plants="from depth 2 of 3 on, a state carries which word of the sentence it belongs to",
         model=lambda strength: word_index(strength=strength),
+        answers=(
+            Answer("score", 1.0, 0.15, {"task": "last", "depth": 2}, nothing=0.0),
+            Answer("score", 1.0, 0.15, {"task": "last", "depth": 3}, nothing=0.0),
+            Answer("first_depth", 2.0, 0.1),
+        ),
+        texts=lambda: {"words": list(WORDS)},
+        strengths=(1.0, 0.3, 0.1),
         strength_is="factor on the entries that count words",
     ),
 )

@@ -4,17 +4,19 @@ A small GPT-2 with random weights of a fixed seed, large enough that every block
 block the attention's output projection is zero, so that block sees each token alone. Its attention
 pattern is as lively as any other, which is what makes the layer a trap: a pattern is not a reading.
 
-Strength is the factor on that projection; at 1 it is as large as in other blocks. So here the planted
-absence is at strength 0, and there is no trial until an experiment tells reading from looking.
+`strength` is the factor on that projection; at 1 it is as large as in other blocks. What is planted is the
+absence, so the strength of a trial is the share of the projection that is taken away.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
-from layerscope.planted._trial import Trial
+from layerscope.planted._trial import Answer, Trial
 from layerscope.planted._writing import gpt2, word_tokenizer
 from layerscope.planted.looks_back import WORDS
 
@@ -33,11 +35,26 @@ def reads_nothing(*, layer: int = 2, n_layers: int = 4, strength: float = 0.0) -
     return load_model(model, tokenizer=tokenizer)
 
 
+def passages(words: Sequence[str], *, number: int = 8, length: int = 24) -> list[str]:
+    """Passages of words drawn at random."""
+    generator = torch.Generator().manual_seed(_SEED)
+    drawn = torch.randint(len(words), (number, length), generator=generator)
+    return [" ".join(words[index] for index in row) for row in drawn.tolist()]
+
+
 TRIALS = (
     Trial(
         experiment="context_reading",
         plants="block 2 (of 4) reads nothing, though its attention looks about like that of the others",
         model=lambda strength: reads_nothing(strength=1 - strength),
+        strength_is="share of that block's output projection that is taken away",
+    ),
+    Trial(
+        experiment="layer_ablation",
+        plants="block 2 (of 4) reads nothing: its attention can be replaced by its mean without any difference",
+        model=lambda strength: reads_nothing(strength=1 - strength),
+        answers=(Answer("inert_layer", 2.0, 0.0, {"ablation": "mean attention"}),),
+        texts=lambda: {"passages": passages(words=WORDS)},
         strength_is="share of that block's output projection that is taken away",
     ),
 )

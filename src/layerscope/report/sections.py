@@ -6,6 +6,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +14,19 @@ import xarray as xr
 
 from layerscope import experiments
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Claim, Experiment
+from layerscope.experiments._contract import Claim, Experiment, Judged
 from layerscope.plots.axes import depth_axis
 from layerscope.report.exclusions import Exclusions, exclusions
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.prose import Paragraph, paragraphs
 from layerscope.report.provenance import Group, provenance
+from layerscope.report.reading import ShownPage, shown_page
 from layerscope.report.reproduce import Recipe, recipe
 from layerscope.report.settings import SettingRow, setting_rows
 from layerscope.results.record import RunRecord
 from layerscope.results.schema import read_json
+from layerscope.results.sheets import FOLDER as ANNOTATIONS
+from layerscope.results.sheets import read_sheets
 from layerscope.results.store import RunFolder
 
 State = Literal["complete", "incomplete", "unknown", "damaged"]
@@ -53,6 +57,7 @@ class Section:
     progress: list[tuple[str, int, int]] = field(default_factory=list)
     claims: list[ClaimCard] = field(default_factory=list)
     figures: list[PageFigure] = field(default_factory=list)
+    reading: list[ShownPage] = field(default_factory=list)
     exclusions: list[Exclusions] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
     procedure: list[Paragraph] = field(default_factory=list)
@@ -124,17 +129,39 @@ def _add_result(
 ) -> None:
     shown.cautions = [str(caution) for caution in read_json(result, "cautions", [])]
     shown.exclusions = exclusions(result)
-    claims: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), [])
+    judged = _judged(shown, run, experiment, result)
+    claims: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), []) + judged.claims
     shown.claims = [
         ClaimCard(f"{shown.anchor}-claim-{place}", claim, recipe(run, record, experiment, shown.where, claim))
         for place, claim in enumerate(claims, start=1)
     ]
-    figures: dict[str, Any] = _tried(shown, "draw", lambda: experiment.draw(result), {})
+    figures: dict[str, Any] = _tried(shown, "draw", lambda: experiment.draw(result), {}) | judged.figures
     shown.figures = [
         page_figure(f"{shown.anchor}-figure-{place}", name, figure)
         for place, (name, figure) in enumerate(figures.items(), start=1)
     ]
+    if experiment.read is not None:
+        pages = _tried(shown, "read", partial(experiment.read, result), {})
+        shown.reading = [
+            shown_page(f"{shown.anchor}-reading-{place}", name, page, judged.notes)
+            for place, (name, page) in enumerate(pages.items(), start=1)
+        ]
     shown.over_depth = _over_depth(_tried(shown, "over_depth", lambda: experiment.over_depth(result), None))
+
+
+def _judged(shown: Section, run: RunFolder, experiment: Experiment, result: xr.Dataset) -> Judged:
+    """What people wrote into this run's sheets, if anybody did."""
+    if experiment.sheet is None or experiment.judged is None or not (run.path / ANNOTATIONS).is_dir():
+        return Judged()
+    sheet = _tried(shown, "sheet", partial(experiment.sheet, result), None)
+    if sheet is None:
+        return Judged()
+    judgements = read_sheets(run.path, sheet)
+    shown.problems += judgements.problems
+    if not judgements.answers:
+        return Judged()
+    found: Judged = _tried(shown, "judged", partial(experiment.judged, result, judgements), Judged())
+    return found
 
 
 def _tried(shown: Section, what: str, call: Callable[[], Any], otherwise: Any) -> Any:

@@ -29,7 +29,7 @@ class Asked(BaseModel):
     tokenizer: str = Field(description="sha256 over the vocabulary and a probe encoding")
     bos: dict[str, Any] = Field(description="the policy, and what it did")
     chat: bool
-    texts: str = Field(description="sha256 over the prompts and passages as tokenised")
+    texts: str = Field(description="sha256 over prompts, passages, treebank and words as tokenised")
     device: str
     dtype: str
     trust_remote_code: bool = False

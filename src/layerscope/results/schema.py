@@ -21,6 +21,8 @@ SCHEMA = 1
 DIMENSIONS = {
     "prompt": "one prompt, by name",
     "passage": "one passage, by name",
+    "sentence": "one sentence of a treebank, by name",
+    "word": "every word of every text, or of a list, one after another",
     "token": "every token of every text, one after another, with coordinates that say whose and where",
     "layer": "a block, counted from 0",
     "depth": "blocks already applied: 0 = embeddings, n_layers = after the last block",
@@ -28,13 +30,17 @@ DIMENSIONS = {
     "kv_head": "a key/value head of a block",
     "sample": "one noise draw or repeat",
     "category": "a category of texts",
+    "output_token": "a token whose attention or MLP outputs are exchanged",
+    "severed_token": "a token whose state is exchanged while its MLPs or attention stay as they were",
+    "head_token": "a token whose single heads are exchanged",
+    "subject_token": "a token of a subject of several, noised alone",
     "contrast": "a pair of categories, first less second",
     "row": "a row of a causal trace: the noised token, the last token, other tokens",
     "site": "a place in a block that is read or edited",
     "statistic": "a named number",
 }
 
-GROWS = ("prompt", "passage", "token")
+GROWS = ("prompt", "passage", "sentence", "word", "token")
 """Dimensions along which the parts of a stage are laid one after another."""
 
 

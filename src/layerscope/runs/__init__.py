@@ -11,24 +11,120 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerscope.runs.answers import Answer as Answer
     from layerscope.runs.answers import answer_of as answer_of
+    from layerscope.runs.attention_questions import asked_of as asked_of
+    from layerscope.runs.attention_statistics import attention_sums as attention_sums
+    from layerscope.runs.attention_statistics import first_patterns as first_patterns
+    from layerscope.runs.branch_check import check_branches as check_branches
+    from layerscope.runs.contributions import Contributions as Contributions
+    from layerscope.runs.contributions import read_contributions as read_contributions
+    from layerscope.runs.edits import Branch as Branch
+    from layerscope.runs.edits import Cut as Cut
+    from layerscope.runs.edits import Put as Put
+    from layerscope.runs.contributions import read_last_tokens as read_last_tokens
     from layerscope.runs.embeddings import token_contributions as token_contributions
+    from layerscope.runs.key_activations import show_key_activations as show_key_activations
+    from layerscope.runs.key_activations import top_tokens as top_tokens
+    from layerscope.runs.lens import LensReading as LensReading
+    from layerscope.runs.lens import read_lens as read_lens
     from layerscope.runs.machine import peak_bytes as peak_bytes
+    from layerscope.runs.noise import corrupting_noise as corrupting_noise
+    from layerscope.runs.noise import draw_number as draw_number
     from layerscope.runs.noise import gaussian_noise as gaussian_noise
-    from layerscope.runs.plain import Restoration as Restoration
-    from layerscope.runs.plain import restored_log_probabilities as restored_log_probabilities
+    from layerscope.runs.noise import stream as stream
+    from layerscope.runs.patching import run_patched as run_patched
     from layerscope.runs.reading import read_sites as read_sites
     from layerscope.runs.reading import read_states as read_states
+    from layerscope.runs.read_attention import attention_of_last as attention_of_last
+    from layerscope.runs.read_attention import attention_to_first as attention_to_first
+    from layerscope.runs.recordings import BaseRun as BaseRun
+    from layerscope.runs.recordings import record as record
+    from layerscope.runs.replayed import ReplayedRun as ReplayedRun
+    from layerscope.runs.replayed import adding_instead as adding_instead
+    from layerscope.runs.tuned_lens import lens_digest as lens_digest
+    from layerscope.runs.tuned_lens import read_tuned_lens as read_tuned_lens
+    from layerscope.runs.state_cache import StateCache as StateCache
+    from layerscope.runs.state_cache import groups as groups
+    from layerscope.runs.unit_states import UnitRuns as UnitRuns
+    from layerscope.runs.unit_states import mean_head_outputs as mean_head_outputs
+    from layerscope.runs.unit_states import read_units as read_units
+    from layerscope.runs.removal import without_head_direction as without_head_direction
+    from layerscope.runs.removal import without_mlp_direction as without_mlp_direction
+    from layerscope.runs.value_lengths import ValueLengths as ValueLengths
+    from layerscope.runs.vocabulary import strongest_in_subspaces as strongest_in_subspaces
+    from layerscope.runs.vocabulary import strongest_tokens as strongest_tokens
+    from layerscope.runs.vocabulary import token_rows as token_rows
+    from layerscope.runs.vocabulary import towards_tokens as towards_tokens
+    from layerscope.runs.context_split import need_split as need_split
+    from layerscope.runs.context_split import split_context as split_context
+    from layerscope.runs.windows import FullRun as FullRun
+    from layerscope.runs.windows import can_watch as can_watch
+    from layerscope.runs.windows import full_run as full_run
+    from layerscope.runs.windows import need_positions as need_positions
+    from layerscope.runs.windows import read_moved as read_moved
+    from layerscope.runs.windows import read_swapped as read_swapped
+    from layerscope.runs.windows import read_truncated as read_truncated
+    from layerscope.runs.windows import swaps_exactly as swaps_exactly
+    from layerscope.runs.windows import takes_positions as takes_positions
 
 _PLACES = {
+    "mean_head_outputs": "unit_states",
+    "read_units": "unit_states",
+    "UnitRuns": "unit_states",
+    "stream": "noise",
     "Answer": "answers",
+    "BaseRun": "recordings",
+    "Branch": "edits",
+    "check_branches": "branch_check",
+    "Cut": "edits",
+    "Put": "edits",
+    "record": "recordings",
+    "run_patched": "patching",
     "answer_of": "answers",
+    "asked_of": "attention_questions",
+    "attention_of_last": "read_attention",
+    "attention_to_first": "read_attention",
+    "attention_sums": "attention_statistics",
+    "first_patterns": "attention_statistics",
+    "ValueLengths": "value_lengths",
+    "Contributions": "contributions",
+    "lens_digest": "tuned_lens",
+    "LensReading": "lens",
+    "read_last_tokens": "contributions",
+    "read_lens": "lens",
+    "read_tuned_lens": "tuned_lens",
+    "corrupting_noise": "noise",
+    "draw_number": "noise",
     "gaussian_noise": "noise",
     "peak_bytes": "machine",
+    "read_contributions": "contributions",
+    "groups": "state_cache",
     "read_sites": "reading",
     "read_states": "reading",
     "Restoration": "plain",
+    "StateCache": "state_cache",
     "restored_log_probabilities": "plain",
+    "ReplayedRun": "replayed",
+    "adding_instead": "replayed",
+    "show_key_activations": "key_activations",
     "token_contributions": "embeddings",
+    "strongest_in_subspaces": "vocabulary",
+    "strongest_tokens": "vocabulary",
+    "token_rows": "vocabulary",
+    "towards_tokens": "vocabulary",
+    "without_head_direction": "removal",
+    "without_mlp_direction": "removal",
+    "need_split": "context_split",
+    "split_context": "context_split",
+    "FullRun": "windows",
+    "can_watch": "windows",
+    "full_run": "windows",
+    "need_positions": "windows",
+    "read_moved": "windows",
+    "read_swapped": "windows",
+    "read_truncated": "windows",
+    "swaps_exactly": "windows",
+    "takes_positions": "windows",
+    "top_tokens": "key_activations",
 }
 
 

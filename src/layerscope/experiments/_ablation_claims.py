@@ -1,0 +1,118 @@
+"""What breaks without a layer, in sentences, each with the numbers that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._ablation_curves import LATER, curve
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._summaries import number_or_none
+from layerscope.results.words import stored
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """For each ablation the most and least harmful block; then the null, and what later tokens use."""
+    names = [str(name) for name in result.ablation.values]
+    return [
+        *(
+            claim
+            for name in names
+            if name not in ("random push", "skip earlier")
+            for claim in _extremes(result, name)
+        ),
+        *_excess(result),
+        *(_later(result) if {"skip", "skip earlier"} <= set(names) else ()),
+    ]
+
+
+def _extremes(result: xr.Dataset, name: str) -> Iterator[Claim]:
+    found, same = curve(result, name), curve(result, name, "same_top")
+    if not np.isfinite(found.value.values).any():
+        return
+    worst, least = int(np.nanargmax(found.value.values)), int(np.nanargmin(found.value.values))
+    inert, negligible = int(result.inert_layers.sel(ablation=name)), float(result.attrs["negligible"])
+    none = (
+        f"; {inert} of {result.sizes['layer']} blocks make no difference (below {negligible:g} nat)"
+        if inert
+        else ""
+    )
+    yield Claim(
+        text=f"{name}: most harm at block {worst} ({float(found.value[worst]):.2g} nat, {float(same.value[worst]):.0%} "
+        f"of first choices stay), least at block {least} ({float(found.value[least]):.2g} nat, "
+        f"{float(same.value[least]):.0%}){none}",
+        value=float(found.value[worst]),
+        low=number_or_none(found.low[worst]),
+        high=number_or_none(found.high[worst]),
+        caveat=f"divergence from the model's own distribution, mean over {int(found.n[worst])} passages; which block "
+        "is worst was picked from the data",
+        select={"variable": "mean_kl", "ablation": name, "layer": worst},
+    )
+
+
+def _excess(result: xr.Dataset) -> Iterator[Claim]:
+    if "excess" not in result:
+        return
+    p, excess = result.excess_p.values, result.excess.values
+    if not np.isfinite(p).any():
+        yield Claim(
+            text="skipping cannot be compared with a random push",
+            caveat="fewer than two passages",
+            select={"variable": "excess_p"},
+        )
+        return
+    more, less = np.flatnonzero((p < 0.05) & (excess > 0)), np.flatnonzero((p < 0.05) & (excess < 0))
+    strongest = int(np.nanargmax(np.abs(excess)))
+    text = (
+        f"skipping does more harm than an equally long random push at {_blocks(more)}, less at {_blocks(less)}"
+        if more.size or less.size
+        else "skipping a block and an equally long random push are not distinguishable at any block"
+    )
+    yield Claim(
+        text=text,
+        value=float(excess[strongest]),
+        low=number_or_none(result.excess_low[strongest]),
+        high=number_or_none(result.excess_high[strongest]),
+        p_adjusted=float(p[strongest]),
+        distinguishable=bool(more.size or less.size),
+        caveat=f"the number is that of block {strongest}, where they differ most; permutation over passages, "
+        "corrected for all blocks",
+        select={"variable": "excess", "layer": strongest},
+    )
+
+
+def _blocks(layers: np.ndarray) -> str:
+    if not len(layers):
+        return "no block"
+    spans = np.split(layers, np.flatnonzero(np.diff(layers) > 1) + 1)
+    text = ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans)
+    return f"block {text}" if len(layers) == 1 else f"blocks {text}"
+
+
+def _later(result: xr.Dataset) -> Iterator[Claim]:
+    """Where earlier tokens' work in a block still matters to later ones."""
+    earlier = curve(result, "skip earlier", group=LATER)
+    matters = np.flatnonzero(earlier.low.values > float(result.attrs["negligible"]))
+    if not np.isfinite(earlier.value.values).any():
+        return
+    last = int(matters[-1]) if matters.size else 0
+    yield Claim(
+        text=f"the last block whose work on earlier tokens later tokens use is block {last} of "
+        f"{result.sizes['layer']} ({float(earlier.value[last]):.2g} nat when it is skipped for them)"
+        if matters.size
+        else "no block's work on earlier tokens is used by later ones",
+        value=float(earlier.value[last]),
+        low=number_or_none(earlier.low[last]),
+        high=number_or_none(earlier.high[last]),
+        caveat=f"interval above {float(result.attrs['negligible']):g} nat, per block without correction; the last "
+        "block can serve no later token",
+        select={
+            "variable": "curve",
+            "group": stored(LATER),
+            "quantity": "kl",
+            "ablation": "skip earlier",
+            "layer": last,
+        },
+    )

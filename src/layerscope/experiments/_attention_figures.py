@@ -1,0 +1,142 @@
+"""Attention patterns in pictures, in the order in which a reader wants them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._attention_claims import ALL
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import as_curve
+from layerscope.plots import NamedHeatmap, curve_over_depth, curves_with_phases, heatmap_gallery
+
+_MOST_LINES = 6
+_HEADS = {
+    "head_first_token_share": "first token",
+    "head_previous_token_share": "previous token",
+    "head_own_token_share": "the token itself",
+    "head_duplicate_share": "earlier copies of the token",
+    "head_induction_share": "what followed earlier copies",
+    "head_repeat_duplicate_share": "same token, random text read twice",
+    "head_repeat_induction_share": "what followed, random text read twice",
+    "head_dependency_share": "dependencies",
+    "head_variability": "deviation from the mean pattern",
+}
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """First token, distances, span, content or position, syntax, and every head."""
+    figures: dict[str, Any] = {"how much attention rests on the first token": _resting(result)}
+    if np.isfinite(result.fixed_distance).any():
+        figures["how far do heads look?"] = _definitions(
+            result, "fixed_distance", "Mean distance at fixed queries, which stand equally deep in all texts."
+        )
+        figures["at which distances does attention fall?"] = _bins(result)
+    figures["over how many tokens does attention spread?"] = _definitions(
+        result, "span", "Exponential of the entropy of each query's attention, mean over queries and heads."
+    )
+    figures["content or position?"] = _definitions(
+        result,
+        "variability",
+        "0: the same pattern whatever the words are. Half the summed deviation over the attention that counts.",
+    )
+    if "dependency_share" in result:
+        figures["does attention follow syntax?"] = _syntax(result)
+        figures["attention by part of speech"] = _tags(result)
+    figures["every head"] = _heads(result)
+    return figures
+
+
+def _resting(result: xr.Dataset) -> Any:
+    curves = as_curve(result, "resting_share").rename(sink_measure="row")
+    null = result.uniform_first_token_share.sel(definition=ALL, drop=True)
+    ends = as_curve(result, "block_end").sel(sink_measure="first token", threshold=0.3, drop=True)
+    caption = (
+        "Mean over heads, with bands over passages. Dashed: the first token's share of uniform attention. "
+        "Dotted: where the share on the first token passes 0.3."
+    )
+    known = bool(np.isfinite(ends["value"]))
+    begins = (ends + 0.5).expand_dims("begin") if known else None
+    if begins is None:
+        return curve_over_depth(curves.assign(null=null), caption=caption.rsplit(" Dotted", 1)[0])
+    return curves_with_phases(curves.assign(null=null), begins, caption=caption)
+
+
+def _definitions(result: xr.Dataset, name: str, caption: str) -> Any:
+    curves = as_curve(result, name).rename(definition="row")
+    if f"uniform_{name}" in result:
+        curves["null"] = result[f"uniform_{name}"].sel(definition=ALL, drop=True).reset_coords(drop=True)
+        caption += " Dashed: uniform attention, all keys."
+    return curve_over_depth(curves, caption=caption)
+
+
+def _bins(result: xr.Dataset) -> Any:
+    curves = as_curve(result.sel(definition=ALL), "bin_share")
+    reached = result.uniform_bin_share.sel(definition=ALL).max("layer").values > 0
+    filled = reached & np.isfinite(curves["value"].transpose("distance_bin", "layer").values).any(axis=1)
+    chosen = np.flatnonzero(filled)[-_MOST_LINES:]  # the token itself is the first to go
+    curves = curves.isel(distance_bin=chosen).rename(distance_bin="row")
+    names = [f"{name} back" for name in curves.row.values]
+    return curve_over_depth(
+        curves.assign_coords(row=text_coordinate(names, "row", "distance")),
+        caption="Share of attention by distance in tokens, at fixed queries, mean over heads. "
+        "A distance beyond a layer's window has no value.",
+    )
+
+
+def _syntax(result: xr.Dataset) -> Any:
+    chosen = result.sel(definition="without first token", drop=True)
+    rows = {
+        "the model": as_curve(chosen, "dependency_share"),
+        "first tokens": _bare(chosen.early_dependency_share),
+        "first tokens, mean pattern of the head": _bare(chosen.own_mean_early_dependency_share),
+    }
+    curves = xr.concat(list(rows.values()), dim="row", join="outer").assign_coords(
+        row=text_coordinate(list(rows), "row", "whose attention")
+    )
+    curves["value"].attrs = {"long_name": "share of attention along dependencies", "units": "1"}
+    curves["null"] = chosen.uniform_dependency_share.reset_coords(drop=True)
+    return curve_over_depth(
+        curves,
+        caption="Without the first token, mean over heads. The mean pattern knows positions only. Dashed: uniform.",
+    )
+
+
+def _bare(values: xr.DataArray) -> xr.Dataset:
+    values = values.reset_coords(drop=True)
+    return xr.Dataset({"value": values, "low": values * np.nan, "high": values * np.nan})
+
+
+def _tags(result: xr.Dataset) -> Any:
+    chosen = result.sel(definition="without first token", drop=True)
+    uniform = chosen.uniform_tag_share.mean("layer")
+    frequent = np.sort(np.argsort(-uniform.values)[:_MOST_LINES])
+    curves = as_curve(chosen.isel(tag=frequent), "tag_share")
+    curves = (curves / chosen.uniform_tag_share.isel(tag=frequent).reset_coords(drop=True)).rename(tag="row")
+    curves["value"].attrs = {
+        "long_name": "attention on a part of speech over that of uniform attention",
+        "units": "1",
+    }
+    return curve_over_depth(
+        curves,
+        caption="1: as much as uniform attention gives it. The most frequent parts of speech; without the first token.",
+    )
+
+
+def _heads(result: xr.Dataset) -> Any:
+    gallery = []
+    for name, shown in _HEADS.items():
+        for definition in (ALL, "by value norm") if name in result else ():
+            values = result[name].sel(definition=definition, drop=True)
+            if name == "head_first_token_share" or np.isfinite(values).any():
+                gallery.append(
+                    NamedHeatmap(
+                        name=shown,
+                        recovery=values.transpose("head", "layer").rename(head="token"),
+                        tokens=[f"H{head}" for head in range(result.sizes["head"])],
+                        category=definition,
+                    )
+                )
+    return heatmap_gallery(gallery, caption="Share of each head's attention; choose the kind of key above.")

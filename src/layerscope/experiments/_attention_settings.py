@@ -1,0 +1,48 @@
+"""Choices about attention patterns."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from layerscope.experiments._contract import ExperimentSettings
+
+
+class Settings(ExperimentSettings):
+    """Choices about which queries and texts count; the published ones are defaults where there are any."""
+
+    fixed_query: int = Field(
+        512,
+        ge=1,
+        description="first query position, in tokens, at which distances are read in all texts alike; where most "
+        "passages are not longer than that, half the median passage instead",
+    )
+    least_kept: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="queries whose attention that counts is below this share have no entropy (Vig & Belinkov: 0.1)",
+    )
+    mean_positions: int = Field(
+        10,
+        ge=2,
+        le=64,
+        description="first tokens over which patterns are compared with the head's mean pattern (Vig & Belinkov: 10)",
+    )
+    sentences: int = Field(
+        200,
+        ge=0,
+        description="at most this many sentences of the treebank, of its test part where it has one",
+    )
+    repeats: int = Field(8, ge=0, description="texts of random tokens read twice, for induction")
+    repeated_tokens: int = Field(
+        48, ge=2, description="random tokens in each of them, all different; fewer where the context is short"
+    )
+    sink_share: float = Field(
+        0.3,
+        gt=0,
+        lt=1,
+        description="share on the first token from which a head, or a layer on average, counts as resting there "
+        "(Gu et al.: 0.3); other thresholds are shown beside it",
+    )
+    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
+    resamples: int = Field(1000, gt=0, description="bootstrap resamples of passages and documents")

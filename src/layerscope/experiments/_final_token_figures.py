@@ -1,0 +1,140 @@
+"""The last token's attention in pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import groups_along, text_coordinate
+from layerscope.experiments._summaries import as_curve
+from layerscope.plots import NamedHeatmap, curve_over_depth, distribution, heatmap_gallery
+from layerscope.results.words import restored
+
+_MOST_CATEGORIES = 6
+_SHOWN = ("first token", "noised tokens", "last token")
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Each row over layers by category, heads, the spike, and every prompt."""
+    figures: dict[str, Any] = {}
+    filled = result.isel(
+        category=np.flatnonzero((result.category_attention_n > 0).any(["weighting", "row", "layer"]))
+    )
+    if filled.sizes["category"]:
+        for row in _SHOWN:
+            figures[f"how much does the last token look at the {row}?"] = _row(filled, row)
+        figures["first and noised tokens, by value norm"] = _by_value(result)
+        figures["every head, noised tokens"] = _heads(filled)
+    if np.isfinite(result.spike_layer).any():
+        figures["where does attention to the noised tokens spike?"] = _spikes(result, filled)
+    apart = _apart(result)
+    if apart is not None:
+        figures["which heads tell categories apart?"] = apart
+    figures["every prompt"] = _gallery(result)
+    return figures
+
+
+def _row(result: xr.Dataset, row: str) -> Any:
+    chosen = result.sel(weighting="attention", row=row, drop=True)
+    few = result.sizes["category"] <= _MOST_CATEGORIES
+    curves = as_curve(chosen, "category_attention") if few else as_curve(chosen, "overall_attention")
+    null = chosen.uniform_overall
+    curves["null"] = null.expand_dims(layer=result.layer.values).reset_coords(drop=True)
+    curves["value"].attrs = {"long_name": f"attention to the {row} (logarithmic)", "units": "1"}
+    return curve_over_depth(
+        curves,
+        log=True,
+        caption="Mean over heads and prompts, with bands over prompts. Dashed: uniform attention.",
+    )
+
+
+def _by_value(result: xr.Dataset) -> Any:
+    rows = {
+        f"{row}{'' if weighting == 'attention' else ', by value'}": as_curve(
+            result.sel(row=row, weighting=weighting, drop=True), "overall_attention"
+        )
+        for row in _SHOWN[:2]
+        for weighting in result.weighting.values
+    }
+    curves = xr.concat(list(rows.values()), dim="row", join="exact").assign_coords(
+        row=text_coordinate(list(rows), "row", "tokens and weighting")
+    )
+    curves["value"].attrs = {"long_name": "share of the last token's attention", "units": "1"}
+    return curve_over_depth(
+        curves,
+        caption="By value norm: shares times the length of what the head writes if it takes that key alone.",
+    )
+
+
+def _heads(result: xr.Dataset) -> Any:
+    chosen = result.head_attention.sel(weighting="attention", row="noised tokens", drop=True)
+    return heatmap_gallery(
+        [
+            NamedHeatmap(
+                name=restored(str(name)),
+                recovery=chosen.sel(category=name, drop=True).transpose("head", "layer").rename(head="token"),
+                tokens=[f"H{head}" for head in range(result.sizes["head"])],
+            )
+            for name in result.category.values
+        ],
+        caption="The last token's attention to the noised tokens, mean over prompts of the category.",
+    )
+
+
+def _spikes(result: xr.Dataset, filled: xr.Dataset) -> Any:
+    used = result.isel(prompt=np.flatnonzero(result.left_out_because.values == ""))
+    return distribution(
+        used.spike_layer,
+        [str(name) for name in used.prompt_category.values],
+        as_curve(filled, "mean_spike"),
+        caption="Each point is a prompt: the layer with the largest share on the noised tokens, mean over heads.",
+    )
+
+
+def _apart(result: xr.Dataset) -> Any:
+    gallery = []
+    if "contrast" not in result.head_p_adjusted.dims:
+        return None
+    for contrast in result.contrast.values:
+        chosen = result.sel(contrast=contrast, kept_row="noised tokens")
+        p = chosen.head_p_adjusted.transpose("head", "layer")
+        if not np.isfinite(p).any():
+            continue
+        difference = chosen.head_difference.transpose("head", "layer").reset_coords(drop=True)
+        survives = difference.where((p < 0.05).reset_coords(drop=True), 0.0)
+        gallery.append(
+            NamedHeatmap(
+                name=restored(str(contrast)),
+                recovery=survives.rename(head="token").assign_attrs(difference.attrs),
+                tokens=[f"H{head}" for head in range(result.sizes["head"])],
+            )
+        )
+    if not gallery:
+        return None
+    return heatmap_gallery(
+        gallery,
+        scale="effect",
+        caption="Difference in log attention to the noised tokens; zero where it does not survive the correction "
+        "for all heads, layers, rows and pairs of categories.",
+    )
+
+
+def _gallery(result: xr.Dataset) -> Any:
+    tokens = groups_along(result, "token_prompt")
+    gallery = []
+    for name, category in zip(result.prompt.values, result.prompt_category.values, strict=True):
+        here = result.isel(token=tokens[str(name)])
+        gallery.append(
+            NamedHeatmap(
+                name=restored(str(name)),
+                recovery=here.attention.sel(weighting="attention", drop=True)
+                .mean("head")
+                .assign_attrs(long_name="attention of the last token, mean over heads", units="1"),
+                tokens=[str(text) for text in here.token_text.values],
+                starred=np.flatnonzero(here.noised.values).tolist(),
+                category=restored(str(category)),
+            )
+        )
+    return heatmap_gallery(gallery, caption="What the last token attends to in each layer.")

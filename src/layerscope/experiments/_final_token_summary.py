@@ -1,0 +1,319 @@
+"""What the last token attends to, once every prompt was read: rows, categories, heads, and the spike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Claim, Earlier
+from layerscope.experiments._coordinates import groups_along, text_coordinate
+from layerscope.experiments._summaries import contrast_variables, interval_variables, number_or_none, stacked
+from layerscope.maths.bootstrap import bootstrap_mean, bootstrap_statistic
+from layerscope.maths.max_statistic import compare_curves
+from layerscope.maths.paired import rank_correlation
+from layerscope.maths.permutation import pairwise_contrasts
+from layerscope.maths.ratios import known_mean
+from layerscope.results.schema import quantity, write_json
+from layerscope.results.words import restored
+
+ROWS = ("first token", "noised tokens", "last token", "other tokens")
+_SMALLEST = 1e-6  # of a share, before its logarithm: float32 says no more
+_ROUNDING = 1e-4
+
+
+def conclude(stages: Earlier, settings: Any) -> xr.Dataset:
+    """The whole result from what every prompt gave."""
+    result = stages["attention"]
+    used = result.left_out_because.values == ""
+    rows, uniform = _rows(result)
+    result = result.assign(
+        prompt_attention=quantity(
+            rows.astype(np.float32), "prompt weighting row layer head", "attention of the last token, by row"
+        ),
+        uniform_attention=quantity(uniform, "prompt row", "share of uniform attention"),
+    ).assign_coords(row=text_coordinate(ROWS, "row", "tokens attended to"))
+    spike = np.where(used, _spikes(rows[:, 0, 1], uniform[:, 1]), np.nan)
+    transition = _transitions(stages["trace"], result)
+    result = result.assign(
+        spike_layer=quantity(
+            spike, "prompt", "layer in which the last token attends most to the noised tokens", "block"
+        ),
+        transition_layer=quantity(
+            transition, "prompt", "depth at which the answer crosses to the last token", "block"
+        ),
+    )
+    result = xr.merge(
+        [result, _averages(result, rows, used, spike, settings)], join="outer", compat="no_conflicts"
+    )
+    result = result.assign(_beside(spike, np.where(used, transition, np.nan), settings))
+    return write_json(result, cautions=_cautions(result, used, settings))
+
+
+def _rows(result: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of each row [prompt weighting row layer head], and what uniform attention gives it [prompt row]."""
+    tokens = groups_along(result, "token_prompt")
+    shares, uniform = [], []
+    for name in result.prompt.values:
+        own = tokens[str(name)]
+        noised = result.noised.values[own]
+        masks = [np.zeros(len(own), dtype=bool) for _ in range(3)]
+        masks[0][0], masks[1][:], masks[2][-1] = True, noised, True
+        masks.append(~(masks[0] | masks[1] | masks[2]))
+        values = result.attention.values[own].astype(np.float64)
+        shares.append(np.stack([values[mask].sum(axis=0) for mask in masks], axis=1))
+        uniform.append([mask.mean() for mask in masks])
+    return np.stack(shares), np.array(uniform)
+
+
+def _spikes(noised: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Layer of the largest share on the noised tokens, mean over heads [prompt layer head]; NaN for none.
+
+    Where no layer gives them more than uniform attention would, there is no spike.
+    """
+    mean = known_mean(noised)
+    largest = np.nanmax(mean, axis=1)
+    return np.where(largest > uniform * (1 + _ROUNDING), np.nanargmax(mean, axis=1), np.nan)
+
+
+def _transitions(trace: xr.Dataset, result: xr.Dataset) -> np.ndarray:
+    if not trace.sizes.get("prompt"):
+        return np.full(result.sizes["prompt"], np.nan)
+    return np.asarray(trace.transition_layer.reindex(prompt=result.prompt.values).values, dtype=float)
+
+
+def _averages(
+    result: xr.Dataset, rows: np.ndarray, used: np.ndarray, spike: np.ndarray, settings: Any
+) -> xr.Dataset:
+    names = list(dict.fromkeys(result.prompt_category.values.tolist()))
+    groups = [used & (result.prompt_category.values == name) for name in names]
+    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    over_heads = known_mean(rows)
+    uniform = result.uniform_attention.values
+    by_head = np.stack([rows[group].mean(axis=0) if group.any() else rows[0] * np.nan for group in groups])
+    averages = xr.Dataset(
+        interval_variables(
+            "category_attention",
+            stacked([mean(over_heads[group]) for group in groups]),
+            "category weighting row layer",
+            "attention of the last token, mean over heads and prompts",
+        )
+        | interval_variables(
+            "overall_attention",
+            mean(over_heads[used]),
+            "weighting row layer",
+            "attention of the last token, mean over heads and prompts",
+        )
+        | {
+            "head_attention": quantity(
+                by_head, "category weighting row layer head", "attention of the last token, mean over prompts"
+            ),
+            "uniform_category": quantity(
+                stacked([mean(uniform[group]) for group in groups]).value,
+                "category row",
+                "share of uniform attention",
+            ),
+            "uniform_overall": quantity(mean(uniform[used]).value, "row", "share of uniform attention"),
+        }
+        | interval_variables(
+            "mean_spike",
+            stacked([mean(spike[group]) for group in groups]),
+            "category",
+            "mean layer of the spike on the noised tokens",
+            "block",
+        ),
+        coords={
+            "category": text_coordinate([restored(name) for name in names], "category", "category of prompts")
+        },
+    )
+    contrasts = pairwise_contrasts(
+        spike[used],
+        [restored(name) for name in result.prompt_category.values[used].tolist()],
+        seed=settings.seed,
+        level=settings.level,
+        resamples=settings.resamples,
+    )
+    spikes = contrast_variables(contrasts, "layer of the spike", "block")
+    heads = _heads_apart(
+        rows, [(restored(name), group) for name, group in zip(names, groups, strict=True)], settings
+    )
+    return xr.merge([averages, spikes, heads], join="outer", compat="no_conflicts")
+
+
+def _heads_apart(rows: np.ndarray, groups: list[tuple[str, np.ndarray]], settings: Any) -> xr.Dataset:
+    """Every pair of categories compared in every row, layer and head, on the logarithm of the share."""
+    logs = np.log(np.maximum(rows[:, 0, :3], _SMALLEST))
+    pairs = [(a, b) for a, b in combinations([(n, g) for n, g in groups if g.any()], 2)]
+    differences, p = [], []
+    for (_, first), (_, second) in pairs:
+        compared = compare_curves(
+            logs[first], logs[second], seed=settings.seed, permutations=settings.permutations
+        )
+        differences.append(compared.difference)
+        p.append(np.minimum(compared.p * len(pairs), 1))
+    shape = (len(pairs), *logs.shape[1:])
+    return xr.Dataset(
+        {
+            "head_difference": quantity(
+                np.array(differences).reshape(shape),
+                "contrast kept_row layer head",
+                "difference in the logarithm of the last token's attention",
+                "nat",
+            ),
+            "head_p_adjusted": quantity(
+                np.array(p).reshape(shape),
+                "contrast kept_row layer head",
+                "p by the largest statistic over rows, layers and heads, times the number of pairs",
+            ),
+        },
+        coords={
+            "contrast": text_coordinate(
+                [f"{a} − {b}" for (a, _), (b, _) in pairs], "contrast", "pair of categories"
+            ),
+            "kept_row": text_coordinate(ROWS[:3], "kept_row", "tokens attended to"),
+        },
+    )
+
+
+def _beside(spike: np.ndarray, transition: np.ndarray, settings: Any) -> dict[str, Any]:
+    """The spike beside the transition: block l changes depth l to l + 1, so it stands at l + 0.5."""
+    apart = transition - (spike + 0.5)
+    both = np.isfinite(apart)
+    found = bootstrap_mean(apart, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    variables = interval_variables(
+        "transition_less_spike",
+        found,
+        "",
+        "transition depth less the middle of the spike's block, mean over prompts",
+        "block",
+    )
+    pairs = np.stack([spike[both], transition[both]], axis=1)
+    if len(pairs) < 4:
+        pairs = np.full((1, 2), np.nan)
+    rank = bootstrap_statistic(
+        pairs,
+        lambda rows: rank_correlation(*rows.T),
+        seed=settings.seed,
+        level=settings.level,
+        resamples=settings.resamples,
+    )
+    return variables | interval_variables(
+        "spike_transition_correlation", rank, "", "rank correlation of spike and transition over prompts"
+    )
+
+
+def _cautions(result: xr.Dataset, used: np.ndarray, settings: Any) -> list[str]:
+    cautions = []
+    if not used.any():
+        cautions.append("Every prompt was left out: there is nothing to average.")
+    if settings.trace and not np.isfinite(result.transition_layer.values[used]).any():
+        cautions.append("The trace that was given has a transition for none of the prompts that were kept.")
+    if "value itself" in str(result.value_source.values):
+        cautions.append(
+            "Where no output projection was found, value norms are those of the values themselves."
+        )
+    return cautions
+
+
+# -- sentences --------------------------------------------------------------------------------------
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """Where the last token looks, which heads tell categories apart, and where the spike stands."""
+    return [*_first(result), *_spike_claims(result), *_head_claims(result), *_trace_claims(result)]
+
+
+def _first(result: xr.Dataset) -> Iterator[Claim]:
+    values = result.overall_attention.sel(weighting="attention", row="first token")
+    if not np.isfinite(values.values).any():
+        yield Claim(text="no prompt is left to average over", select={"variable": "left_out_because"})
+        return
+    layer = int(np.nanargmax(values.values))
+    cell = {"weighting": "attention", "row": "first token", "layer": layer}
+    yield Claim(
+        text=f"the last token looks at the first one most in layer {layer}: "
+        f"{float(values[layer]):.0%} of its attention",
+        value=float(values[layer]),
+        low=number_or_none(result.overall_attention_low.sel(cell)),
+        high=number_or_none(result.overall_attention_high.sel(cell)),
+        caveat=f"mean over heads and {int(result.overall_attention_n.sel(cell))} prompts; uniform attention "
+        f"{float(result.uniform_overall.sel(row='first token')):.0%}",
+        select={"variable": "overall_attention", **cell},
+    )
+
+
+def _spike_claims(result: xr.Dataset) -> Iterator[Claim]:
+    for name in result.category.values:
+        here = result.sel(category=name)
+        n = int(here.mean_spike_n)
+        text = (
+            f"{restored(str(name))}: the last token attends most to the noised tokens "
+            f"in layer {float(here.mean_spike):.1f}"
+            if n
+            else f"{restored(str(name))}: no prompt has a spike of attention on the noised tokens"
+        )
+        yield Claim(
+            text=text,
+            value=number_or_none(here.mean_spike),
+            low=number_or_none(here.mean_spike_low),
+            high=number_or_none(here.mean_spike_high),
+            caveat=f"mean over {n} prompts of the layer with the largest mean over heads",
+            select={"variable": "mean_spike", "category": str(name)},
+        )
+
+
+def _head_claims(result: xr.Dataset) -> Iterator[Claim]:
+    for contrast in result.contrast.values:
+        if contrast not in result.head_p_adjusted.contrast.values:
+            continue
+        p = result.head_p_adjusted.sel(contrast=contrast, kept_row="noised tokens").values
+        difference = result.head_difference.sel(contrast=contrast, kept_row="noised tokens").values
+        known, apart = np.isfinite(p), p < 0.05
+        if not known.any():
+            continue
+        layer, head = np.unravel_index(int(np.nanargmin(p)), p.shape)
+        told = (
+            f"{int(apart.sum())} of {int(known.sum())} heads; first L{layer}H{head}, "
+            f"by a factor of {np.exp(difference[layer, head]):.2g}"
+            if apart.any()
+            else "no head can be told apart"
+        )
+        yield Claim(
+            text=f"attention to the noised tokens, {restored(str(contrast))}: {told}",
+            value=float(difference[layer, head]) if apart.any() else None,
+            p_adjusted=float(p[layer, head]),
+            distinguishable=bool(apart.any()),
+            caveat="corrected for all heads, layers, rows and pairs; "
+            "lengths and distances are not matched unless the set says so",
+            select={
+                "variable": "head_difference",
+                "contrast": str(contrast),
+                "kept_row": "noised tokens",
+                "layer": int(layer),
+                "head": int(head),
+            },
+        )
+
+
+def _trace_claims(result: xr.Dataset) -> Iterator[Claim]:
+    n = int(result.transition_less_spike_n)
+    if not n:
+        return
+    value, low, high = (float(result[f"transition_less_spike{end}"]) for end in ("", "_low", "_high"))
+    rank = [float(result[f"spike_transition_correlation{end}"]) for end in ("", "_low", "_high")]
+    side = "after" if value > 0 else "before"
+    yield Claim(
+        text=f"the answer crosses to the last token {abs(value):.1f} blocks {side} the spike of attention"
+        if not low <= 0 <= high
+        else "the answer crosses to the last token where attention spikes, as far as can be told",
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        distinguishable=bool(not low <= 0 <= high) if np.isfinite(low) else None,
+        caveat=f"mean over {n} prompts; rank correlation over prompts {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}]",
+        select={"variable": "transition_less_spike"},
+    )

@@ -1,0 +1,92 @@
+"""Attention to the first token in pictures: along the text, by layer, by head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import as_curve
+from layerscope.plots import NamedHeatmap, curve_over_depth, curves_along_text, heatmap_gallery
+
+_MOST_LAYERS = 5
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Along the text by what stands first and by layer, late in it, and every head."""
+    there = np.isfinite(result.overall_along).any("stretch")
+    read = result.isel(reading=np.flatnonzero(there.values))
+    main = result.attrs["main_reading"]
+    return {
+        "does attention to the first token fall along the text?": _overall(read),
+        f"along the text by layer ({main})": _layers(read.sel(reading=main, drop=True)),
+        "by layer, late in the text": _late(read),
+        "every head, late in the text": _heads(read),
+        "every layer along the text": _positions(read),
+    }
+
+
+def _overall(result: xr.Dataset) -> Any:
+    curves = as_curve(result, "overall_along").rename(reading="row")
+    curves["null"] = result.uniform_along.isel(reading=0, drop=True).reset_coords(drop=True)
+    return curves_along_text(
+        curves,
+        "stretch",
+        caption="Mean over layers, heads and passages, with bands over passages. Dashed: uniform attention.",
+    )
+
+
+def _layers(result: xr.Dataset) -> Any:
+    n = result.sizes["layer"]
+    chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST_LAYERS)).round().astype(int))
+    curves = as_curve(result.isel(layer=chosen), "share_along")
+    curves["null"] = result.uniform_along.reset_coords(drop=True)
+    names = text_coordinate([f"layer {layer}" for layer in result.layer.values[chosen]], "row", "layer")
+    curves = curves.rename(layer="row").assign_coords(row=names)
+    return curves_along_text(
+        curves, "stretch", log=True, caption="Mean over heads and passages. Dashed: uniform attention."
+    )
+
+
+def _late(result: xr.Dataset) -> Any:
+    curves = as_curve(result, "late_share").rename(reading="row")
+    null = result.uniform_late_share.isel(reading=0, drop=True)
+    curves["null"] = null.expand_dims(layer=result.layer.values).reset_coords(drop=True)
+    return curve_over_depth(
+        curves, caption="Mean over heads, with bands over passages. Dashed: uniform attention."
+    )
+
+
+def _heads(result: xr.Dataset) -> Any:
+    return heatmap_gallery(
+        [
+            NamedHeatmap(
+                name=str(name),
+                recovery=result.head_late_share.sel(reading=name, drop=True)
+                .transpose("head", "layer")
+                .rename(head="token"),
+                tokens=[f"H{head}" for head in range(result.sizes["head"])],
+            )
+            for name in result.reading.values
+        ],
+        caption="Share of each head's attention on the first token, late in the text.",
+    )
+
+
+def _positions(result: xr.Dataset) -> Any:
+    """Every stretch of the text as a row."""
+    return heatmap_gallery(
+        [
+            NamedHeatmap(
+                name=str(name),
+                recovery=result.share_along.sel(reading=name, drop=True)
+                .transpose("stretch", "layer")
+                .rename(stretch="token"),
+                tokens=[f"{position:.0f}" for position in result.stretch.values],
+            )
+            for name in result.reading.values
+        ],
+        caption="Share on the first token, mean over heads; rows are positions in the text.",
+    )

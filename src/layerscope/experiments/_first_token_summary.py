@@ -1,0 +1,248 @@
+"""What the first token gets along a text, from every passage's shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import interval_variables, number_or_none
+from layerscope.maths.bootstrap import Interval, bootstrap_mean
+from layerscope.maths.paired import sign_flip_p
+from layerscope.maths.permutation import holm
+from layerscope.maths.ratios import known_mean
+from layerscope.results.schema import quantity, write_json
+
+_ROUNDING = 1e-6
+_STRETCHES_PER_DOUBLING = 2
+
+
+def stretches(positions: int) -> list[tuple[int, int]]:
+    """Ranges of positions, first .. last + 1, that lengthen as the text goes on; position 0 sees itself only."""
+    edges = [1]
+    while edges[-1] < positions:
+        edges.append(
+            min(positions, max(edges[-1] + 1, round(edges[-1] * 2 ** (1 / _STRETCHES_PER_DOUBLING))))
+        )
+    return list(pairwise(edges))
+
+
+def conclude(result: xr.Dataset, settings: Any) -> xr.Dataset:
+    """Shares along the text, late in it, over uniform attention, and compared between readings."""
+    shares = result.attention_to_first.values.astype(np.float64)  # passage reading layer head position
+    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    uniform = 1 / (1 + result.position.values)
+    uniform = np.where(np.isnan(shares).all(axis=(2, 3)), np.nan, uniform)  # passage reading position
+    parts = stretches(shares.shape[-1])
+    along = np.stack([known_mean(shares[..., a:b], -1) for a, b in parts], axis=-1)
+    alike = np.stack([known_mean(uniform[..., a:b], -1) for a, b in parts], axis=-1)
+    late, late_uniform = _late(shares, settings), _late(uniform, settings)
+    over_heads = known_mean(along, 3)
+    excess = known_mean(late, 3) - late_uniform[..., None]
+    long = "share of attention on the first token"
+    variables = (
+        interval_variables(
+            "share_along", mean(over_heads), "reading layer stretch", f"{long}, mean over heads"
+        )
+        | interval_variables(
+            "overall_along", mean(known_mean(over_heads, 2)), "reading stretch", f"{long}, all heads"
+        )
+        | interval_variables(
+            "late_share", mean(known_mean(late, 3)), "reading layer", f"{long}, late in the text"
+        )
+        | interval_variables("head_late_share", mean(late), "reading layer head", f"{long}, late in the text")
+        | interval_variables(
+            "late_excess",
+            _not_below_rounding(mean(excess)),
+            "reading layer",
+            f"{long} late in the text, less uniform",
+        )
+        | interval_variables(
+            "head_late_excess",
+            _not_below_rounding(mean(late - late_uniform[..., None, None])),
+            "reading layer head",
+            f"{long} late in the text, less uniform",
+        )
+        | {
+            "mean_along_text": quantity(
+                known_mean(known_mean(shares, 3), 0).astype(np.float32),
+                "reading layer position",
+                f"{long}, mean over heads and passages",
+            ),
+            "uniform_along": quantity(known_mean(alike, 0), "reading stretch", f"{long}, uniform attention"),
+            "uniform_late_share": quantity(
+                known_mean(late_uniform, 0), "reading", f"{long}, uniform attention, late"
+            ),
+            "left_out_because": quantity(
+                np.full(result.sizes["passage"], ""), "passage", "why the passage is left out, or empty"
+            ),
+        }
+    )
+    middles = [(a + b - 1) / 2 for a, b in parts]
+    result = result.assign(variables).assign_coords(
+        stretch=xr.Variable(("stretch",), middles, {"long_name": "position, middle of a stretch"}),
+    )
+    main = next(
+        (str(name) for i, name in enumerate(result.reading.values) if np.isfinite(late[:, i]).any()), ""
+    )
+    result = result.assign_attrs(main_reading=main)
+    result = result.assign(_compared(late, main, result, settings)).assign_coords(
+        other_reading=text_coordinate(
+            [r for r in result.reading.values if r != main], "other_reading", "what stands first"
+        )
+    )
+    return write_json(result, cautions=_cautions(result, main))
+
+
+def _late(values: np.ndarray, settings: Any) -> np.ndarray:
+    """Mean over the last positions; of every text, the same positions."""
+    first = int(np.floor(values.shape[-1] * (1 - settings.late_share)))
+    return known_mean(values[..., max(1, first) :], -1)
+
+
+def _not_below_rounding(interval: Interval) -> Interval:
+    """No interval is narrower than float32's rounding of a share, even where all texts agree to the last bit."""
+    return Interval(interval.value, interval.low - _ROUNDING, interval.high + _ROUNDING, interval.n)
+
+
+def _compared(late: np.ndarray, main: str, result: xr.Dataset, settings: Any) -> dict[str, Any]:
+    """Each other reading less the main one, passage by passage, mean over heads."""
+    names = [str(name) for name in result.reading.values]
+    over_heads = known_mean(late, 3)
+    others = [i for i, name in enumerate(names) if name != main]
+    apart = np.stack([over_heads[:, i] - over_heads[:, names.index(main)] for i in others], axis=1)
+    find = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    overall = known_mean(apart, 2)
+    return (
+        interval_variables(
+            "change", find(apart), "other_reading layer", "change of the late share on the first token"
+        )
+        | interval_variables(
+            "overall_change",
+            find(overall),
+            "other_reading",
+            "change of the late share on the first token, all layers",
+        )
+        | {
+            "overall_change_p": quantity(
+                holm([sign_flip_p(column, seed=settings.seed) for column in overall.T]),
+                "other_reading",
+                "two-sided p of the change, by Holm's method",
+            )
+        }
+    )
+
+
+def _cautions(result: xr.Dataset, main: str) -> list[str]:
+    cautions = []
+    if main != "BOS first":
+        cautions.append("The tokenizer defines no BOS: texts are read without one.")
+    lengths = np.isfinite(result.attention_to_first.values[:, -1, :, :, :]).any(axis=(1, 2)).sum(axis=-1)
+    if lengths.min() < 0.75 * lengths.max():
+        cautions.append(
+            f"Passages have {lengths.min()} to {lengths.max()} tokens: late positions rest on the longer ones."
+        )
+    if lengths.max() < 512:
+        cautions.append(
+            f"The longest text has {lengths.max()} tokens; --longest reads more of long passages."
+        )
+    return cautions
+
+
+# -- sentences --------------------------------------------------------------------------------------
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """How large the share is late in the text, along it, by head, and whether it needs BOS."""
+    return [*_late_claims(result), *_along_claims(result), *_reading_claims(result)]
+
+
+def _interval(here: xr.Dataset, name: str) -> dict[str, float | None]:
+    ends = {"value": "", "low": "_low", "high": "_high"}
+    return {key: number_or_none(here[f"{name}{end}"]) for key, end in ends.items()}
+
+
+def _late_claims(result: xr.Dataset) -> Iterator[Claim]:
+    main = result.attrs["main_reading"]
+    here = result.sel(reading=main)
+    layer = int(np.nanargmax(here.late_share.values))
+    labels = {"reading": main, "layer": layer}
+    uniform = float(here.uniform_late_share)
+    excess = _interval(result.sel(labels), "late_excess")
+    told = excess["low"] is not None and excess["low"] > 0
+    yield Claim(
+        text=f"late in the text the first token gets {float(here.late_share.sel(layer=layer)):.1%} "
+        f"of the attention in layer {layer}, "
+        + (
+            "more than any other token would by chance"
+            if told
+            else "not distinguishable from uniform attention"
+        ),
+        **_interval(result.sel(labels), "late_share"),
+        distinguishable=told,
+        caveat=f"{main}, mean over heads; uniform attention {uniform:.1%}; "
+        f"the layer with most of {result.sizes['layer']}",
+        select={"variable": "late_share", **labels},
+    )
+    values = here.head_late_share.values
+    layer, head = (int(i) for i in np.unravel_index(int(np.nanargmax(values)), values.shape))
+    labels = {"reading": main, "layer": layer, "head": head}
+    yield Claim(
+        text=f"no head gives it more than L{layer}H{head}: {values[layer, head]:.0%}",
+        **_interval(result.sel(labels), "head_late_share"),
+        caveat=f"late in the text; the best of {int(np.isfinite(values).sum())} heads, "
+        "its interval not corrected for the choice",
+        select={"variable": "head_late_share", **labels},
+    )
+
+
+def _along_claims(result: xr.Dataset) -> Iterator[Claim]:
+    main = result.attrs["main_reading"]
+    here = result.sel(reading=main)
+    values = here.overall_along.values
+    lowest = int(np.nanargmin(values))
+    labels = {"reading": main, "stretch": float(here.stretch.values[lowest])}
+    ratio = values[lowest] / float(here.uniform_along.values[lowest])
+    yield Claim(
+        text=f"averaged over all heads the share never falls below {values[lowest]:.1%}, which it has near position "
+        f"{here.stretch.values[lowest]:.0f}: {ratio:.1f} times that of uniform attention",
+        **_interval(result.sel(labels), "overall_along"),
+        caveat=f"{main}; stretches of positions, the lowest of {len(values)}",
+        select={"variable": "overall_along", **labels},
+    )
+
+
+def _reading_claims(result: xr.Dataset) -> Iterator[Claim]:
+    main = result.attrs["main_reading"]
+    for other in result.other_reading.values:
+        here = result.sel(other_reading=other)
+        change, p = _interval(here, "overall_change"), float(here.overall_change_p)
+        if change["value"] is None:
+            continue
+        apart = p < 0.05
+        more = "more" if change["value"] > 0 else "less"
+        yield Claim(
+            text=f"with {_written(str(other))} the first token gets {abs(change['value']):.1%} {more} "
+            f"of the attention than with {_written(main)}"
+            if apart
+            else f"with {_written(str(other))} and with {_written(main)} "
+            "the first token's share is not distinguishable",
+            **change,
+            p_adjusted=p,
+            distinguishable=apart,
+            caveat="late in the text, mean over layers and heads, "
+            f"{int(here.overall_change_n)} passages compared with themselves",
+            select={"variable": "overall_change", "other_reading": str(other)},
+        )
+
+
+def _written(reading: str) -> str:
+    return {"nothing added": "an ordinary word first", "another token first": "a random token first"}.get(
+        reading, reading
+    )

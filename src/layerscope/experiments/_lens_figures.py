@@ -1,0 +1,139 @@
+"""What a lens shows, in pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, groups_named
+from layerscope.experiments._lens_curves import CURVES, curve
+from layerscope.plots import curve_over_depth, differences, distribution
+from layerscope.results.words import restored, stored
+
+_BAND = "Bands are bootstrap intervals over {}."
+_MOST = 6
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Figures of passages, then of prompts; each title says what is shown."""
+    figures: dict[str, Any] = {}
+    if PASSAGES in result.group.values:
+        figures |= _of_passages(result)
+    if ALL_PROMPTS in result.group.values:
+        figures |= _of_prompts(result)
+    return figures
+
+
+def _of_passages(result: xr.Dataset) -> dict[str, Any]:
+    band = _BAND.format("passages")
+    lenses = [str(lens) for lens in result.lens.values]
+    average = float(result.kl_to_average.sel(group=PASSAGES))
+    kl = _lines(result, {lens: (PASSAGES, "kl", lens) for lens in lenses}, CURVES["kl"])
+    null = xr.full_like(kl.value.isel(row=0, drop=True), average)
+    read = {
+        "final choice": "log_probability",
+        "next token": "next_log_probability",
+        "another position's": "other_log_probability",
+    }
+    answers = {
+        label if len(lenses) == 1 else f"{label} ({lens.split()[0]})": (PASSAGES, name, lens)
+        for lens in lenses
+        for label, name in read.items()
+    }
+    kinds = groups_named(result, TOKEN)[:_MOST]
+    return {
+        "how far is each depth from the final prediction?": curve_over_depth(
+            kl.assign(null=null),
+            log=True,
+            caption=f"The null knows only what other positions predict. {band}",
+        ),
+        "when do the final choice and the next token become probable?": curve_over_depth(
+            _lines(result, answers, "log-probability [nat]"), caption=band
+        ),
+        "how often does the final choice already lead?": curve_over_depth(
+            _lines(result, {lens: (PASSAGES, "leads", lens) for lens in lenses}, CURVES["leads"]),
+            caption=band,
+        ),
+        "distance from the final prediction, by category of token": curve_over_depth(
+            _lines(
+                result, {kind.removeprefix(TOKEN): (kind, "kl", lenses[0]) for kind in kinds}, CURVES["kl"]
+            ),
+            log=True,
+            caption=f"The token at which the lens reads what comes next. {band}",
+        ),
+    }
+
+
+def _of_prompts(result: xr.Dataset) -> dict[str, Any]:
+    band = _BAND.format("prompts")
+    filled = [group for group in groups_named(result, PROMPT) if int(curve(result, group, "kl").n.max())][
+        :_MOST
+    ]
+    if not filled:
+        return {}
+    figures: dict[str, Any] = {}
+    titles = {
+        "probability": "when does the answer become probable?",
+        "log_rank": "when does the answer rise to rank 1?",
+        "kl": "how far is each depth from the final prediction, by category of prompt?",
+    }
+    for lens in map(str, result.lens.values):
+        for name, title in titles.items():
+            wanted = {group.removeprefix(PROMPT): (group, name, lens) for group in filled}
+            heading = title if lens == "logit lens" else f"{title[:-1]} ({lens})?"
+            figures[heading] = curve_over_depth(
+                _lines(result, wanted, CURVES[name]), log=name in ("log_rank", "kl"), caption=band
+            )
+    figures |= _settled(result, filled)
+    compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted.values)))
+    if compared.sizes["contrast"]:
+        columns = {
+            "difference": "difference",
+            "low": "difference_low",
+            "high": "difference_high",
+            "p_adjusted": "p_adjusted",
+        }
+        figures["do categories differ in the depth at which the answer is settled?"] = differences(
+            xr.Dataset({name: compared[of].reset_coords(drop=True) for name, of in columns.items()}),
+            caption="Permutation over prompts, Holm's correction over pairs.",
+        )
+    return figures
+
+
+def _settled(result: xr.Dataset, filled: list[str]) -> dict[str, Any]:
+    used = result.isel(prompt=np.flatnonzero(result.prompt_left_out_because.values == ""), lens=0)
+    groups = [stored(group) for group in filled]
+    names = [stored(group.removeprefix(PROMPT)) for group in filled]
+    columns = {"value": "settled", "low": "settled_low", "high": "settled_high"}
+    chosen = result.isel(lens=0).sel(group=groups)
+    means = xr.Dataset(
+        {to: ("category", chosen[of].values) for to, of in columns.items()},
+        coords={
+            "category": text_coordinate([restored(name) for name in names], "category", "category of prompts")
+        },
+    )
+    return {
+        "where is the answer of each prompt settled?": distribution(
+            used.prompt_settled.reset_coords(drop=True).assign_coords(prompt=used.prompt.values),
+            [str(name) for name in used.prompt_category.values],
+            means,
+            caption="Each point is a prompt; below it the mean with its interval over prompts.",
+        )
+    }
+
+
+def _lines(result: xr.Dataset, wanted: Mapping[str, tuple[str, str, str]], long_name: str) -> xr.Dataset:
+    """Quantities as lines of one figure: labels to group, quantity and lens."""
+    curves = [curve(result, *of) for of in wanted.values()]
+    both = xr.concat(curves, dim="row", join="exact", combine_attrs="drop").assign_coords(
+        row=text_coordinate(list(wanted), "row", "line")
+    )
+    if any(name == "kl" for _, name, _ in wanted.values()):  # 0 at the last depth, which no log axis shows
+        known = both["value"] > 0
+        both = both.assign({part: both[part].where(known) for part in ("value", "low", "high")})
+    both["value"].attrs = {"long_name": long_name, "units": "1"}
+    return both

@@ -1,0 +1,179 @@
+"""The state's path in sentences, each with the numbers that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._groups import FIRST, PASSAGES, main_group
+from layerscope.experiments._state_curves import curve
+from layerscope.experiments._summaries import number_or_none
+from layerscope.results.words import restored
+
+_SURE = 0.95
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """Growth, the first token, massive dimensions, what blocks write, phases, categories."""
+    return [
+        *_growth(result),
+        *_first_token(result),
+        *_massive(result),
+        *_writing(result),
+        *_phases(result),
+        *_categories(result),
+    ]
+
+
+def _growth(result: xr.Dataset) -> Iterator[Claim]:
+    group = main_group(result)
+    rate, n = float(result.growth_rate), int(result.growth_rate_n)
+    select = {"variable": "growth_rate"}
+    if np.isnan(rate):
+        yield Claim(
+            text="no growth can be stated: no prompt is left",
+            caveat="every prompt was left out; the reasons are listed",
+            select=select,
+        )
+        return
+    low, high = number_or_none(result.growth_rate_low), number_or_none(result.growth_rate_high)
+    yield Claim(
+        text=f"from depth {result.attrs['growth_first']} to {result.attrs['growth_last']} "
+        f"the state {'grows' if rate > 0 else 'shrinks'} by {abs(rate):.1%} per block",
+        value=rate,
+        low=low,
+        high=high,
+        distinguishable=None if low is None or high is None else not low <= 0 <= high,
+        caveat=f"slope of log norm over depth, mean over {n} {group}; "
+        "cosines between neighbouring depths rise with growth alone",
+        select=select,
+    )
+
+
+def _first_token(result: xr.Dataset) -> Iterator[Claim]:
+    if FIRST not in result.group.values:
+        return
+    first = curve(result, FIRST, "norm")
+    ratio = (first.value / curve(result, PASSAGES, "norm").value).values
+    depth = int(np.nanargmax(ratio))
+    yield Claim(
+        text=f"the first token's state is up to {ratio[depth]:.1f} times as long as the others', at depth {depth}",
+        value=float(first.value[depth]),
+        low=number_or_none(first.low[depth]),
+        high=number_or_none(first.high[depth]),
+        caveat="the number and its interval are its norm there (geometric mean over passages); the first "
+        "token is BOS where one is put in front, and a large ratio marks an attention sink",
+        select={"variable": "depth_curve", "group": FIRST, "over_depth": "norm", "depth": depth},
+    )
+
+
+def _massive(result: xr.Dataset) -> Iterator[Claim]:
+    group = main_group(result)
+    share = curve(result, group, "massive_share")
+    if not np.isfinite(share.value.values).any():
+        return
+    depth, expected = int(np.nanargmax(share.value.values)), float(result.massive_share_expected)
+    low = number_or_none(share.low[depth])
+    yield Claim(
+        text=f"the {result.sizes['rank']} largest entries of a state hold up to {float(share.value[depth]):.0%} "
+        f"of its squared norm, at depth {depth}; {expected:.0%} would be chance",
+        value=float(share.value[depth]),
+        low=low,
+        high=number_or_none(share.high[depth]),
+        distinguishable=None if low is None else low > expected,
+        caveat="each state's own largest entries, first positions left out; chance is a state with normal entries",
+        select={"variable": "depth_curve", "group": group, "over_depth": "massive_share", "depth": depth},
+    )
+
+
+def _writing(result: xr.Dataset) -> Iterator[Claim]:
+    group = main_group(result)
+    direction = curve(result, group, "step_direction")
+    if np.isfinite(direction.low.values).any():
+        against, along = (np.flatnonzero(found) for found in (direction.high < 0, direction.low > 0))
+        yield Claim(
+            text=f"{_blocks(against)} write against the state that they find, {_blocks(along)} along it",
+            caveat="cosine between a block's step and the state before it, interval per block without correction",
+            select={"variable": "layer_curve", "group": group, "over_layers": "step_direction"},
+        )
+    share = curve(result, group, "attention_share").value.values
+    if np.isfinite(share).any():
+        yield Claim(
+            text=f"attention makes the larger part of the step in {_blocks(np.flatnonzero(share > 0.5))}",
+            caveat="share of the projection on the step; no interval is claimed for the list",
+            select={"variable": "layer_curve", "group": group, "over_layers": "attention_share"},
+        )
+
+
+def _blocks(layers: np.ndarray) -> str:
+    if not len(layers):
+        return "no block"
+    runs = np.split(layers, np.flatnonzero(np.diff(layers) > 1) + 1)
+    spans = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"block {spans}" if len(layers) == 1 else f"blocks {spans}"
+
+
+def _phases(result: xr.Dataset) -> Iterator[Claim]:
+    if "phase_better" not in result:
+        return
+    better, places = float(result.phase_better), result.phase_begins.values
+    sure = better >= _SURE
+    if not len(places) or not sure:
+        yield Claim(
+            text="the layers' curves are not distinguishable from a smooth drift: no phases are claimed",
+            value=number_or_none(result.phase_better),
+            distinguishable=False,
+            caveat="share of resamples in which phases describe the curves better than a line or a parabola",
+            select={"variable": "phase_better"},
+        )
+        return
+    for index, place in enumerate(places):
+        yield Claim(
+            text=f"a phase begins at block {int(place)}",
+            value=float(place),
+            low=number_or_none(result.phase_begins_low[index]),
+            high=number_or_none(result.phase_begins_high[index]),
+            distinguishable=True,
+            caveat=f"phases explain {float(result.phase_explained):.0%} of the standardised curves' variance and beat "
+            f"a smooth drift in {better:.0%} of resamples; that layers differ does not say what they do",
+            select={"variable": "phase_begins", "change": index},
+        )
+
+
+def _categories(result: xr.Dataset) -> Iterator[Claim]:
+    if "contrast_p" not in result:
+        return
+    for place in range(result.sizes["contrast"]):
+        here = result.isel(contrast=place)
+        first, _, second = restored(str(here.contrast.values)).partition(" − ")
+        p = here.contrast_p.values
+        if not np.isfinite(p).any():
+            yield Claim(
+                text=f"{first} and {second} cannot be compared",
+                caveat="a category has fewer than two prompts after exclusions",
+                select={"variable": "contrast_p", "contrast": str(here.contrast.values)},
+            )
+            continue
+        cell = np.unravel_index(np.nanargmin(p), p.shape)
+        clear = int((p < 0.05).sum())
+        what = restored(str(here.compared.values[cell[0]]))
+        yield Claim(
+            text=f"{first} and {second} differ in {clear} of {np.isfinite(p).sum()} cells, most clearly in the "
+            f"{what} at block {cell[1]}"
+            if clear
+            else f"the paths of {first} and {second} are not distinguishable at any layer",
+            value=float(here.contrast_difference.values[cell]),
+            p_adjusted=float(p[cell]),
+            distinguishable=clear > 0,
+            caveat="last token; permutation of prompts, corrected for all layers, quantities and pairs; prompts are "
+            "not matched in length, distance or confidence unless the set says so",
+            select={
+                "variable": "contrast_difference",
+                "contrast": str(here.contrast.values),
+                "compared": str(here.compared.values[cell[0]]),
+                "layer": int(cell[1]),
+            },
+        )

@@ -1,0 +1,110 @@
+"""Do layers fall into phases, by everything that is measured of the state's path together?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import interval_variables
+from layerscope.maths.arrays import divide
+from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts
+from layerscope.maths.change_points import cut, phases
+from layerscope.results.schema import quantity
+
+CURVES = {
+    "growth": "growth of the norm",
+    "relative_step": "relative step",
+    "step_direction": "step against the state",
+    "attention_share": "share of attention",
+    "attention_direction": "attention against the state",
+    "mlp_direction": "MLP against the state",
+}
+_FEWEST_LAYERS = 4
+
+
+def phase_variables(
+    per_unit: Mapping[str, np.ndarray], settings: Any, coords: dict[str, Any]
+) -> dict[str, xr.Variable]:
+    """The standardised curves, where phases begin with intervals, and how sure it is that there are any.
+
+    Every curve is standardised over layers, so that each counts alike; curves that are not known on this
+    model are left out. Passages are resampled whole and the curves cut anew each time: into as many
+    phases as the data have for the intervals, and freely for the share of resamples in which phases
+    describe the curves better than a line or a parabola.
+
+    Args:
+        per_unit: quantities by name, [passage depth or layer], logarithms of lengths and ratios.
+        settings: of the experiment.
+        coords: gets the coordinates of new dimensions.
+    """
+    curves = {"growth": np.diff(per_unit["norm"], axis=1)} | {
+        name: per_unit[name] for name in CURVES if name != "growth"
+    }
+    curves = {name: curves[name] for name in CURVES if _usable(curves[name])}
+    if not curves or next(iter(curves.values())).shape[1] < _FEWEST_LAYERS:
+        return {}
+    units = np.stack(list(curves.values()), axis=-1)  # [passage layer curve]
+    units = units[~np.isnan(units).any(axis=(1, 2))]
+    if not len(units):
+        return {}
+    signal = standardised(units.mean(axis=0))
+    found = phases(signal, most=settings.most_changes)
+    places = _interval_of_changes(units, found.changes, settings)
+    coords["phase_curve"] = text_coordinate([CURVES[name] for name in curves], "phase_curve", "curve")
+    coords["change"] = xr.Variable(
+        ("change",), np.arange(len(found.changes)), {"long_name": "change of phase"}
+    )
+    return {
+        "phase_signal": quantity(signal.T, "phase_curve layer", "standardised over layers", "SD"),
+        "phase_better": quantity(
+            _share_better(units, settings), "", "share of resamples in which phases beat a smooth drift"
+        ),
+        "phase_explained": quantity(
+            found.explained if found.changes else 0.0, "", "share of the curves' variance that phases explain"
+        ),
+    } | interval_variables("phase_begins", places, "change", "layer at which a phase begins", "block")
+
+
+def _usable(values: np.ndarray) -> bool:
+    known = ~np.isnan(values).all(axis=1)
+    return bool(known.any()) and not np.isnan(values[known]).any()
+
+
+def standardised(curves: np.ndarray) -> np.ndarray:
+    """Each curve [layer curve] less its mean over layers, over its spread; a level curve becomes 0."""
+    centred = curves - curves.mean(axis=0)
+    spread = centred.std(axis=0)
+    # Numbers were measured in float32: a spread of its rounding is none.
+    level = spread <= np.maximum(1e-4 * np.abs(curves).max(axis=0), 1e-6)
+    return np.where(level, 0, divide(centred, np.where(level, 1, spread)))
+
+
+def _interval_of_changes(units: np.ndarray, changes: tuple[int, ...], settings: Any) -> Interval:
+    draws = [cut(standardised(curves), len(changes)) for curves in _resampled(units, settings)]
+    return interval_of_draws(
+        np.array(changes, dtype=np.float64),
+        np.array(draws, dtype=np.float64).reshape(len(draws), len(changes)),
+        units=len(units),
+        level=settings.level,
+    )
+
+
+def _share_better(units: np.ndarray, settings: Any) -> float:
+    if len(units) < 2:
+        return np.nan
+    again = _resampled(units, settings)
+    return float(
+        np.mean(
+            [phases(standardised(curves), most=settings.most_changes).better_than_drift for curves in again]
+        )
+    )
+
+
+def _resampled(units: np.ndarray, settings: Any) -> np.ndarray:
+    """Mean curves [resample layer curve] over passages drawn anew."""
+    counts = resampled_counts(len(units), seed=settings.seed, resamples=settings.phase_resamples)
+    return np.tensordot(counts, units, axes=1) / len(units)

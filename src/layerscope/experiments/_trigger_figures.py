@@ -1,0 +1,172 @@
+"""What trigger examples show over the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import as_curve
+from layerscope.plots.curves import curve_over_depth
+
+_CHANCE = "Dashed: random contexts of the same corpus. "
+_BANDS = "Bands: intervals over keys."
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Figures by what they show; those of which nothing is known are left out."""
+    figures = {
+        "contexts of a key end alike: same last token, two, three": _ending(result),
+        "contexts of a key are alike before their last token": _coherence(result),
+        "how much of a key's activation another last token leaves": _without_last(result),
+        "how much of a key's activation its last tokens carry": _kept(result),
+        "how many keys need no more than their last tokens": _radius(result),
+        "does a key's value raise the token that follows?": _agreement(result),
+        "rank of the next token by a key's value": _percentile(result),
+        "how many keys are active at a token": _active(result),
+        "how often a layer's output says what no active value says": _unmatched(result),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _lines(result: xr.Dataset, names: Mapping[str, str], long_name: str) -> xr.Dataset:
+    """Several curves as one with a `row` for each; `names` gives the label of each variable."""
+    curves = [as_curve(result, name) for name in names]
+    for curve in curves:
+        curve["value"].attrs = {"long_name": long_name, "units": "1"}
+    labels = text_coordinate(list(names.values()), "row", "what is shown")
+    both = xr.concat(curves, dim="row", join="exact", combine_attrs="override").assign_coords(row=labels)
+    both["value"].attrs = {"long_name": long_name, "units": "1"}
+    return both
+
+
+def _named(curve: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
+    """A single curve with a name for the legend; its null stays apart."""
+    lines = curve[["value", "low", "high"]].expand_dims("row")
+    lines = lines.assign_coords(row=text_coordinate([name], "row", "what is shown"))
+    lines["value"].attrs = {"long_name": long_name, "units": "1"}
+    return lines.assign(null=curve["null"])
+
+
+def _known(result: xr.Dataset, name: str) -> bool:
+    return bool(np.isfinite(result[name].values).any())
+
+
+def _ending(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_shared_last_token"):
+        return None
+    names = {
+        "mean_shared_last_token": "same last token",
+        "mean_shared_bigram": "same two last tokens",
+        "mean_shared_trigram": "same three last tokens",
+    }
+    lines = _lines(result, names, "share of pairs of contexts")
+    chance = float(np.nanmean(result.null_shared_last_token))
+    figure = curve_over_depth(
+        lines,
+        caption=f"Two of a key's top contexts, drawn at random. Random contexts end in the same token in {chance:.1%} "
+        f"of pairs. {_BANDS}",
+    )
+    return figure.update_yaxes(rangemode="tozero")
+
+
+def _coherence(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_coherence"):
+        return None
+    curve = as_curve(result, "mean_coherence", null=result.null_coherence)
+    curve = _named(curve, "keys", "cosine of rare tokens")
+    return curve_over_depth(curve, caption=_CHANCE + "Pairs from one passage are left out. " + _BANDS)
+
+
+def _without_last(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_kept_without_last"):
+        return None
+    names = {
+        "mean_kept_in_window": "nothing replaced, window alone",
+        "mean_kept_without_last": "last token replaced",
+    }
+    lines = _lines(result, names, "share of the activation")
+    lines["null"] = result.mean_kept.sel(kept_tokens=0, drop=True).reset_coords(drop=True)
+    return curve_over_depth(
+        lines,
+        caption="Dashed: every token replaced by another passage's. 1: as in the whole passage. " + _BANDS,
+    )
+
+
+def _by_length(result: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
+    """A line for each number of last tokens."""
+    lengths = result.kept_tokens.values[1:]
+    columns = {
+        end: result[f"{name}{suffix}"]
+        .sel(kept_tokens=lengths)
+        .rename(kept_tokens="row")
+        .reset_coords(drop=True)
+        for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
+    }
+    labels = [f"last {length} token{'s' if length > 1 else ''}" for length in lengths]
+    lines = xr.Dataset(columns).assign_coords(row=text_coordinate(labels, "row", "what is kept"))
+    lines["value"].attrs = {"long_name": long_name, "units": "1"}
+    return lines
+
+
+def _kept(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_kept"):
+        return None
+    return curve_over_depth(
+        _by_length(result, "mean_kept", "share of the activation"),
+        caption="All before them is replaced by another passage's text. 1: as in the whole passage. "
+        + _BANDS,
+    )
+
+
+def _radius(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_within"):
+        return None
+    figure = curve_over_depth(
+        _by_length(result, "mean_within", "share of keys"),
+        caption=f"A key needs the fewest last tokens that carry {float(result.attrs['kept_share']):.0%} of its "
+        f"activation. {_BANDS}",
+    )
+    return figure.update_yaxes(range=[-0.03, 1.03])
+
+
+def _agreement(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_agreement"):
+        return None
+    curve = as_curve(result, "mean_agreement", null=result.null_agreement)
+    curve = _named(curve, "keys", "share of contexts followed by the value's top token")
+    return curve_over_depth(
+        curve, caption="Dashed: frequency of the value's top token in the corpus. " + _BANDS
+    ).update_yaxes(rangemode="tozero")
+
+
+def _percentile(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_next_percentile"):
+        return None
+    chance = xr.full_like(result.mean_next_percentile, 0.5)
+    curve = as_curve(result, "mean_next_percentile", null=chance)
+    curve = _named(curve, "keys", "share of tokens of like frequency put lower")
+    return curve_over_depth(curve, caption="Dashed: chance. " + _BANDS)
+
+
+def _active(result: xr.Dataset) -> Any:
+    names = {"mean_active_share": "above 0", "mean_effective_share": "that the output is spread over"}
+    names = {name: label for name, label in names.items() if _known(result, name)}
+    if not names:
+        return None
+    lines = _lines(result, names, "share of a layer's keys")
+    return curve_over_depth(lines, caption="Bands: intervals over passages.").update_yaxes(rangemode="tozero")
+
+
+def _unmatched(result: xr.Dataset) -> Any:
+    if not _known(result, "mean_unmatched_share"):
+        return None
+    curve = as_curve(result, "mean_unmatched_share", null=result.mean_unmatched_by_chance)
+    curve = _named(curve, "outputs", "share of outputs that no active value says")
+    figure = curve_over_depth(
+        curve, caption="Dashed: the output of another token of the passage. Bands: intervals over passages."
+    )
+    return figure.update_yaxes(range=[-0.03, 1.03])

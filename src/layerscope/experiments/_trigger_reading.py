@@ -1,0 +1,76 @@
+"""The contexts of every key as pages for reading, one page for each layer."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import xarray as xr
+
+from layerscope.results.pages import Chapter, Excerpt, Page, Piece
+from layerscope.results.words import restored, stored, visible
+
+_INTRODUCTION = (
+    "The contexts that excite each key most, highest first: in front the activation, outlined the token at which it "
+    "is reached, shaded how far the key is excited at the tokens before it (orange towards this tail, blue away from "
+    "it). The few tokens after it are there for reading; the key has not seen them."
+)
+
+
+def pages(result: xr.Dataset) -> dict[str, Page]:
+    """One page for each layer that has keys."""
+    found = {}
+    for layer in np.unique(result.key_layer.values):
+        rows = np.flatnonzero(result.key_layer.values == layer)
+        chapters = tuple(_chapter(result, int(row)) for row in rows)
+        found[f"layer {layer}: what excites its keys"] = Page(chapters, _INTRODUCTION)
+    return found
+
+
+def contexts_of(result: xr.Dataset, key: str) -> xr.Dataset:
+    """The contexts of one key, in order of rank."""
+    return result.isel(context=np.flatnonzero(result.context_key.values == key))
+
+
+def _chapter(result: xr.Dataset, row: int) -> Chapter:
+    here = result.isel(key=row)
+    name = str(here.key.values)
+    mine = contexts_of(result, name)
+    excerpts = tuple(_excerpt(result, mine, row, place) for place in range(mine.sizes["context"]))
+    tail = "lowest" if int(here.key_tail) < 0 else "highest"
+    heading = f"key {int(here.key_index)} of layer {int(here.key_layer)}, {tail} activations"
+    return Chapter(heading, excerpts, note=_note(here), name=name)
+
+
+def _note(here: xr.Dataset) -> str:
+    said = [f"{int(here.n_contexts)} contexts"]
+    for text, value in (
+        ("pairs that end in the same token {:.0%}", float(here.shared_last_token)),
+        ("in the same two {:.0%}", float(here.shared_bigram)),
+        ("kept with another last token {:.0%}", float(here.kept_without_last)),
+    ):
+        if np.isfinite(value):
+            said.append(text.format(value))
+    radius = float(here.context_radius)
+    if not np.isnan(radius):
+        largest = int(here.kept_tokens.values[-1])
+        said.append(f"radius more than {largest} tokens" if np.isinf(radius) else f"radius {radius:g} tokens")
+    if str(here.value_top_text.values):
+        said.append(f"its value raises “{visible(restored(str(here.value_top_text.values)))}” most")
+    return "; ".join(said) + "."
+
+
+def _excerpt(result: xr.Dataset, mine: xr.Dataset, row: int, place: int) -> Excerpt:
+    texts = json.loads(str(mine.context_text.values[place]))
+    length, rank = int(mine.context_length.values[place]), int(mine.context_rank.values[place])
+    along = result.context_along.values[row, rank]
+    along = along[len(along) - length :]
+    top = float(mine.activation.values[place])
+    shades = np.clip(np.nan_to_num(along / top if top else along), -1, 1)
+    pieces = tuple(
+        Piece(stored(text), shade=float(shades[i]) if i < length else 0.0, marked=i == length - 1)
+        for i, text in enumerate(texts)
+    )
+    sign = -1 if int(result.key_tail.values[row]) < 0 else 1
+    where = f"{mine.context_passage.values[place]}, token {int(mine.context_position.values[place])}"
+    return Excerpt(pieces, value=f"{sign * top:.2f}", source=where)

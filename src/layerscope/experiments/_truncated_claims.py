@@ -1,0 +1,168 @@
+"""What truncated_context says in sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._summaries import number_or_none
+from layerscope.plots.numbers import number
+from layerscope.results.words import restored
+
+_IN_PLACE = (
+    "an input missing early is amplified by later work in place: this alone does not tell reading from relaying "
+    "(context_reading does)"
+)
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """Sentences, each with the cells that it rests on."""
+    local = int(result.attrs["local"])
+    half = max(1, local // 2)
+    found = [
+        _local(result, local),
+        _compared(
+            result,
+            "early_less_middle",
+            f"with the last {local} tokens, the first fifth of depth is",
+            "more decided by them than the middle",
+            "less decided by them than the middle",
+            _IN_PLACE,
+        ),
+        _compared(
+            result,
+            "recent_tokens",
+            f"after the first block the last {half} tokens decide",
+            "more than the token alone",
+            "less than the token alone",
+            "a difference above 0 means that the first block reads its neighbours",
+        ),
+        _compared(
+            result,
+            "last_step",
+            "at the last depth the state is",
+            "nearer to its local version than one block before",
+            "farther from its local version than one block before",
+            "the post found an uptick there",
+        ),
+        _half_rise(result),
+        _category(result, local),
+        _sinks(result),
+    ]
+    if "mean_prefix_similarity" in result:
+        found.append(_prefix(result))
+    return [claim for claim in found if claim is not None]
+
+
+def _local(result: xr.Dataset, local: int) -> Claim | None:
+    curve = result.median_similarity.sel(context_length=local)
+    if np.isnan(curve.values[1:]).all():
+        return None
+    lowest = int(curve.depth[1:][np.nanargmin(curve.values[1:])])
+    cell = {"context_length": local, "depth": lowest}
+    value, low, high = (float(result[f"median_similarity{end}"].sel(cell)) for end in ("", "_low", "_high"))
+    floor = float(result.median_floor.sel(depth=lowest))
+    beside = "" if np.isnan(floor) else f"; the floor there is {floor:.2f}"
+    return Claim(
+        text=f"the last {local} tokens decide a state least at depth {lowest}: similarity {number(value)}",
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        caveat=f"median over tokens, interval over {result.attrs['passages']} passages{beside}; the depth "
+        "was chosen as the lowest",
+        select={"variable": "median_similarity", **cell},
+    )
+
+
+def _compared(result: xr.Dataset, name: str, begin: str, above: str, below: str, caveat: str) -> Claim | None:
+    value, low, high = (float(result[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    if np.isnan(value):
+        return None
+    told = bool(low > 0 or high < 0)
+    said = (above if value > 0 else below) if told else f"not distinguishably {above}"
+    return Claim(
+        text=f"{begin} {said} (by {number(value)})",
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        distinguishable=told,
+        caveat=f"difference of median similarities, interval over {result.attrs['passages']} passages; {caveat}",
+        select={"variable": name},
+    )
+
+
+def _half_rise(result: xr.Dataset) -> Claim | None:
+    value, low, high = (float(result[f"half_rise_difference{end}"]) for end in ("", "_low", "_high"))
+    if np.isnan(value):
+        return None
+    ranges = [restored(str(name)) for name in result["range"].values]
+    near, far = ranges[0], ranges[max(0, len(ranges) - 2)]
+    told = bool(low > 0 or high < 0)
+    order = ("later" if value > 0 else "earlier") if told else "not distinguishably at another depth"
+    return Claim(
+        text=f"what stands {far} back is felt {order} than what stands {near} back "
+        f"(half-rise, by {number(value)} blocks)",
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        distinguishable=told,
+        caveat=f"secondary index: arrival curves grow with later work in place too; the critic of the post expects 0, "
+        f"its authors more than 0; interval over {result.attrs['passages']} passages",
+        select={"variable": "half_rise_difference"},
+    )
+
+
+def _category(result: xr.Dataset, local: int) -> Claim | None:
+    values = result.category_difference.values
+    if not np.isfinite(values).any():
+        return None
+    place = int(np.nanargmin(values))
+    name = str(result.category.values[place])
+    low, high = (float(result[f"category_difference{end}"][place]) for end in ("_low", "_high"))
+    p = float(result.category_p_adjusted[place])
+    told = p < 0.05
+    count = int(result.category_tokens[place])
+    return Claim(
+        text=f"after the first block “{name}” is {'' if told else 'not distinguishably '}less decided by the last "
+        f"{local} tokens than alphabetic tokens (by {number(values[place])})",
+        value=float(values[place]),
+        low=number_or_none(low),
+        high=number_or_none(high),
+        p_adjusted=number_or_none(p),
+        distinguishable=told,
+        caveat=f"the lowest of {values.size} categories, {count} tokens; p by Holm's method over all of them; "
+        "positions matched",
+        select={"variable": "category_difference", "category": name},
+    )
+
+
+def _sinks(result: xr.Dataset) -> Claim:
+    total, sinks = int(result.sizes["token"]), int(result.sink.sum())
+    return Claim(
+        text=f"{sinks} of {total} target tokens act as sinks in the full text",
+        value=float(sinks),
+        caveat="states more than ten times as long as the median of their text and depth; categories are shown with "
+        "and without tokens that are sinks in the full or the cut run",
+        select={"variable": "sink"},
+    )
+
+
+def _prefix(result: xr.Dataset) -> Claim | None:
+    curve = result.mean_prefix_similarity
+    if np.isnan(curve.values[1:]).all():
+        return None
+    depth = max(1, result.sizes["depth"] // 5)
+    value, low, high = (
+        float(result[f"mean_prefix_similarity{end}"].sel(depth=depth)) for end in ("", "_low", "_high")
+    )
+    alone = float(result.mean_last_token_similarity.sel(depth=depth))
+    return Claim(
+        text=f"taking “{result.attrs['prefix']}” away from before a name leaves the state at its end, at depth "
+        f"{depth}, at a similarity of {number(value)}; taking the rest of the name away, at {alone:.2f}",
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        caveat=f"mean over {result.sizes['name']} names, at a fifth of the model's depth",
+        select={"variable": "mean_prefix_similarity", "depth": depth},
+    )

@@ -1,0 +1,175 @@
+"""What truncated_context shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import as_curve
+from layerscope.plots.curves import curve_over_depth
+from layerscope.plots.differences import differences
+from layerscope.plots.fan import fan_over_depth
+from layerscope.plots.heatmap import token_heatmap
+from layerscope.results.words import stored
+
+_TRAITS = ("pronoun", "whole word", "first piece", "middle piece", "last piece", "end of a name")
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Figures by name."""
+    local = int(result.attrs["local"])
+    figures = {
+        "similarity with the whole context, by context kept": _by_length(result),
+        "between floor and ceiling": _rescaled(result),
+        f"spread over tokens, last {local} tokens kept": _spread(result, local),
+        "every context length": _every(result),
+        f"categories of tokens, last {local} tokens kept": _by_category(result, traits=False),
+        f"pieces of words, pronouns and names, last {local} tokens kept": _by_category(result, traits=True),
+        "categories after the first block": _contrasts(result, local),
+        "norm of cut states": _norms(result, local),
+        "when is each distance felt?": _arrivals(result),
+    }
+    if "mean_prefix_similarity" in result:
+        figures["names behind a prefix"] = _prefix(result)
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _named(curve: xr.Dataset, dimension: str, names: list[str], row: str = "row") -> xr.Dataset:
+    """A curve whose lines have names of their own."""
+    renamed = curve.drop_vars(dimension, errors="ignore").rename({dimension: row})
+    return renamed.assign_coords({row: text_coordinate(names, row, "line")})
+
+
+def _lengths(result: xr.Dataset) -> list[str]:
+    return [f"{k} token{'s' if k > 1 else ''}" for k in result.context_length.values]
+
+
+def _by_length(result: xr.Dataset) -> Any:
+    curve = as_curve(result, "median_similarity", null=result.median_floor)
+    figure = curve_over_depth(
+        _named(curve, "context_length", _lengths(result)),
+        caption="Median over tokens, intervals over passages. Dashed: another passage stands before the token alone.",
+    )
+    figure.update_yaxes(range=[min(0.0, float(np.nanmin(curve["low"].fillna(0)))), 1.02])
+    return figure
+
+
+def _rescaled(result: xr.Dataset) -> Any:
+    several = result.context_length.values[result.context_length.values > 1]
+    result = result.sel(context_length=several)
+    if np.isnan(result.rescaled_similarity.values).all():
+        return None
+    curve = as_curve(result, "rescaled_similarity")
+    # Where the token itself decides the state, floor and ceiling meet and the ratio says nothing.
+    tight = result.median_floor > 0.98
+    return curve_over_depth(
+        _named(curve.where(~tight), "context_length", _lengths(result)),
+        caption="0: only the token itself is the same; 1: everything is. Depths at which the floor is above 0.98 are "
+        "left out.",
+    )
+
+
+def _spread(result: xr.Dataset, local: int) -> Any:
+    return fan_over_depth(
+        result.similarity_quantile.sel(kept_tokens=local, drop=True),
+        caption="Quantiles over tokens: the lower tail is long where some tokens need what stands far back.",
+    )
+
+
+def _every(result: xr.Dataset) -> Any:
+    values = result.similarity_quantile.sel(quantile=0.5, drop=True)
+    known = values.kept_tokens.values[np.isfinite(values).any("depth").values]
+    values = values.sel(kept_tokens=known)
+    labels = [stored(str(k)) for k in known]
+    figure = token_heatmap(
+        values.rename(kept_tokens="token").drop_vars("token"),
+        labels,
+        caption=f"Median over tokens; contexts above {int(_every_length(known))} were measured at some targets only.",
+    )
+    figure.update_yaxes(title="context kept [tokens]")
+    return figure
+
+
+def _every_length(known: np.ndarray) -> int:
+    steps = np.flatnonzero(np.diff(known) > 1)
+    return int(known[steps[0]] if steps.size else known[-1])
+
+
+def _by_category(result: xr.Dataset, *, traits: bool) -> Any:
+    names = [str(name) for name in result.category.values if (str(name) in _TRAITS) == traits]
+    if not names:
+        return None
+    curve = as_curve(result, "category_similarity").assign_coords(category=result.category)
+    chosen = curve.sel(category=names)
+    counts = [int(result.category_tokens.sel(category=name)) for name in names]
+    labels = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
+    return curve_over_depth(
+        _named(chosen, "category", labels),
+        caption="Median over tokens at matched positions; in brackets the number of tokens.",
+    )
+
+
+def _contrasts(result: xr.Dataset, local: int) -> Any:
+    base = "alphabetic" if "alphabetic" in result.category.values else str(result.category.values[0])
+    names = [str(name) for name in result.category.values if str(name) != base]
+    if not names:
+        return None
+    chosen = result.sel(category=names)
+    low, high = chosen.category_difference_low, chosen.category_difference_high
+    contrasts = xr.Dataset(
+        {
+            "difference": chosen.category_difference,
+            "low": low,
+            "high": high,
+            "p_adjusted": chosen.category_p_adjusted,
+        }
+    ).reset_coords(drop=True)
+    contrasts = contrasts.assign_coords(category=text_coordinate(names, "category", "category"))
+    return differences(
+        contrasts,
+        caption=f"Last {local} tokens kept, depth 1, matched positions. One interval for each pair; p by Holm's "
+        "method over all.",
+    )
+
+
+def _norms(result: xr.Dataset, local: int) -> Any:
+    names = [str(name) for name in result.category.values if str(name) not in _TRAITS]
+    if not names:
+        return None
+    ratio = result.category_norm_ratio.sel(category=names)
+    curve = xr.Dataset({"value": ratio}).reset_coords(drop=True).assign_coords(category=ratio.category)
+    return curve_over_depth(
+        _named(curve, "category", names),
+        caption=f"Last {local} tokens kept, median over tokens. Far above 1: tokens that become sinks when they "
+        "come to stand near the front.",
+    )
+
+
+def _arrivals(result: xr.Dataset) -> Any:
+    if np.isnan(result.mean_arrival.values).all():
+        return None
+    curve = as_curve(result, "mean_arrival").assign_coords(range=result["range"])
+    keep = [bool(np.isfinite(one).any()) for one in curve["value"].values]
+    curve = curve.isel(range=np.flatnonzero(keep))
+    names = [str(name) for name in curve["range"].values]
+    return curve_over_depth(
+        _named(curve, "range", names),
+        caption="How far the state moves when the context grows from the shorter to the longer length. Rises with work "
+        "in place too, not only with reading.",
+    )
+
+
+def _prefix(result: xr.Dataset) -> Any:
+    both = xr.concat(
+        [as_curve(result, "mean_prefix_similarity"), as_curve(result, "mean_last_token_similarity")],
+        dim="row",
+    )
+    names = [f"“{result.attrs['prefix']}” taken away", "all but the last token taken away"]
+    both = both.assign_coords(row=text_coordinate(names, "row", "line"))
+    both["value"].attrs = {"long_name": "similarity of the state at the end of a name", "units": "1"}
+    return curve_over_depth(
+        both, caption=f"Mean over {result.sizes['name']} names, with intervals over names."
+    )

@@ -1,0 +1,227 @@
+"""What directions of weights say, in sentences with the numbers that they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._summaries import number_or_none
+from layerscope.results.schema import read_json
+from layerscope.results.words import restored
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """Rates by kind, what exceeds rotations, depth, the last block, subspaces, frequency, removals, words."""
+    rater = str(read_json(result, "rate_by"))
+    found = [
+        *_rates(result, rater),
+        *_above_frequency(result, rater),
+        *_depth(result, rater),
+        *_last_block(result, rater),
+    ]
+    found += [*_subspaces(result), *_frequency(result), *_removals(result), *_words(result)]
+    return found or [
+        Claim(
+            text="no direction of this model could be rated",
+            caveat="see the cautions for what was left out",
+            select={"variable": "rate"},
+        )
+    ]
+
+
+def _rates(result: xr.Dataset, rater: str) -> Iterator[Claim]:
+    for kind in result.kind.values:
+        here = result.sel(kind=kind, rater=rater)
+        if int(here.whole_rate_n) == 0:
+            continue
+        above, p = float(here.above_rotations), float(here.above_rotations_p)
+        rotated, twin = float(here.whole_rotated_rate), float(here.untrained_rate)
+        controls = f"random directions {float(here.random_rate):.0%}"
+        controls += "" if np.isnan(rotated) else f", rotations in the same space {rotated:.0%}"
+        matched = float(here.matched_rate)
+        controls += "" if np.isnan(matched) else f", other tokens as frequent {matched:.0%}"
+        controls += "" if np.isnan(twin) else f", untrained twin {twin:.0%}"
+        yield Claim(
+            text=f"{kind}: {float(here.whole_rate):.0%} of "
+            f"{int(here.whole_rate_n)} directions hang together ({controls})",
+            value=float(here.whole_rate),
+            low=number_or_none(here.whole_rate_low),
+            high=number_or_none(here.whole_rate_high),
+            caveat=f"rater: {rater}{_others(result, kind, rater)}; directions of a matrix are taken as independent",
+            select={"variable": "whole_rate", "kind": kind, "rater": rater},
+        )
+        if not np.isnan(p):
+            verdict = "more often than" if above > 0 else "less often than"
+            yield Claim(
+                text=f"{kind}: singular directions hang together {verdict} rotations of them, by {abs(above):.0%}"
+                if p < 0.05
+                else f"{kind}: singular directions are not distinguishable from rotations of them",
+                value=above,
+                low=number_or_none(here.above_rotations_low),
+                high=number_or_none(here.above_rotations_high),
+                p_adjusted=p,
+                distinguishable=p < 0.05,
+                caveat=f"difference by matrix, mean over {int(here.above_rotations_n)} "
+                f"matrices; p of the pooled rates, "
+                "Holm over kinds; where rotations do as well, the space is meaningful and not the basis",
+                select={"variable": "above_rotations", "kind": kind, "rater": rater},
+            )
+
+
+def _above_frequency(result: xr.Dataset, rater: str) -> Iterator[Claim]:
+    for kind in result.kind.values:
+        here = result.sel(kind=kind, rater=rater)
+        above, p = float(here.above_matched), float(here.above_matched_p)
+        if not np.isnan(p):
+            yield Claim(
+                text=f"{kind}: tokens of a direction hang together "
+                f"{'more' if above > 0 else 'less'} often than others as "
+                f"frequent, by {abs(above):.0%}"
+                if p < 0.05
+                else f"{kind}: tokens of a direction are not distinguishable from others as frequent",
+                value=above,
+                low=number_or_none(here.above_matched_low),
+                high=number_or_none(here.above_matched_high),
+                p_adjusted=p,
+                distinguishable=p < 0.05,
+                caveat="difference by matrix; p of the pooled rates, Holm over kinds",
+                select={"variable": "above_matched", "kind": kind, "rater": rater},
+            )
+
+
+def _others(result: xr.Dataset, kind: str, rater: str) -> str:
+    """What the other raters find, in short."""
+    texts = []
+    for other in result.rater.values:
+        here = result.sel(kind=kind, rater=other)
+        if other != rater and int(here.whole_rate_n):
+            texts.append(f"{other} finds {float(here.whole_rate):.0%} (random {float(here.random_rate):.0%})")
+    return f"; {', '.join(texts)}" if texts else ""
+
+
+def _depth(result: xr.Dataset, rater: str) -> Iterator[Claim]:
+    for kind in result.kind.values:
+        here = result.sel(kind=kind, rater=rater)
+        p, left = float(here.slope_p), float(here.structure_p)
+        if np.isnan(p):
+            continue
+        slope = float(here.slope)
+        trend = (
+            f"the rate {'rises' if slope > 0 else 'falls'} by {abs(slope):.0%} from the first block to the last"
+            if p < 0.05
+            else "no trend over depth is distinguishable"
+        )
+        more = (
+            "and more than a straight line is there" if left < 0.05 else "and a straight line leaves nothing"
+        )
+        yield Claim(
+            text=f"{kind}: {trend}, {more} (p = {left:.2g})",
+            value=slope,
+            low=number_or_none(here.slope_low),
+            high=number_or_none(here.slope_high),
+            p_adjusted=p,
+            distinguishable=p < 0.05,
+            caveat=f"χ² {float(here.structure):.1f} on {int(here.structure_freedom)} "
+            f"degrees of freedom beyond the line; "
+            "both p by Holm over kinds, directions taken as independent",
+            select={"variable": "slope", "kind": kind, "rater": rater},
+        )
+
+
+def _last_block(result: xr.Dataset, rater: str) -> Iterator[Claim]:
+    clear = []
+    for kind in result.kind.values:
+        here = result.sel(kind=kind, rater=rater)
+        p, difference = float(here.last_block_p), float(here.last_block)
+        if p < 0.05:
+            clear.append(kind)
+            yield Claim(
+                text=f"{kind}: the last block is {'more' if difference > 0 else 'less'} "
+                f"often interpretable than the others, "
+                f"by {abs(difference):.0%}",
+                value=difference,
+                low=number_or_none(here.last_block_low),
+                high=number_or_none(here.last_block_high),
+                p_adjusted=p,
+                distinguishable=True,
+                caveat="two proportions, Holm over kinds",
+                select={"variable": "last_block", "kind": kind, "rater": rater},
+            )
+    known = [
+        kind
+        for kind in result.kind.values
+        if not np.isnan(float(result.last_block_p.sel(kind=kind, rater=rater)))
+    ]
+    if known and not clear:
+        yield Claim(
+            text="the last block is not distinguishable from the others, in any kind",
+            distinguishable=False,
+            caveat="two proportions, Holm over kinds",
+            select={"variable": "last_block_p", "rater": rater},
+        )
+
+
+def _subspaces(result: xr.Dataset) -> Iterator[Claim]:
+    share = float(result.near_equal.mean()) if result.near_equal.size else np.nan
+    if not np.isnan(share):
+        yield Claim(
+            text=f"{share:.0%} of the directions have a near-equal neighbour, and are defined only together with it",
+            caveat=f"singular values within a ratio of {read_json(result, 'near')}; mean over kinds and layers; "
+            "their tokens are listed by subspace too",
+            select={"variable": "near_equal"},
+        )
+
+
+def _frequency(result: xr.Dataset) -> Iterator[Claim]:
+    known = result.follows_frequency.dropna("kind")
+    if known.size:
+        most = known.isel(kind=int(np.abs(known.values).argmax()))
+        yield Claim(
+            text=f"coherence goes with how often tokens occur: rank "
+            f"correlation {float(most):+.2f} for {most.kind.item()}, "
+            "where it is largest",
+            value=float(most),
+            caveat="over directions; a rater that follows frequency rates frequency",
+            select={"variable": "follows_frequency", "kind": most.kind.item()},
+        )
+
+
+def _removals(result: xr.Dataset) -> Iterator[Claim]:
+    for name in result.edit.values if "edit_selectivity" in result else ():
+        here = result.sel(edit=name)
+        ratio, low, high = (float(np.exp(here[f"edit_selectivity{end}"])) for end in ("", "_low", "_high"))
+        p = float(here.edit_p)
+        rotation = float(np.exp(here.edit_over_control))
+        yield Claim(
+            text=f"without {restored(str(name))} its own tokens' logits move {ratio:.1f} times as far as others'",
+            value=float(here.edit_selectivity),
+            low=number_or_none(here.edit_selectivity_low),
+            high=number_or_none(here.edit_selectivity_high),
+            p_adjusted=number_or_none(p),
+            distinguishable=None if np.isnan(p) else p < 0.05,
+            caveat=f"ratio {low:.1f} to {high:.1f} over {int(here.edit_selectivity_n)} "
+            f"texts; value and interval are its "
+            f"logarithm; {rotation:.1f} times as far as without a rotation of it; chosen as the most coherent, no "
+            "correction for the choice",
+            select={"variable": "edit_selectivity", "edit": name},
+        )
+
+
+def _words(result: xr.Dataset) -> Iterator[Claim]:
+    if "answer" not in result or not result.sizes.get("found"):
+        return
+    first = result.isel(found=0)
+    p = float(first.answer_p)
+    near = int((result.answer_p < 0.05).sum())
+    yield Claim(
+        text=f"nearest to {read_json(result, 'search')}: {first.found_kind.item()} {first.found_matrix.item()} "
+        f"{int(first.found_rank)} of layer {int(first.found_layer)}, cosine {float(first.answer):+.2f}",
+        value=float(first.answer),
+        p_adjusted=p,
+        distinguishable=p < 0.05,
+        caveat=f"{near} directions lie nearer than random ones would, by Holm over all directions",
+        select={"variable": "answer", "found": int(first.found)},
+    )

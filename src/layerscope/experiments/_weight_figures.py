@@ -1,0 +1,124 @@
+"""Directions of weights in pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import as_curve
+from layerscope.plots.curves import curve_over_depth
+from layerscope.plots.differences import differences
+from layerscope.plots.panels import rows_by_category
+from layerscope.results.schema import quantity, read_json
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """See `weight_directions.draw`."""
+    rater = str(read_json(result, "rate_by"))
+    figures = {"share of interpretable directions": _rates(result, rater)}
+    others = [r for r in result.rater.values if r != rater and int(result.whole_rate_n.sel(rater=r).sum())]
+    for other in others:
+        figures[f"the same, rated by {other}"] = _rates(result, str(other))
+    figures |= _controls(result, rater) | _character(result)
+    figures["near-equal singular values"] = curve_over_depth(
+        _with_lines(result.near_equal, result), caption="Such directions are defined only together."
+    )
+    figures |= _removals(result)
+    return figures
+
+
+def _rates(result: xr.Dataset, rater: str) -> Any:
+    """One panel for each kind: singular directions beside rotations and chance."""
+    here = result.sel(rater=rater)
+    layers = here.sizes["layer"]
+    rows: dict[str, list[Any]] = {
+        "singular directions": [here[f"rate{end}"].values for end in ("", "_low", "_high")],
+        "rotations in the same space": [here[f"rotated_rate{end}"].values for end in ("", "_low", "_high")],
+        "random directions": [np.repeat(here.random_rate.values[:, None], layers, 1), None, None],
+        "other tokens as frequent": [np.repeat(here.matched_rate.values[:, None], layers, 1), None, None],
+        "untrained twin": [np.repeat(here.untrained_rate.values[:, None], layers, 1), None, None],
+    }
+    known = {name: values for name, values in rows.items() if np.isfinite(values[0]).any()}
+    columns = {}
+    for place, column in enumerate(("value", "low", "high")):
+        filled = [
+            v[place] if v[place] is not None else np.full(known[n][0].shape, np.nan) for n, v in known.items()
+        ]
+        columns[column] = quantity(np.stack(filled, axis=1), "category row layer", "share interpretable")
+    values = xr.Dataset(
+        columns,
+        coords={
+            "category": text_coordinate([str(kind) for kind in here.kind.values], "category", "kind"),
+            "row": text_coordinate(list(known), "row", "directions"),
+            "layer": result.layer,
+        },
+    )
+    folded = "norms folded in" if read_json(result, "folded") else "norms not folded in"
+    caption = (
+        f"Rater: {rater}; {folded}. What exceeds rotations speaks for the directions, what exceeds random ones "
+        "for their space."
+    )
+    return rows_by_category(values, caption=caption)
+
+
+def _controls(result: xr.Dataset, rater: str) -> dict[str, Any]:
+    here = result.sel(rater=rater)
+    known = here.above_rotations_p.notnull()
+    if not bool(known.any()):
+        return {}
+    here = here.isel(kind=np.flatnonzero(known.values))
+    contrasts = xr.Dataset(
+        {
+            "difference": here.above_rotations.reset_coords(drop=True),
+            "low": here.above_rotations_low.reset_coords(drop=True),
+            "high": here.above_rotations_high.reset_coords(drop=True),
+            "p_adjusted": here.above_rotations_p.reset_coords(drop=True),
+        }
+    )
+    title = "singular directions less rotations in the same space"
+    return {
+        title: differences(contrasts, caption=f"Difference of shares, mean over matrices. Rater: {rater}.")
+    }
+
+
+def _character(result: xr.Dataset) -> dict[str, Any]:
+    titles = {
+        "fragments": "do directions hold pieces of words?",
+        "purity": "do directions hold one part of speech?",
+        "frequency": "do directions hold frequent tokens?",
+    }
+    figures = {}
+    for name, title in titles.items():
+        if bool(result[name].notnull().any()):
+            curve = _with_lines(result[name], result)
+            rotated = float(result[f"{name}_rotated"].mean())
+            figures[title] = curve_over_depth(
+                curve,
+                caption=f"Mean over directions, at the better end. Rotations: {rotated:.2f} on average.",
+            )
+    return figures
+
+
+def _with_lines(values: xr.DataArray, result: xr.Dataset) -> xr.Dataset:
+    """A line for each kind, without intervals, which would cover one another."""
+    known = values.isel(kind=np.flatnonzero(values.notnull().any("layer").values))
+    return xr.Dataset({"value": known.reset_coords(drop=True)}).transpose("kind", "layer")
+
+
+def _removals(result: xr.Dataset) -> dict[str, Any]:
+    if "edit_selectivity" not in result:
+        return {}
+    curve = as_curve(result, "edit_selectivity")
+    shown = xr.Dataset(
+        {
+            "difference": curve["value"],
+            "low": curve["low"],
+            "high": curve["high"],
+            "p_adjusted": result["edit_p"].reset_coords(drop=True),
+        }
+    )
+    caption = "Log ratio of the change of the direction's own tokens' logits to that of others as likely, over texts."
+    return {"what removing a direction changes": differences(shown, caption=caption)}

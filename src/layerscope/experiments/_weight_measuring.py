@@ -1,0 +1,264 @@
+"""One block's matrices, taken apart and rated, and the controls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope import runs
+from layerscope.experiments._contract import Earlier, Inputs, WorkItem
+from layerscope.experiments._coordinates import number_coordinate
+from layerscope.experiments._weight_matrices import Decomposed, decomposed
+from layerscope.experiments._weight_rating import Block, Ground, rated
+from layerscope.experiments._weight_settings import (
+    ATTENTION,
+    COMPANY,
+    OTHER,
+    OWN,
+    RANDOM,
+    ROTATED,
+    SINGULAR,
+    Settings,
+)
+from layerscope.experiments._weight_vocabulary import vocabulary
+from layerscope.maths.decompositions import gaps, near_equal, random_directions, random_rotation
+from layerscope.results.schema import quantity
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
+    from layerscope.models.projections import Projections
+
+GROWING = ("direction", "together", "lack")
+
+
+def headline(earlier: Earlier, settings: Settings) -> str:
+    """The rater that the headline goes by."""
+    if settings.rate_by != "auto":
+        return settings.rate_by
+    if settings.another_model:
+        return OTHER
+    known = np.isfinite(earlier["random"].coherence.sel(rater=COMPANY).values).any(axis=1)
+    return COMPANY if known.size and known.mean() >= 0.5 else OWN
+
+
+class PartItem(WorkItem):
+    """The attention or the MLP of one block."""
+
+    layer: int
+    part: str
+
+
+def one_item(name: str, size: float) -> Any:
+    """Items of a stage that is one piece of work."""
+
+    def items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[WorkItem]:
+        yield WorkItem(name=name, size=size)
+
+    return items
+
+
+def measure_vocabulary(
+    model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier
+) -> xr.Dataset:
+    """See `_weight_vocabulary`."""
+    return vocabulary(model, settings)
+
+
+def measure_random(model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    """Random directions, shown and rated like any other: what chance looks like to each rater."""
+    return rated(Ground(model, earlier["vocabulary"], settings), _random_blocks(model, settings), layer=-1)
+
+
+def _random_blocks(model: LayeredModel, settings: Settings) -> list[Block]:
+    import torch
+
+    number, blocks = settings.random_directions, []
+    for side in ("reads", "writes"):
+        drawn = random_directions(
+            number, model.facts.width, generator=numpy_generator(settings, "random", side)
+        )
+        vectors = torch.tensor(drawn, dtype=torch.float32, device=model.device)
+        blocks.append(Block(side, "", RANDOM, vectors, *_no_scales(number)))
+    return blocks
+
+
+def items_of_parts(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PartItem]:
+    """Attention and MLP of every block."""
+    for layer in range(inputs.facts.n_layers):
+        for part, size in _parts(settings):
+            yield PartItem(name=f"layer {layer} {part}", size=size, layer=layer, part=part)
+
+
+def _parts(settings: Settings) -> list[tuple[str, float]]:
+    of_attention = sum(kind in ATTENTION for kind in settings.kinds)
+    of_mlp = len(settings.kinds) - of_attention
+    return [(name, float(n)) for name, n in (("attention", of_attention), ("mlp", of_mlp)) if n]
+
+
+def measure_part(model: LayeredModel, item: PartItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    """Singular directions of a part and rotations of them, with what was not found."""
+    from layerscope.models.projections import find_projections
+
+    ground = Ground(model, earlier["vocabulary"], settings)
+    return _measured(ground, find_projections(model, item.layer), item.part)
+
+
+def _measured(ground: Ground, projections: Projections, part: str) -> xr.Dataset:
+    settings, layer = ground.settings, projections.layer
+    lacking = _lacking(projections, part, settings)
+    known = not any(why.startswith("the norm") for _, why in lacking)
+    matrices = list(decomposed(ground.model, projections, part, settings)) if known else []
+    blocks = _blocks(matrices, settings, layer)
+    together = _together(ground, matrices, layer)
+    return xr.merge([rated(ground, blocks, layer), together, _lacks(lacking, layer)])
+
+
+def _lacking(projections: Projections, part: str, settings: Settings) -> list[tuple[str, str]]:
+    names = {"attention": "attention", "queries and keys": "attention", "mlp": "mlp"}
+    wanted = {"queries and keys": {"QK asks", "QK answers"}, "attention": {"OV reads", "OV writes"}}
+    found = [
+        (name, why)
+        for name, why in projections.missing.items()
+        if names[name] == part and (name == "mlp" or wanted[name] & set(settings.kinds))
+    ]
+    here = projections.heads if part == "attention" else (projections.mlps[0] if projections.mlps else None)
+    if settings.fold_norms and here is not None and not here.before_known:
+        found.append(
+            (part, "the norm that states pass before they are read was not found, so nothing is folded in")
+        )
+    return found
+
+
+def _lacks(lacking: Sequence[tuple[str, str]], layer: int) -> xr.Dataset:
+    def column(values: list[str], what: str) -> xr.Variable:
+        return quantity(np.array(values, dtype=str), "lack", what)
+
+    return xr.Dataset(
+        {
+            "lack_part": column([name for name, _ in lacking], "part of a block that was left out"),
+            "lack_why": column([why for _, why in lacking], "why it was left out"),
+        },
+        coords={"lack_layer": number_coordinate([layer] * len(lacking), "lack", "layer of the part")},
+    )
+
+
+def _blocks(matrices: Sequence[Decomposed], settings: Settings, layer: int) -> list[Block]:
+    blocks: list[Block] = []
+    for matrix in matrices:
+        primary: Block | None = None
+        for kind in sorted(matrix.sides, key=lambda kind: kind != matrix.primary):
+            side = matrix.sides[kind]
+            if not (k := len(side)):
+                continue
+            groups = near_equal(matrix.scales, ratio=settings.near)
+            block = Block(
+                kind, matrix.name, SINGULAR, side, matrix.scales, gaps(matrix.scales), groups, primary
+            )
+            primary = primary or block
+            blocks.append(block)
+            alike = sum(kind in other.sides for other in matrices)
+            number = min(k, math.ceil(settings.rotations / alike))
+            if number:
+                names = ("rotation", layer, kind, matrix.name)
+                rotation = random_rotation(k, generator=numpy_generator(settings, *names))[:number]
+                turned = side.new_tensor(rotation) @ side
+                blocks.append(Block(kind, matrix.name, ROTATED, turned, *_no_scales(number)))
+    return blocks
+
+
+def _no_scales(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    nothing = np.full(number, np.nan)
+    return nothing, nothing, np.full(number, -1)
+
+
+def _together(ground: Ground, matrices: Sequence[Decomposed], layer: int) -> xr.Dataset:
+    """Subspaces of two or more near-equal directions, as the tokens nearest to them whatever their basis."""
+    rows: list[tuple[str, str, int, int]] = []
+    tokens: list[np.ndarray] = []
+    for matrix in matrices:
+        groups = near_equal(matrix.scales, ratio=ground.settings.near)
+        for kind, side in matrix.sides.items():
+            here = groups[: len(side)]
+            several = [int(g) for g in np.unique(here) if (groups == g).sum() > 1 and (here == g).sum() > 1]
+            if several:
+                tokens.append(_tokens_of_subspaces(ground, kind, side, here, several))
+                rows += [
+                    (kind, matrix.name, int(np.flatnonzero(here == g)[0]), int((here == g).sum()))
+                    for g in several
+                ]
+    top = ground.settings.top_tokens
+    ids = np.concatenate(tokens) if tokens else np.zeros((0, top), np.int32)
+    return xr.Dataset(
+        {
+            "together_token": quantity(ids, "together place", "id of a token near the subspace"),
+            "together_first": quantity(
+                np.array([r[2] for r in rows], np.int64), "together", "first place of the subspace"
+            ),
+            "together_size": quantity(
+                np.array([r[3] for r in rows], np.int64), "together", "directions in it"
+            ),
+        },
+        coords={
+            "together_layer": number_coordinate([layer] * len(rows), "together", "layer of the subspace"),
+            "together_kind": as_text([r[0] for r in rows], "together", "what the subspace is of"),
+            "together_matrix": as_text([r[1] for r in rows], "together", "matrix of the subspace"),
+        },
+    )
+
+
+def _tokens_of_subspaces(
+    ground: Ground, kind: str, side: Any, groups: np.ndarray, several: Sequence[int]
+) -> np.ndarray:
+    import torch
+
+    at = np.isin(groups, several)
+    rows = runs.token_rows(ground.model, ground.side(kind))
+    ids, _ = runs.strongest_in_subspaces(
+        runs.towards_tokens(side[torch.tensor(at)].float(), rows, fold=ground.settings.fold_norms),
+        torch.tensor(np.searchsorted(several, groups[at])),
+        rows.rows,
+        allowed=torch.tensor(ground.vocabulary.allowed.values),
+        top=ground.settings.top_tokens,
+        megabytes=ground.settings.megabytes,
+    )
+    return ids.numpy().astype(np.int32)
+
+
+def as_text(values: list[str], dimension: str, what: str) -> xr.Variable:
+    """Text along a dimension, which may have no entries."""
+    return xr.Variable((dimension,), np.array(values, dtype=str), {"long_name": what})
+
+
+def items_of_twin(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[WorkItem]:
+    """The untrained twin, all of its layers at once, so that it is made once."""
+    if settings.untrained_layers:
+        share = min(settings.untrained_layers, inputs.facts.n_layers)
+        yield WorkItem(name="untrained twin", size=float(share * len(settings.kinds)))
+
+
+def measure_twin(model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    """The same of a model of the same shape that was never trained, with its own tokens and random directions."""
+    from layerscope.models.projections import find_projections
+    from layerscope.models.untrained import untrained_twin
+
+    twin = untrained_twin(model, settings.seed)
+    ground = Ground(twin, earlier["vocabulary"], settings)
+    number = min(settings.untrained_layers, model.n_layers)
+    parts = [rated(ground, _random_blocks(twin, settings), layer=-1)]
+    for layer in np.unique(np.linspace(0, model.n_layers - 1, number).round().astype(int)):
+        projections = find_projections(twin, int(layer))
+        for part, _ in _parts(settings):
+            matrices = list(decomposed(twin, projections, part, settings))
+            parts.append(rated(ground, _blocks(matrices, settings, int(layer)), int(layer)))
+    return xr.concat(
+        parts, dim="direction", data_vars="minimal", coords="minimal", compat="override", join="override"
+    )
+
+
+def numpy_generator(settings: Settings, *names: object) -> np.random.Generator:
+    """Random draws that depend on nothing but their names."""
+    return np.random.default_rng(runs.stream(settings.seed, *names).initial_seed())

@@ -1,0 +1,119 @@
+"""Directions for reading: the tokens at both ends, a page for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._weight_settings import OWN, SIGNS, SINGULAR
+from layerscope.results.pages import Chapter, Excerpt, Page, Piece
+from layerscope.results.schema import read_json
+
+_SHOWN = 6
+_PAIRS = {"OV reads": "OV writes", "QK asks": "QK answers"}
+_GAP = Piece("   ")
+
+
+def pages(result: xr.Dataset) -> dict[str, Page]:
+    """See `weight_directions.read`."""
+    texts = dict(zip(result.entry.values.tolist(), result.token_text.values.tolist(), strict=True))
+    introduction = (
+        f"Tokens at both ends of a direction, strongest first; darker where they hang together "
+        f"({read_json(result, 'rate_by')}), marked where the direction counts as interpretable. The ends of what a "
+        "head reads and writes, or asks and answers, belong together: + with +, - with -."
+    )
+    found = {}
+    for layer in result.layer.values:
+        chapters = tuple(_chapters(result, int(layer), texts))
+        if chapters:
+            found[f"directions of layer {layer}"] = Page(chapters, introduction)
+    if "answer" in result and result.sizes.get("found"):
+        found["directions nearest to the words"] = Page(
+            (_search(result, texts),), "Ordered by cosine with the words."
+        )
+    return found
+
+
+def _chapters(result: xr.Dataset, layer: int, texts: dict[int, str]) -> Iterator[Chapter]:
+    rows = np.flatnonzero(
+        (result.direction_layer.values == layer)
+        & (result.origin.values == SINGULAR)
+        & (result["rank"].values < _SHOWN)
+    )
+    kinds = result.direction_kind.values[rows]
+    seconds = set(_PAIRS.values()) if set(_PAIRS) & set(kinds.tolist()) else set()
+    for kind in dict.fromkeys(kinds.tolist()):
+        if kind in seconds and next(a for a, b in _PAIRS.items() if b == kind) in kinds:
+            continue
+        together = [kind, _PAIRS.get(kind, kind)]
+        here = rows[np.isin(kinds, together)]
+        for matrix in dict.fromkeys(result.direction_matrix.values[here].tolist()):
+            of_matrix = here[result.direction_matrix.values[here] == matrix]
+            ranks = np.unique(result["rank"].values[of_matrix])
+            few = 2 if str(matrix) not in ("mlp", "shared") else _SHOWN
+            excerpts = tuple(
+                excerpt
+                for rank in ranks[:few]
+                for sign in range(2)
+                for excerpt in _of(result, of_matrix[result["rank"].values[of_matrix] == rank], sign, texts)
+            )
+            heading = (
+                f"{matrix}: {' and '.join(dict.fromkeys(together))}"
+                if len(set(together)) > 1
+                else f"{matrix}: {kind}"
+            )
+            yield Chapter(heading, excerpts + tuple(_subspaces(result, layer, together, str(matrix), texts)))
+
+
+def _of(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) -> Iterator[Excerpt]:
+    rater = str(read_json(result, "rate_by"))
+    rated = rater if rater in result.rater.values and rater != "language model" else OWN
+    column = result.rater.values.tolist().index(rated)
+    for row in rows:
+        coherence = float(result.coherence.values[row, sign, column])
+        shade = 0.0 if np.isnan(coherence) else float(np.clip(coherence, -1, 1))
+        interpretable = result.interpretable.values[row, result.rater.values.tolist().index(rater)]
+        mark = " interpretable" if interpretable == 1 else ""
+        value = f"{result.direction_kind.values[row]} {int(result['rank'].values[row])}{SIGNS[sign]}"
+        ids = result.top_token.values[row, sign]
+        yield Excerpt(_pieces(ids, texts, shade), value, f"coherence {coherence:.2f}{mark}")
+
+
+def _subspaces(
+    result: xr.Dataset, layer: int, kinds: list[str], matrix: str, texts: dict[int, str]
+) -> Iterator[Excerpt]:
+    if "together_layer" not in result.coords:
+        return
+    here = np.flatnonzero(
+        (result.together_layer.values == layer)
+        & np.isin(result.together_kind.values, kinds)
+        & (result.together_matrix.values == matrix)
+        & (result.together_first.values < _SHOWN)
+    )
+    for row in here[:2]:
+        first, size = int(result.together_first.values[row]), int(result.together_size.values[row])
+        value = f"{result.together_kind.values[row]} {first} to {first + size - 1} together"
+        yield Excerpt(
+            _pieces(result.together_token.values[row], texts, 0.0), value, "near-equal singular values"
+        )
+
+
+def _search(result: xr.Dataset, texts: dict[int, str]) -> Chapter:
+    excerpts = []
+    for place in range(min(20, result.sizes["found"])):
+        here = result.isel(found=place)
+        row, cosine = int(here.found), float(here.answer)
+        place_of = f"{here.found_kind.item()} {here.found_matrix.item()} {int(here.found_rank)}"
+        value = f"{cosine:+.2f} layer {int(here.found_layer)} {place_of}"
+        ids = result.top_token.values[row, 0 if cosine > 0 else 1]
+        excerpts.append(Excerpt(_pieces(ids, texts, abs(cosine)), value, f"p = {float(here.answer_p):.2g}"))
+    return Chapter(str(read_json(result, "search")), tuple(excerpts))
+
+
+def _pieces(ids: np.ndarray, texts: dict[int, str], shade: float) -> tuple[Piece, ...]:
+    pieces: list[Piece] = []
+    for token in ids.tolist():
+        pieces += [Piece(texts.get(int(token), ""), shade), _GAP]
+    return tuple(pieces[:-1])

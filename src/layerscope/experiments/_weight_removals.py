@@ -1,0 +1,174 @@
+"""What changes when the most coherent directions that matrices write are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope import runs
+from layerscope.experiments._contract import Earlier, Inputs, WorkItem
+from layerscope.experiments._coordinates import number_coordinate
+from layerscope.experiments._weight_matrices import decomposed
+from layerscope.experiments._weight_measuring import as_text, headline, numpy_generator
+from layerscope.experiments._weight_settings import (
+    ATTENTION,
+    LANGUAGE,
+    OWN,
+    RATERS,
+    SINGULAR,
+    WRITES,
+    Settings,
+)
+from layerscope.experiments._weight_vocabulary import default_texts
+from layerscope.maths.decompositions import random_rotation
+from layerscope.results.schema import quantity
+from layerscope.text.passages import load_passages
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
+    from layerscope.models.projections import Projections
+
+
+class EditItem(WorkItem):
+    """One written direction that is removed."""
+
+    layer: int
+    kind: str
+    matrix: str
+    rank: int
+    tokens: tuple[int, ...]
+
+
+def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[EditItem]:
+    """The most coherent directions that single matrices write, as many of heads as of MLPs."""
+    found = earlier["directions"]
+    if not found.sizes.get("direction"):
+        return
+    rater = headline(earlier, settings)
+    place = RATERS.index(rater if rater != LANGUAGE else OWN)
+    best = found.coherence.values[:, :, place].max(
+        axis=1, initial=-np.inf, where=~np.isnan(found.coherence.values[:, :, place])
+    )
+    matrix = found.direction_matrix.values
+    usable = (found.origin.values == SINGULAR) & np.isfinite(best) & ~np.char.startswith(matrix, "expert")
+    kinds = [kind for kind in WRITES if kind in settings.kinds]
+    for kind in kinds:
+        here = np.flatnonzero(usable & (found.direction_kind.values == kind))
+        for row in here[np.argsort(-best[here], kind="stable")][: settings.edits // len(kinds)]:
+            layer, rank, name = (
+                int(found.direction_layer.values[row]),
+                int(found["rank"].values[row]),
+                str(matrix[row]),
+            )
+            yield EditItem(
+                name=f"without {kind} {name} {rank} of layer {layer}",
+                size=1.0,
+                layer=layer,
+                kind=kind,
+                matrix=name,
+                rank=rank,
+                tokens=tuple(int(token) for token in found.top_token.values[row].ravel()),
+            )
+
+
+def measure_edit(model: LayeredModel, item: EditItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    """How far the logits of a direction's own tokens, and of others, move when it is removed."""
+    from layerscope.models.projections import find_projections
+
+    projections = find_projections(model, item.layer)
+    part = "attention" if item.kind in ATTENTION else "mlp"
+    one = settings.model_copy(update={"kinds": (item.kind,)})
+    matrix = next(m for m in decomposed(model, projections, part, one) if m.name == item.matrix)
+    side = matrix.sides[item.kind]  # type: ignore[index]
+    names = ("removal", item.layer, item.kind, item.matrix, item.rank)
+    control = (
+        side.new_tensor(random_rotation(len(side), generator=numpy_generator(settings, *names))[0]) @ side
+    )
+    texts = _texts(model, settings)
+    changes = [
+        [_change(model, projections, item, ids, direction) for ids in texts]
+        for direction in (side[item.rank], control)
+    ]
+    values = np.array(changes, dtype=np.float64).reshape(2, len(texts), 2)
+    dims = "edit edit_text"
+    return xr.Dataset(
+        {
+            "related_change": quantity(
+                values[0, :, 0][None], dims, "change of the direction's own tokens", "nat"
+            ),
+            "unrelated_change": quantity(
+                values[0, :, 1][None], dims, "change of other tokens as likely", "nat"
+            ),
+            "control_change": quantity(
+                values[1, :, 0][None], dims, "change of its own tokens without a rotation of it", "nat"
+            ),
+            "edit_rank": quantity(np.array([item.rank]), "edit", "place of the direction in its matrix"),
+        },
+        coords={
+            "edit_layer": number_coordinate([item.layer], "edit", "layer of the removed direction"),
+            "edit_kind": as_text([item.kind], "edit", "kind of the removed direction"),
+            "edit_matrix": as_text([item.matrix], "edit", "matrix of the removed direction"),
+            "edit_text": number_coordinate(range(len(texts)), "edit_text", "text"),
+        },
+    )
+
+
+def _texts(model: LayeredModel, settings: Settings) -> list[list[int]]:
+    source = settings.corpus if settings.corpus != "auto" else default_texts(model)
+    if not source:
+        return []
+    tokenizer, n = model.tokenizer, model.facts.vocabulary
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    longest = min(settings.edit_tokens, model.facts.context or settings.edit_tokens)
+    encoded = (
+        tokenizer(passage.text, add_special_tokens=False, verbose=False)["input_ids"]
+        for passage in load_passages(source)
+    )
+    rows = [[*first, *(i for i in ids if i < n)][:longest] for ids in encoded]
+    return [row for row in rows if len(row) >= 4][: settings.edit_texts]
+
+
+def _change(
+    model: LayeredModel, projections: Projections, item: EditItem, ids: Sequence[int], direction: Any
+) -> tuple[float, float]:
+    """Mean change of the logits of the direction's own tokens and of others as likely, less that of all tokens."""
+    import torch
+
+    row = torch.tensor([list(ids)])
+    before = model.logits(row)[0].float()
+    with _without(model, projections, item, direction):
+        after = model.logits(row)[0].float()
+    apart = after - before
+    moved = (apart - apart.mean(-1, keepdim=True)).abs().mean(0).cpu().numpy()
+    order = np.argsort(before.mean(0).cpu().numpy(), kind="stable")
+    own = np.array(sorted(set(item.tokens)))
+    return float(moved[own].mean()), float(moved[_as_likely(order, own)].mean())
+
+
+def _as_likely(order: np.ndarray, own: np.ndarray, *, each: int = 4) -> np.ndarray:
+    """Tokens beside the given ones in the order of the model's own mean logits, which are not among them."""
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    taken, chosen = set(own.tolist()), []
+    for token in own:
+        steps = [s for distance in range(1, len(order)) for s in (distance, -distance)]
+        there = (order[places[token] + s] for s in steps if 0 <= places[token] + s < len(order))
+        near = [int(t) for _, t in zip(range(8 * each), there, strict=False) if int(t) not in taken]
+        chosen += near[:each]
+        taken |= set(near[:each])
+    return np.array(chosen)
+
+
+def _without(
+    model: LayeredModel, projections: Projections, item: EditItem, direction: Any
+) -> AbstractContextManager[None]:
+    if item.kind in ATTENTION:
+        assert projections.heads is not None
+        head = int(item.matrix.removeprefix("head "))
+        return runs.without_head_direction(model, item.layer, projections.heads, head, direction)
+    mlp = next(one for one in projections.mlps if (one.name or "mlp") == item.matrix)
+    return runs.without_mlp_direction(model, item.layer, mlp, direction)

@@ -1,0 +1,119 @@
+"""Choices of `weight_directions`, and the names that its files share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from layerscope.experiments._contract import ExperimentSettings
+
+Kind = Literal["OV reads", "OV writes", "QK asks", "QK answers", "MLP reads", "MLP gates", "MLP writes"]
+KINDS: tuple[Kind, ...] = (
+    "OV reads",
+    "OV writes",
+    "QK asks",
+    "QK answers",
+    "MLP reads",
+    "MLP gates",
+    "MLP writes",
+)
+ATTENTION: tuple[Kind, ...] = KINDS[:4]
+WRITES = ("OV writes", "MLP writes")
+OWN, COMPANY, OTHER, LANGUAGE = "own embedding", "company in texts", "another model", "language model"
+RATERS = (OWN, COMPANY, OTHER)
+SINGULAR, ROTATED, RANDOM = "singular", "rotated", "random"
+SIGNS = ("+", "-")
+
+
+class Settings(ExperimentSettings):
+    """What is decomposed, how directions are shown and rated, and what they are held against."""
+
+    kinds: tuple[Kind, ...] = Field(
+        KINDS,
+        min_length=1,
+        description="which sides of which matrices; the post used 'OV writes', 'MLP reads', 'MLP writes'",
+    )
+    directions: int = Field(
+        200,
+        ge=1,
+        description="leading directions for each layer and kind, shared out among heads or experts; the post "
+        "rated 30, with a standard error of .09",
+    )
+    leading: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="of each matrix's singular directions at most this share: rotations inside all of them are "
+        "only random directions again",
+    )
+    top_tokens: int = Field(15, ge=5, description="tokens kept at each end of a direction; the post's 15")
+    fold_norms: bool = Field(
+        False,
+        description="multiply what reads by the norm before it, and the unembedding by the final norm; the post "
+        "did not",
+    )
+    near: float = Field(
+        1.02, ge=1, description="singular values within this ratio are one subspace, shown as one"
+    )
+    rotations: int = Field(
+        64, ge=0, description="random rotations inside the leading directions, for each layer and kind"
+    )
+    random_directions: int = Field(
+        1000, ge=100, description="random directions, for each side of the vocabulary"
+    )
+    untrained_layers: int = Field(
+        2, ge=0, description="layers of the untrained twin that are decomposed; 0: none"
+    )
+    quantile: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="a direction counts as interpretable above this quantile of random directions",
+    )
+    rate_by: Literal["auto", "own embedding", "company in texts", "another model", "language model"] = Field(
+        "auto",
+        description="the rater of the headline; auto: another model if one is named, else company in texts if these "
+        "know the tokens of half of all random directions, else the own embedding, which is not independent",
+    )
+    another_model: str = Field(
+        "", description="name or folder of a model whose embedding rates tokens independently; empty: none"
+    )
+    corpus: str = Field(
+        "auto", description="passages for company and frequency of tokens: a file or bundled set; empty: none"
+    )
+    tagged_corpus: str = Field(
+        "auto", description="treebank for parts of speech of tokens: a file or bundled set; empty: none"
+    )
+    shortest_token: int = Field(
+        2, ge=1, description="tokens with fewer characters (blanks not counted) are passed over"
+    )
+    megabytes: float = Field(256, gt=0, description="memory for scores of the vocabulary, in MB")
+    search: str = Field(
+        "", description="words to search directions for, separated by commas; empty: no search"
+    )
+    edits: int = Field(
+        4, ge=0, description="most coherent written directions that are removed to see what changes"
+    )
+    edit_texts: int = Field(8, ge=2, description="texts on which a removal is measured")
+    edit_tokens: int = Field(48, ge=4, description="tokens of each of them")
+    rater_address: str = Field(
+        "", description="OpenAI-compatible address such as http://127.0.0.1:8000/v1; empty: no language model"
+    )
+    rater_name: str = Field("", description="name of the language model at that address")
+    rater_key: str = Field(
+        "", description="environment variable that holds the key for that address; the key is never saved"
+    )
+    rater_directions: int = Field(
+        30,
+        ge=1,
+        description="leading directions for each layer and kind that the language model rates; the post's",
+    )
+    rater_seconds: float = Field(60, gt=0, description="seconds to wait for one answer")
+    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
+    resamples: int = Field(2000, gt=0, description="bootstrap resamples of texts, for removals")
+
+    @field_validator("kinds")
+    @classmethod
+    def _each_once(cls, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+        return tuple(kind for kind in KINDS if kind in kinds)

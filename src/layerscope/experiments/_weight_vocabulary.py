@@ -1,0 +1,202 @@
+"""What is known about each token before any direction is looked at: text, frequency, part of speech, company."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.bundled import bundled_names
+from layerscope.errors import LayerscopeError
+from layerscope.experiments._coordinates import number_coordinate
+from layerscope.experiments._weight_settings import Settings
+from layerscope.maths.coherence import cooccurrence_vectors
+from layerscope.results.schema import quantity, write_json
+from layerscope.results.words import stored
+from layerscope.text.passages import load_passages
+from layerscope.text.treebanks import load_treebank, treebank_sets
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
+
+_LONGEST = 40
+_GLITCH = 1 / 3
+_FEWEST_WORDS = 500
+
+
+def vocabulary(model: LayeredModel, settings: Settings) -> xr.Dataset:
+    """A row for each token of the embedding."""
+    rows = model.module.get_input_embeddings().weight
+    n = len(rows)
+    texts = token_texts(model, n)
+    allowed, cautions = _allowed(model, texts, settings)
+    passages = _tokenised_texts(model, settings, n)
+    counts = np.bincount(np.concatenate([np.zeros(0, int), *passages]), minlength=n)
+    company = cooccurrence_vectors(passages, n, seed=settings.seed).astype(np.float32)
+    blanks = any(text[:1] == " " for text in texts)
+    fragments = [_fragment(text) if blanks else np.nan for text in texts]
+    if not passages:
+        cautions.append("no texts: frequency and company of tokens are unknown")
+    dataset = xr.Dataset(
+        {
+            "token_text": quantity(
+                np.array([stored(_cut(text)) for text in texts]), "entry", "text of the token"
+            ),
+            "allowed": quantity(allowed, "entry", "whether the token may be shown at the end of a direction"),
+            "occurrences": quantity(counts, "entry", "occurrences in the texts"),
+            "fragment": quantity(np.array(fragments), "entry", "whether the token continues a word"),
+            "part_of_speech": quantity(
+                _parts_of_speech(model, settings, texts), "entry", "commonest part of speech, or empty"
+            ),
+            "company": quantity(company, "entry feature", "co-occurrence vector of the token"),
+        },
+        coords={
+            "entry": number_coordinate(range(n), "entry", "token id"),
+            "feature": number_coordinate(
+                range(company.shape[1]), "feature", "entry of a co-occurrence vector"
+            ),
+        },
+    )
+    width = int(rows.shape[1])
+    return write_json(dataset.assign_attrs(width=width), cautions=cautions)
+
+
+def token_texts(model: LayeredModel, n: int) -> list[str]:
+    """What each token reads as, a leading blank included where the vocabulary marks one."""
+    tokenizer = model.tokenizer
+    pieces = tokenizer.convert_ids_to_tokens(list(range(min(n, len(tokenizer)))))
+    texts = []
+    for token, piece in enumerate(pieces):
+        text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
+        marked = str(piece).startswith("\u2581") and not text.startswith(" ")
+        texts.append(f" {text}" if marked else text)
+    return texts + [""] * (n - len(texts))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _allowed(model: LayeredModel, texts: list[str], settings: Settings) -> tuple[np.ndarray, list[str]]:
+    cautions: list[str] = []
+    special = set(model.tokenizer.all_special_ids)
+    usable = np.array(
+        [bool(text.strip()) and "\ufffd" not in text and i not in special for i, text in enumerate(texts)]
+    )
+    usable &= ~_glitches(model, usable)
+    long_enough = usable & np.array([len(text.strip()) >= settings.shortest_token for text in texts])
+    if long_enough.sum() < 4 * settings.top_tokens and usable.sum() > long_enough.sum():
+        cautions.append(
+            f"only {long_enough.sum()} tokens have {settings.shortest_token} or more characters: shorter ones count too"
+        )
+        long_enough = usable
+    if long_enough.sum() < 2 * settings.top_tokens:
+        raise LayerscopeError(
+            "this vocabulary is too small to show directions in",
+            found=f"{int(long_enough.sum())} tokens that may be shown, {settings.top_tokens} wanted at each end",
+            expected=f"at least {2 * settings.top_tokens}",
+            hint=f"--set top_tokens={max(5, int(long_enough.sum()) // 2)}",
+        )
+    return long_enough, cautions
+
+
+def _glitches(model: LayeredModel, usable: np.ndarray) -> np.ndarray:
+    """Tokens that training hardly moved: their embedding lies near the mean of all."""
+    rows = model.module.get_input_embeddings().weight.detach()
+    mean = sum(part.double().sum(0) for part in rows.split(8192)) / len(rows)
+    away = np.concatenate([(part.double() - mean).norm(dim=1).cpu().numpy() for part in rows.split(8192)])
+    middle = np.median(away[usable]) if usable.any() else 0.0
+    return np.asarray(away < _GLITCH * middle)
+
+
+def _fragment(text: str) -> float:
+    """1 where letters continue a word, 0 where a blank comes before them, NaN where there are no letters."""
+    if not text.strip().isalpha():
+        return np.nan
+    return float(text[0] != " ")
+
+
+def _tokenised_texts(model: LayeredModel, settings: Settings, n: int) -> list[np.ndarray]:
+    source = settings.corpus if settings.corpus != "auto" else default_texts(model)
+    if not source:
+        return []
+    texts = [passage.text for passage in load_passages(source)]
+    return [ids for text in texts if (ids := _ids(model, text, n)).size]
+
+
+def _ids(model: LayeredModel, text: str, n: int) -> np.ndarray:
+    ids = np.array(
+        model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=np.int64
+    )
+    return ids[ids < n]
+
+
+def default_texts(model: LayeredModel) -> str | Path:
+    """Passages beside the model, else the bundled world's for the bundled model and English for any other."""
+    beside = Path(model.facts.source).expanduser() / "passages.jsonl"
+    if beside.is_file():
+        return beside
+    wanted = "world" if model.facts.source == "bundled" else "english"
+    return wanted if wanted in bundled_names("passages") else ""
+
+
+def _default_treebank(model: LayeredModel) -> str:
+    """The smallest part of a bundled treebank in the model's language, as a path; or none."""
+    files = treebank_sets().get("world" if model.facts.source == "bundled" else "english", [])
+    return str(min(files, key=lambda path: path.stat().st_size)) if files else ""
+
+
+def _parts_of_speech(model: LayeredModel, settings: Settings, texts: list[str]) -> np.ndarray:
+    """The commonest part of speech of words that are one token, looked up by the token's text."""
+    source = settings.tagged_corpus if settings.tagged_corpus != "auto" else _default_treebank(model)
+    if not source:
+        return np.array([""] * len(texts))
+    votes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for sentence in load_treebank(source):
+        for form, tag in zip(sentence.forms, sentence.upos, strict=True):
+            votes[form.lower()][tag] += 1
+    known = {form: tags.most_common(1)[0][0] for form, tags in votes.items() if form}
+    return np.array([known.get(text.strip().lower(), "") for text in texts])
+
+
+def other_embedding(model: LayeredModel, name: str, n: int) -> tuple[Any, np.ndarray]:
+    """Another model's embedding of each token's text, and which tokens it has one for.
+
+    A text that the other tokenizer splits gets the mean of its pieces.
+    """
+    key = (name, id(model.tokenizer))
+    if key not in _OTHERS:
+        _OTHERS.clear()
+        _OTHERS[key] = _other_embedding(model, name, n)
+    return _OTHERS[key]
+
+
+_OTHERS: dict[tuple[str, int], tuple[Any, np.ndarray]] = {}
+"""The last other model's embedding: loading it again for every work item would take most of the time."""
+
+
+def _other_embedding(model: LayeredModel, name: str, n: int) -> tuple[Any, np.ndarray]:
+    from layerscope.models.load import load_model
+
+    other = load_model(name)
+    rows = other.module.get_input_embeddings().weight.detach().float().cpu().numpy()
+    rows = rows - rows.mean(0)
+    unknown = other.tokenizer.unk_token_id
+    vectors, known = np.zeros((n, rows.shape[1]), dtype=np.float32), np.zeros(n, dtype=bool)
+    for token, text in enumerate(token_texts(model, n)):
+        if not text.strip():
+            continue
+        ids = other.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if ids and unknown not in ids:
+            vectors[token], known[token] = rows[ids].mean(0), True
+    if known.sum() < _FEWEST_WORDS and known.mean() < 0.5:
+        raise LayerscopeError(
+            "the other model does not know these tokens",
+            found=f"{int(known.sum())} of {n} tokens of {model.facts.name} can be written by {name}",
+            expected=f"most of them, or at least {_FEWEST_WORDS}",
+            hint="a model of the same language",
+        )
+    return vectors, known

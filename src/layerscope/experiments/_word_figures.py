@@ -1,0 +1,138 @@
+"""Pictures of what word_position_probe found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.plots.curves import curve_over_depth
+from layerscope.plots.guess_bars import guess_bars
+from layerscope.results.schema import read_json
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Figures by name."""
+    tasks = result.task.values.tolist()
+    figures = {
+        "which word? against its controls": curve_over_depth(
+            _scores(result, [t for t in ("last", "untrained", "types", "shuffled") if t in tasks], "score"),
+            title="Does a state know which word it ends, beyond its position?",
+            caption="0: no better than the position alone. 1: always right. Bands: intervals over test prompts.",
+        ),
+        "first pieces, equal lengths": curve_over_depth(
+            _pieces(result),
+            title="At the first piece, and among words of equal length",
+            caption="The last piece often tells its word's length, and so a part of the index without any counting.",
+        ),
+        "other prefixes": curve_over_depth(
+            _scores(result, ["last", "unanchored", "onto unanchored", "onto anchored"], "score"),
+            title="Without a full stop in the prefix, and from one prefix to the other",
+        ),
+        "share of right guesses": curve_over_depth(
+            _accuracy(result),
+            title="The post's measure, and what the position alone allows",
+            caption="dashed: the exact ceiling of a guesser that sees the position only",
+        ),
+    }
+    others = [task for task in ("sentences", "names") if task in tasks]
+    if others:
+        figures["sentences and names"] = curve_over_depth(
+            _scores(result, others, "score"), title="Two further coordinates: the sentence, and the name"
+        )
+    figures["guesses by position"] = _bars(result)
+    if "decoded_shift" in result:
+        figures |= _moved(result)
+    if "score_lost" in result:
+        figures["heads taken out"] = curve_over_depth(
+            _lost(result),
+            title="What is lost without the heads that look at beginnings of words, or at the anchor",
+            caption="score with all heads less score without; random: as many other heads of the same blocks",
+        )
+    return figures
+
+
+def _scores(result: xr.Dataset, tasks: Sequence[str], name: str) -> xr.Dataset:
+    says = read_json(result, "says")
+    return _lines(result, name, "task", {task: says[task] for task in tasks})
+
+
+def _lines(result: xr.Dataset, name: str, dimension: str, labels: dict[str, str]) -> xr.Dataset:
+    chosen = result.sel({dimension: list(labels)})
+    columns = {"value": chosen[name], "low": chosen[f"{name}_low"], "high": chosen[f"{name}_high"]}
+    axis = next(d for d in ("depth", "layer") if d in chosen[name].dims)
+    plain = {
+        key: (("line", axis), column.transpose(dimension, axis).values) for key, column in columns.items()
+    }
+    lines = xr.Dataset(
+        plain,
+        coords={"line": text_coordinate(list(labels.values()), "line", "line"), axis: chosen[axis].values},
+    )
+    lines["value"].attrs = dict(chosen[name].attrs)
+    return lines
+
+
+def _pieces(result: xr.Dataset) -> xr.Dataset:
+    lines = _scores(result, ["last", "first"], "score")
+    matched = _lines(result, "matched_score", "word_task", {"last": "word, last piece, equal lengths"})
+    both = xr.concat([lines, matched], dim="line", join="exact")
+    both["value"].attrs = lines["value"].attrs
+    return both
+
+
+def _accuracy(result: xr.Dataset) -> xr.Dataset:
+    lines = _scores(
+        result, ["last", "untrained"] if "untrained" in result.task.values else ["last"], "accuracy"
+    )
+    level = float(result.ceiling.sel(task="last"))
+    lines["null"] = xr.DataArray(np.full(lines.sizes["depth"], level), dims=("depth",))
+    return lines
+
+
+def _bars(result: xr.Dataset) -> Any:
+    """The post's figure: guesses at one depth by true index and absolute position."""
+    depth = int(result.attrs["causal_depth"])
+    here = result.isel(token=result.case_task.values == "last")
+    index, place = here.case_index.values, here.case_position.values
+    units = int(index.max()) + 1
+    counts = np.zeros((units, int(place.max()) + 1, units), dtype=np.int64)
+    np.add.at(counts, (index, place, here.probability.values[:, depth].argmax(axis=1)), 1)
+    return guess_bars(
+        counts,
+        classes=[f"word {number + 1}" for number in range(units)],
+        place_title="position of the word's last token, counted from the end of the prefix",
+        first_place=1,
+        title=f"What the probe guesses at depth {depth}, by true word (rows) and position",
+        caption="Compare bars of one column: equal position, different word. Outlined in red: the right guess. "
+        "Bars of fewer than three words are left out.",
+    )
+
+
+def _moved(result: xr.Dataset) -> dict[str, Any]:
+    labels = {"along the index": "along the index", "control": "as far, elsewhere"}
+    depth = int(result.attrs["causal_depth"])
+    figures = {
+        "moved states, decoded": curve_over_depth(
+            _lines(result, "decoded_shift", "push", labels),
+            title=f"A state moved along the index at depth {depth}: what the probes make of it",
+            caption="2 would be a whole step each way",
+        )
+    }
+    if np.isfinite(result.attended_shift.values).any():
+        figures["moved states, attention"] = curve_over_depth(
+            _lines(result, "attended_shift", "push", labels),
+            title="Which earlier words does the token of the moved state attend to?",
+        )
+    return figures
+
+
+def _lost(result: xr.Dataset) -> xr.Dataset:
+    names = [str(name) for name in result.heads_out.values]
+    lines = _lines(result, "score_lost", "heads_out", {name: name for name in names})
+    random = xr.DataArray([name.startswith("random") for name in names], dims="line")
+    for end in ("low", "high"):  # five bands over one another would hide the two that matter
+        lines[end] = lines[end].where(~random)
+    return lines

@@ -1,0 +1,325 @@
+"""What does each layer read from afar, as opposed to relay, carry or amplify?
+
+Every target token is read with its whole context and with BOS and its last k tokens alone. In each block the
+difference of the two states grows, and its growth is split exactly into four: fresh (attention to keys
+beyond the last k, in this block), relayed (near keys and values that bring it because they had read far
+before), own (the target's own query, key and value being different) and MLP. Only own and MLP carry or
+amplify what is there; fresh and relayed bring it.
+
+Fresh reading is also taken by distance: what attention adds when it may read one range of distances more.
+The primary index is the centroid of its depth, far less near: above 0, far context is read in deeper layers
+than near context; at 0, all distances are read in the same layers. Heights are shares of what the block's
+attention adds; intervals are over passages.
+
+Beware: a range is read fresh also by heads that spread their attention over everything, as untrained ones do;
+shares of a vector's length do not sum to one, the projections on the final difference do. How much is read
+says nothing about its use.
+
+Source: after Nanda et al. 2023, "Fact Finding" part 5, and the comments by Linsefors, who named the confound
+that this split removes; the split is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xarray as xr
+from pydantic import Field, field_validator
+
+from layerscope import runs
+from layerscope.errors import LayerscopeError
+from layerscope.experiments import _reading_figures
+from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
+from layerscope.experiments._coordinates import (
+    groups_along,
+    layer_coordinate,
+    number_coordinate,
+    text_coordinate,
+)
+from layerscope.experiments._distances import in_tokens, longest_first, longest_passage, need_bos
+from layerscope.experiments._summaries import as_curve, interval_variables, number_or_none
+from layerscope.maths.arrays import divide
+from layerscope.maths.bootstrap import bootstrap_mean
+from layerscope.maths.depth_profile import apart, centroid
+from layerscope.maths.similarity import norm
+from layerscope.plots.numbers import number
+from layerscope.results.schema import quantity, write_json
+from layerscope.text.tokenised import TokenisedPassage
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
+
+TAKES = {"passages"}
+
+PARTS = ("fresh", "relayed", "own", "MLP")
+
+
+class Settings(ExperimentSettings):
+    """Choices about distances, cuts and targets."""
+
+    ranges: tuple[float, ...] = Field(
+        (0.04, 0.125, 0.5),
+        min_length=1,
+        description="ends of the ranges of distance: below 1 shares of the longest passage, else tokens; the first "
+        "range is near, what lies beyond the last end is far",
+    )
+    cut_passages: int = Field(12, ge=1, description="passages that are cut, the longest ones")
+    targets: int = Field(
+        8, ge=1, description="targets of each passage, evenly spread where there is far context"
+    )
+    weight: Literal["share", "norm"] = Field(
+        "share",
+        description="heights of the centroid: length over that of what attention adds, or the length alone",
+    )
+    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
+    resamples: int = Field(2000, gt=0, description="bootstrap resamples of passages")
+
+    @field_validator("ranges")
+    @classmethod
+    def _lengths_are_positive(cls, ranges: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(np.isfinite(length) and length > 0 for length in ranges):
+            raise ValueError("positive numbers: shares below 1, or whole tokens")
+        return ranges
+
+
+class ReadingItem(WorkItem):
+    """One passage, to be read at some targets."""
+
+    passage: TokenisedPassage
+    targets: tuple[int, ...]
+    ends: tuple[int, ...]
+    tokens_per_pass: int
+
+
+def _items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ReadingItem]:
+    need_bos(inputs)
+    longest = longest_passage(inputs)
+    ends = tuple(max(2, end) for end in in_tokens(settings.ranges, longest))
+    ends = tuple(dict.fromkeys(ends))
+    if ends[-1] >= longest - 1:
+        raise LayerscopeError(
+            "no token has anything beyond the last range",
+            found=f"ranges up to {ends[-1]} tokens; the longest passage has {longest - 1} behind BOS",
+            expected="passages longer than the ranges",
+            hint="--set 'ranges=[0.04, 0.25]', longer passages, or --longest",
+        )
+    for passage in longest_first(inputs.passages, settings.cut_passages):
+        targets = _targets(len(passage.tokens), ends[-1], settings.targets)
+        if targets:
+            rows = 2 + len(ends) + 1 + 2
+            size = rows * len(passage.tokens) + len(targets) * (ends[0] + ends[-1] + 2)
+            yield ReadingItem(
+                name=passage.name,
+                size=size,
+                passage=passage,
+                targets=targets,
+                ends=ends,
+                tokens_per_pass=inputs.tokens_per_pass,
+            )
+
+
+def _targets(n_tokens: int, farthest: int, count: int) -> tuple[int, ...]:
+    """Evenly spread over the positions that have as much far context as there can be, in the last half of them."""
+    first = min(max(farthest + 1, (farthest + n_tokens) // 2), n_tokens - 1)
+    if first <= farthest:
+        return ()
+    return tuple(sorted({int(place) for place in np.linspace(first, n_tokens - 1, count).round()}))
+
+
+def _measure(model: LayeredModel, item: ReadingItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    runs.need_split(model)
+    text = runs.full_run(model, item.passage.tokens.ids)
+    cuts = tuple(dict.fromkeys((item.ends[0], item.ends[-1])))
+    found = runs.split_context(
+        model,
+        text,
+        item.targets,
+        distances=(1, *item.ends),
+        cuts=cuts,
+        tokens_per_pass=item.tokens_per_pass,
+    )
+    steps = np.concatenate([found.from_within.cpu().numpy(), found.attention[None].cpu().numpy()])
+    fresh = np.diff(steps, axis=0)  # what one range more brings [range layer target width]
+    parts, difference = found.parts.cpu().numpy(), found.difference.cpu().numpy()
+    final = difference[:, -1]
+    onto = np.einsum("cpltw,ctw->cplt", parts, final) / (final**2).sum(-1)[:, None, None]
+    gap = parts.sum(1) - np.diff(difference, axis=1)
+    variables = {
+        "fresh_by_range": quantity(
+            norm(fresh).transpose(2, 0, 1),
+            "token range layer",
+            "length of what is read fresh from a range of distances",
+        ),
+        "attention": quantity(
+            norm(found.attention).cpu().numpy().T,
+            "token layer",
+            "length of what attention adds in the full run",
+        ),
+        "part_length": quantity(
+            norm(parts).transpose(3, 0, 1, 2), "token cut_at part layer", "length of a part"
+        ),
+        "projection": quantity(
+            onto.transpose(3, 0, 1, 2),
+            "token cut_at part layer",
+            "a part along the final difference, as its share",
+        ),
+        "difference": quantity(
+            norm(difference).transpose(2, 0, 1)[..., 1:],
+            "token cut_at layer",
+            "length of full less cut state, after the block",
+        ),
+        "gap": quantity(
+            norm(gap).transpose(2, 0, 1),
+            "token cut_at layer",
+            "length of what the four parts leave unexplained",
+        ),
+    }
+    return xr.Dataset(variables, coords=_coordinates(model, item, cuts))
+
+
+def _coordinates(model: LayeredModel, item: ReadingItem, cuts: tuple[int, ...]) -> dict[str, xr.Variable]:
+    n, ends = len(item.targets), (1, *item.ends)
+    ranges = [f"{a} to {b - 1} back" for a, b in pairwise(ends)] + [f"{ends[-1]} back and more"]
+    return {
+        "token_passage": text_coordinate([item.passage.name] * n, "token", "passage of the token"),
+        "position": number_coordinate(item.targets, "token", "position in the passage"),
+        "token_text": text_coordinate(
+            [item.passage.tokens.texts[t] for t in item.targets], "token", "token, as JSON text"
+        ),
+        "range": text_coordinate(ranges, "range", "range of distances [tokens]"),
+        "cut_at": number_coordinate(cuts, "cut_at", "tokens of context kept, itself included"),
+        "part": text_coordinate(list(PARTS), "part", "part of the growth"),
+        "layer": layer_coordinate(model.n_layers),
+    }
+
+
+STAGES = (Stage("reading", items=_items, measure=_measure),)
+
+
+def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
+    """Profiles of fresh reading by range, the four parts, their projections, and the index."""
+    reading = stages["reading"]
+    rows = groups_along(reading, "token_passage")
+    how: dict[str, Any] = {"seed": settings.seed, "level": settings.level, "resamples": settings.resamples}
+
+    def by_passage(values: np.ndarray) -> np.ndarray:
+        return np.stack([values[places].mean(axis=0) for places in rows.values()])
+
+    attention = reading.attention.values
+    # Where attention adds nothing there is no share of it, and no height.
+    shares = divide(reading.fresh_by_range.values, attention[:, None])
+    heights = shares if settings.weight == "share" else reading.fresh_by_range.values
+    parts = divide(reading.part_length.values, attention[:, None, None])
+    cumulative = np.cumsum(reading.projection.values, axis=-1)
+    centroids = centroid(by_passage(heights))  # [passage range]
+    raw = centroid(by_passage(reading.fresh_by_range.values))
+    variables = (
+        interval_variables(
+            "fresh_share",
+            bootstrap_mean(by_passage(shares), **how),
+            "range layer",
+            "read fresh, over the length of what attention adds",
+        )
+        | interval_variables(
+            "part_share",
+            bootstrap_mean(by_passage(parts), **how),
+            "cut_at part layer",
+            "length over that of what attention adds",
+        )
+        | interval_variables(
+            "brought",
+            bootstrap_mean(by_passage(cumulative), **how),
+            "cut_at part layer",
+            "share of the final difference brought so far",
+        )
+        | interval_variables(
+            "centroid",
+            bootstrap_mean(centroids, **how),
+            "range",
+            "centroid of depth of fresh reading",
+            "block",
+        )
+        | interval_variables(
+            "far_less_near",
+            bootstrap_mean(apart(centroids[:, -1], centroids[:, 0]), **how),
+            "",
+            "centroid of depth of fresh reading, far less near",
+            "block",
+        )
+        | interval_variables(
+            "far_less_near_by_length",
+            bootstrap_mean(apart(raw[:, -1], raw[:, 0]), **how),
+            "",
+            "the same with lengths instead of shares as heights",
+            "block",
+        )
+    )
+    variables["passage_centroid"] = quantity(
+        centroids, "passage range", "centroid of depth of fresh reading, of one passage", "block"
+    )
+    largest = float((reading.gap / reading.difference.max("layer")).max())
+    variables["largest_gap"] = quantity(
+        np.float64(largest), "", "largest gap of the split, over the largest difference of its token"
+    )
+    names = xr.Variable(("passage",), np.array(list(rows)), {"long_name": "passage"})
+    result = reading.assign(variables).assign_coords(passage=names)
+    return write_json(result.assign_attrs(passages=len(rows)), cautions=_cautions(largest))
+
+
+def _cautions(largest: float) -> list[str]:
+    if largest < 1e-2:
+        return []
+    return [
+        f"The four parts leave up to {largest:.1%} of a difference unexplained: rounding of half precision, or a model "
+        "that does more in a block than attention and MLP."
+    ]
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """The index, and who brings what lies far back."""
+    value, low, high = (float(result[f"far_less_near{end}"]) for end in ("", "_low", "_high"))
+    told = bool(low > 0 or high < 0)
+    ranges = [str(name) for name in result["range"].values]
+    where = ("deeper" if value > 0 else "shallower") if told else "not distinguishably deeper or shallower"
+    other = float(result.far_less_near_by_length)
+    index = Claim(
+        text=f"what is {ranges[-1]} is read {where} than what is {ranges[0]}"
+        + (f", by {number(abs(value))} blocks" if told else f" ({number(value)} blocks)"),
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        distinguishable=told,
+        caveat=f"centroid of depth of fresh reading, mean over {result.attrs['passages']} passages; with lengths "
+        f"instead of shares as heights {number(other)}",
+        select={"variable": "far_less_near"},
+    )
+    return [index, *(_brought(result, int(cut)) for cut in result.cut_at.values)]
+
+
+def _brought(result: xr.Dataset, cut: int) -> Claim:
+    last = int(result.layer[-1])
+    final = {part: float(result.brought.sel(cut_at=cut, part=part, layer=last)) for part in PARTS}
+    cell = {"cut_at": cut, "part": "fresh", "layer": last}
+    others = ", ".join(f"{part} {final[part]:.0%}" for part in PARTS[1:])
+    return Claim(
+        text=f"of what the context beyond the last {cut} tokens changes in the final state, {final['fresh']:.0%} is "
+        f"read fresh by the token itself ({others})",
+        value=final["fresh"],
+        low=number_or_none(result.brought_low.sel(cell)),
+        high=number_or_none(result.brought_high.sel(cell)),
+        caveat="sum over blocks of each part along the final difference; the four sum to one",
+        select={"variable": "brought", **cell},
+    )
+
+
+def over_depth(result: xr.Dataset) -> xr.Dataset:
+    """What each layer reads fresh from the farthest range."""
+    return as_curve(result, "fresh_share").isel(range=-1, drop=True).drop_vars("range", errors="ignore")
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Fresh reading by distance, its centroids, the four parts, and what they bring in the end."""
+    return _reading_figures.draw(result)

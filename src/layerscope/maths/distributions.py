@@ -1,0 +1,86 @@
+"""How far is one distribution over the vocabulary from another, and where in it does a token stand?
+
+Distributions are given as logits, so that none need be normalised twice: every formula here reads each
+logit once or twice, because over a whole vocabulary and every depth that is what takes the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+
+from layerscope.maths.arrays import Array, at_least_float32, count_at_least, exp, exp_in_place, largest, log
+
+_ROUNDING = 5e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """A distribution over the vocabulary for each of some tokens, ready to be compared with others.
+
+    Attributes:
+        probabilities: [token vocabulary].
+        negative_entropy: Σ p log p in nats [token].
+    """
+
+    probabilities: Float[Array, "token vocabulary"]
+    negative_entropy: Float[Array, "token"]
+
+
+def distribution(logits: Float[Array, "token vocabulary"]) -> Distribution:
+    """Softmax of logits, and what a divergence from it needs once."""
+    # From the largest logit on: float32 holds a difference of large numbers to few digits.
+    above = at_least_float32(logits) - largest(at_least_float32(logits))[:, None]
+    weights = exp(above)
+    totals = weights.sum(-1)
+    probabilities = weights / totals[:, None]
+    return Distribution(probabilities, (probabilities * above).sum(-1) - log(totals))
+
+
+def log_total(logits: Float[Array, "*token vocabulary"]) -> Float[Array, "*token"]:
+    """ln Σ exp z: what is taken from a logit to give a log-probability. Safe for logits of any size."""
+    logits = at_least_float32(logits)
+    highest = largest(logits)
+    return log(exp_in_place(logits - highest[..., None]).sum(-1)) + highest
+
+
+def divergence(
+    there: Distribution, logits: Float[Array, "token vocabulary"], totals: Float[Array, "token"]
+) -> Float[Array, "token"]:
+    """Kullback-Leibler divergence KL(p ‖ q) = Σ p log p − Σ p z + ln Σ exp z, for q given by logits z.
+
+    How many nats it costs to expect q where p holds. It is a difference of sums of float32 numbers: where
+    it is no larger than their rounding, it is 0.
+
+    Args:
+        there: p, for every token.
+        logits: z of q.
+        totals: `log_total(logits)`.
+
+    Returns:
+        Nats ≥ 0.
+
+    Source: Kullback & Leibler 1951.
+    """
+    crossed = (there.probabilities * at_least_float32(logits)).sum(-1)
+    found = there.negative_entropy - crossed + totals
+    rounding = _ROUNDING * (abs(there.negative_entropy) + abs(crossed) + abs(totals))
+    return found * (found > rounding)
+
+
+def rank(logits: Float[Array, "token vocabulary"], chosen: Int[Array, "token"]) -> Int[Array, "token"]:
+    """Where a token stands in the vocabulary: 1 for the most probable. Ties count against it.
+
+    But rank 1 always has one holder: of several equally probable tokens at the top the first has it, as
+    `argmax` says, and the others have rank 2. So an even choice has no more than one leader.
+
+    Args:
+        logits: of the whole vocabulary.
+        chosen: the token's id.
+    """
+    own = logits[range(len(chosen)), chosen]
+    found = count_at_least(logits, own[:, None])
+    tied = (found > 1) & (own == largest(logits))
+    found[tied] = 1 + (logits[tied].argmax(-1) != chosen[tied])
+    return found

@@ -1,0 +1,102 @@
+"""Does a rate over layers rise or fall, and is there structure that no straight line explains?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from layerscope.maths.arrays import divide
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A straight line through rates, and what is left of them.
+
+    Attributes:
+        slope: change of the rate from the first layer to the last.
+        low, high: its interval.
+        p: two-sided, of no slope.
+        structure: summed squares of what the line leaves, in units of its chance variance.
+        freedom: degrees of freedom of that; 1 on average for each if a line is all there is.
+        structure_p: of as much being left by chance.
+    """
+
+    slope: float
+    low: float
+    high: float
+    p: float
+    structure: float
+    freedom: int
+    structure_p: float
+
+
+def rate_error(hits: Int[np.ndarray, "*cell"], n: Int[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
+    """Standard error of a rate: √(p (1 − p) / n) at p = (hits + 2) / (n + 4), so that none is zero.
+
+    Source: Agresti & Coull 1998.
+    """
+    share = (np.asarray(hits) + 2) / (np.asarray(n) + 4)
+    return divide(np.sqrt(share * (1 - share)), np.sqrt(np.asarray(n, dtype=np.float64)))
+
+
+def rate_trend(hits: Int[np.ndarray, "layer"], n: Int[np.ndarray, "layer"], *, level: float = 0.95) -> Trend:
+    """Weighted straight line through rates over layers, and a χ² test of what it leaves.
+
+    Each layer counts by its binomial variance at the overall rate. Units (directions) are taken as
+    independent; where they hang together, both p are too small.
+
+    Args:
+        hits: how many units of each layer count.
+        n: how many there are; layers without any are left out.
+        level: of the slope's interval.
+
+    Returns:
+        NaN throughout with fewer than four layers, or where no unit or every unit counts.
+
+    Source: Cochran 1954, "Some methods for strengthening the common χ² tests": trend and departure from it.
+    """
+    from scipy.special import chdtrc, ndtr, ndtri
+
+    hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    places = np.linspace(0, 1, len(n))
+    there = n > 0
+    overall = hits[there].sum() / max(1.0, n[there].sum())
+    nan = math.nan
+    if there.sum() < 4 or not 0 < overall < 1:
+        return Trend(nan, nan, nan, nan, nan, 0, nan)
+    rates, weights = hits[there] / n[there], n[there] / (overall * (1 - overall))
+    x = places[there] - (weights * places[there]).sum() / weights.sum()
+    precision = (weights * x**2).sum()
+    slope = (weights * x * rates).sum() / precision
+    left = rates - (weights * rates).sum() / weights.sum() - slope * x
+    structure, freedom = float((weights * left**2).sum()), int(there.sum()) - 2
+    error, z = precision**-0.5, abs(slope) * precision**0.5
+    reach = float(ndtri((1 + level) / 2)) * error
+    return Trend(
+        slope=float(slope),
+        low=float(slope - reach),
+        high=float(slope + reach),
+        p=float(2 * ndtr(-z)),
+        structure=structure,
+        freedom=freedom,
+        structure_p=float(chdtrc(freedom, structure)),
+    )
+
+
+def rate_difference_p(hits: int, n: int, other_hits: int, other_n: int) -> float:
+    """Two-sided p of two rates being one, by the pooled normal approximation; NaN without units.
+
+    Source: definition (two-proportion z test).
+    """
+    from scipy.special import ndtr
+
+    if not n or not other_n:
+        return math.nan
+    pooled = (hits + other_hits) / (n + other_n)
+    variance = pooled * (1 - pooled) * (1 / n + 1 / other_n)
+    if variance <= 0:
+        return 1.0
+    return float(2 * ndtr(-abs(hits / n - other_hits / other_n) / math.sqrt(variance)))

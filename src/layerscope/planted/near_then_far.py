@@ -1,0 +1,79 @@
+"""A model that reads a near token in one block and a far one two blocks later.
+
+Positions are one entry each. A head of block 1 looks exactly one token back, a head of block 3 exactly so
+many; each brings the word found there into a stretch of its own. Where the token looked for is not there,
+because the text is cut or too short, the head rests on BOS, which it holds half as dear. No other head and
+no MLP writes. So near context is read fresh in block 1 and nowhere else, far context in block 3, and nothing
+is relayed, carried or amplified.
+
+Strength is the factor on the nats between the key looked for and any other; at 0 both heads look at all
+tokens alike, and read every distance in both blocks alike.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from layerscope.models.layered import LayeredModel
+from layerscope.models.load import load_model
+from layerscope.planted._trial import Answer, Trial
+from layerscope.planted._writing import LOUD, Canvas, head_of, word_tokenizer
+from layerscope.planted.looks_back import WORDS
+
+POSITIONS, NEAR_BLOCK, FAR_BLOCK = 64, 1, 3
+_PASSAGES, _LENGTH = 12, 60
+
+
+def near_then_far(*, far: int, n_layers: int = 5, strength: float = 1.0) -> LayeredModel:
+    """The model.
+
+    Args:
+        far: how many tokens back the head of block 3 looks.
+        n_layers: blocks in all.
+        strength: factor on the nats between the key looked for and any other.
+    """
+    tokenizer = word_tokenizer(WORDS)
+    count = len(tokenizer)
+    stretches = {"word": count, "position": POSITIONS, "near": count, "far": count}
+    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, n_heads=4, positions=POSITIONS)
+    canvas.embed_words("word")
+    canvas.embed_positions("position")
+    for block, by, found in ((NEAR_BLOCK, 1, "near"), (FAR_BLOCK, far, "far")):
+        weights = head_of(canvas.model, block, 1)
+        canvas.look_back(weights, "position", by, nats=LOUD * strength)
+        weights.query_bias[0] = LOUD * strength / 2 * weights.query.shape[1] ** 0.5
+        canvas.copy(weights, "word", found, count)
+    canvas.read_out("far", range(count), weight=8.0)
+    return load_model(canvas.model, tokenizer=tokenizer)
+
+
+def passages() -> Mapping[str, Any]:
+    """Words drawn at random, as many as fit."""
+    draw = random.Random(0)
+    return {"passages": [" ".join(draw.choices(WORDS, k=_LENGTH)) for _ in range(_PASSAGES)]}
+
+
+_STRENGTH_IS = f"factor on the {LOUD:.0f} nats between the key looked for and any other"
+
+TRIALS = (
+    Trial(
+        experiment="truncated_context",
+        plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one twenty back",
+        model=lambda strength: near_then_far(far=20, strength=strength),
+        answers=(Answer("half_rise_difference", FAR_BLOCK - NEAR_BLOCK, 0.1, nothing=0.0),),
+        texts=passages,
+        strengths=(1.0, 0.5, 0.3),
+        strength_is=_STRENGTH_IS,
+    ),
+    Trial(
+        experiment="context_reading",
+        plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one forty back",
+        model=lambda strength: near_then_far(far=40, strength=strength),
+        answers=(Answer("far_less_near", FAR_BLOCK - NEAR_BLOCK, 0.1, nothing=0.0),),
+        texts=passages,
+        strengths=(1.0, 0.5, 0.3),
+        strength_is=_STRENGTH_IS,
+    ),
+)

@@ -1,0 +1,148 @@
+"""logit_lens: what it concludes of readings that tests/runs/test_lens.py checks against a computation by hand."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import layerscope as ls
+import zoo
+from layerscope import LayerscopeError, experiments
+from layerscope.experiments._lens_curves import curve
+from layerscope.maths.leading import settled
+
+TEXTS = [
+    "the red fox met the old dog in the town, and the dog ran.",
+    "a small bird sang and the dog ran to the red town of stone",
+    "the old town, the red dog. a bird met the fox",
+]
+PROMPTS = [
+    {
+        "id": f"{kind}-{i}",
+        "category": kind,
+        "prompt": f"the {kind} fox {word} the dog in the",
+        "subject": word,
+        "answer": "",
+    }
+    for kind in ("red", "old")
+    for i, word in enumerate(("met", "sang", "ran to"))
+]
+
+
+def run(model: Any, **more: Any) -> xr.Dataset:
+    kinds = {} if "prompts" in more or "passages" in more else {"passages": TEXTS}
+    return ls.run("logit_lens", model, **kinds, **more, progress=False)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gpt_oss", "cohere"])
+def test_the_last_lens_is_the_model(family: str) -> None:
+    model = zoo.layered(family, flipped=True)
+
+    result = run(model, positions=4)
+
+    logs = model.logits(torch.tensor([[0, *zoo.tokenizer().encode(TEXTS[0])]])).log_softmax(-1)[0]
+    here = result.token_passage.values == result.passage.values[0]
+    positions = result.position.values[here]
+    np.testing.assert_allclose(
+        result.log_probability[here, 0, -1], logs.max(-1).values[positions], rtol=1e-4, atol=1e-4
+    )
+    assert (result.kl[:, :, -1] == 0).all()
+    assert (result["rank"][:, :, -1] == 1).all()
+    assert len(positions) == 4
+
+
+def test_averages_are_over_passages_and_categories_within_them() -> None:
+    result = run(zoo.layered("llama"), positions=30)
+
+    passages, kinds = result.token_passage.values, result.token_category.values
+    kl = result.kl.values[:, 0].astype(float)
+    means = [kl[passages == name].mean(0) for name in result.passage.values]
+    np.testing.assert_allclose(curve(result, "passages", "kl").value, np.mean(means, 0), rtol=1e-6)
+    common = [kl[(passages == name) & (kinds == "common word")].mean(0) for name in result.passage.values]
+    np.testing.assert_allclose(curve(result, "token: common word", "kl").value, np.mean(common, 0), rtol=1e-6)
+    assert result.position.min() == 1
+    over = experiments.load("logit_lens").over_depth(result)
+    expected = np.mean([result.kl_to_average.values.mean()])
+    assert over["null"].values[0] == pytest.approx(float(over["null"].values[-1]))
+    assert np.isfinite(expected)
+
+
+def test_settled_depths_follow_from_the_ranks() -> None:
+    result = run(zoo.layered("gpt2"), prompts=PROMPTS)
+
+    np.testing.assert_array_equal(result.prompt_settled, settled(result.prompt_rank.values))
+    used = result.prompt_left_out_because.values == ""
+    assert float(result.settled.sel(group="prompts", lens="logit lens")) == pytest.approx(
+        float(np.nanmean(result.prompt_settled.values[used, 0]))
+    )
+    assert result.contrast.size == 1
+
+
+def test_wrong_prompts_are_left_out_and_the_null_is_another_answer() -> None:
+    model = zoo.layered("gpt2")
+    first = model.logits(torch.tensor([[0, *zoo.tokenizer().encode("a bird sang")]]))[0, -1]
+    right = zoo.tokenizer().decode([int(first.argmax())])
+    prompts = [
+        {"id": "wrong", "category": "bird", "prompt": "the dog ran", "subject": "dog", "answer": " the"},
+        {"id": "other", "category": "bird", "prompt": "a bird sang", "subject": "bird", "answer": " red"},
+    ]
+
+    result = run(model, prompts=prompts)
+    kept = run(model, prompts=prompts, wrong="keep")
+
+    assert all("rank" in reason for reason in result.prompt_left_out_because.values)
+    assert np.isnan(result.settled.sel(group="prompts")).all()
+    assert "never settled" in experiments.load("logit_lens").claims(result)[0].text
+    assert int(curve(kept, "prompts", "kl").n[0]) == 2
+    row = kept.prompt.values.tolist().index("other")
+    the = zoo.tokenizer().encode(" the")[0]
+    assert float(kept.prompt_other_log_probability[row, 0, -1]) == pytest.approx(
+        float(first.log_softmax(-1)[the]), abs=1e-3
+    )
+    assert right
+
+
+def test_a_tuned_lens_is_read_beside_the_logit_lens(tmp_path: pathlib.Path) -> None:
+    zeros = {
+        f"{depth}.{part}": torch.zeros(*shape)
+        for depth in range(4)
+        for part, shape in (("weight", (48, 48)), ("bias", (48,)))
+    }
+    torch.save(zeros, tmp_path / "params.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"d_model": 48, "num_hidden_layers": 4}))
+
+    result = run(zoo.layered("gpt2"), tuned=str(tmp_path))
+
+    assert result.lens.values.tolist() == ["logit lens", "tuned lens"]
+    np.testing.assert_array_equal(result.kl[:, 0], result.kl[:, 1])  # an untrained translator changes nothing
+    assert any("tuned lens" in claim.text for claim in experiments.load("logit_lens").claims(result))
+    assert ls.draw(result)
+
+
+def test_a_tuned_lens_of_another_model_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(LayerscopeError, match="no tuned lens"):
+        run(zoo.layered("gpt2"), tuned=str(tmp_path))
+    torch.save({}, tmp_path / "params.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"d_model": 64, "num_hidden_layers": 4}))
+    with pytest.raises(LayerscopeError, match="another model"):
+        run(zoo.layered("gpt2"), tuned=str(tmp_path))
+
+
+def test_passages_too_short_are_listed_and_alone_refused() -> None:
+    result = run(zoo.layered("gpt2"), passages=[*TEXTS, "a"], first_position=3)
+
+    assert [bool(reason) for reason in result.left_out_because.values] == [False, False, False, True]
+    with pytest.raises(LayerscopeError, match="no token is left"):
+        run(zoo.layered("gpt2"), passages=["a"], first_position=3)
+
+
+def test_a_model_whose_logits_cannot_be_rebuilt_is_refused() -> None:
+    model = zoo.layered("gpt2")
+    model.refused["unembed"] = "blocks run one by one do not give the logits"
+
+    with pytest.raises(LayerscopeError, match="unembed is not available"):
+        run(model)

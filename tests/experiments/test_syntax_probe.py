@@ -1,0 +1,343 @@
+"""Syntax probes against plain computations, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.preprocessing import StandardScaler
+
+import layerscope as ls
+import treebanks
+import zoo
+from layerscope import LayerscopeError
+from layerscope.experiments import syntax_probe
+from layerscope.experiments._syntax_rows import Design, baselines, design_of
+from layerscope.jobs import running
+from layerscope.jobs.prepare import prepare
+from layerscope.jobs.progress import Silent
+from layerscope.planted import part_of_speech
+from layerscope.results.schema import read_json
+from layerscope.text.tokenised_words import tokenise_sentence
+from layerscope.text.treebanks import load_treebank
+
+SMALL: dict[str, Any] = {"progress": False, "resamples": 50, "fewest": 5}
+FAMILIES = ["gpt2", "llama", "mistral", "gemma2", "gpt_oss"]
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return treebanks.small(documents=16)
+
+
+def run(model: Any, text: str, **settings: Any) -> xr.Dataset:
+    return ls.run("syntax_probe", model, treebank=text, **(SMALL | settings))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_and_answers_are_those_of_scikit_learn_on_states_read_one_by_one(
+    family: str, text: str
+) -> None:
+    """Independent: own alignment, the plain states of each sentence alone, scikit-learn's probes and scores."""
+    model = zoo.layered(family, flipped=True)
+    result = run(model, text, tolerance=1e-6, l2=5.0, untrained=False, code=False, tasks=["part of speech"])
+    sentences = load_treebank(text)
+    held_out = set(result.tested_document.values.tolist())
+    classes = read_json(result, "classes")["part of speech"]
+
+    rows: dict[bool, list[Any]] = {True: [], False: []}
+    for sentence in sentences:
+        tokens = tokenise_sentence(model.tokenizer, sentence).tokens
+        states = _plain_states(model, tokens.ids)
+        at = 0
+        for word, tag in zip(sentence.text.split(" "), sentence.upos, strict=True):
+            at += len(word) + (at > 0)
+            last = max(p for p, (a, b) in enumerate(tokens.spans) if a < b <= at)
+            rows[sentence.document in held_out].append(
+                (states[:, last], classes.index(tag), sentence.document)
+            )
+    for depth in range(model.n_layers + 1):
+        learn = np.stack([row[0][depth] for row in rows[False]])
+        test = np.stack([row[0][depth] for row in rows[True]])
+        scaler = StandardScaler().fit(learn)
+        probe = LogisticRegression(C=1 / 5.0, tol=1e-8, max_iter=5000)
+        labels = np.array([row[1] for row in rows[False]])
+        truth = np.array([row[1] for row in rows[True]])
+        told = probe.fit(scaler.transform(learn), labels).predict_proba(scaler.transform(test))
+        mixed = (len(labels) * told + 1 / len(classes)) / (len(labels) + 1)
+        here = result.sel(task="part of speech", depth=depth)
+
+        loss = -np.log(mixed[range(len(truth)), truth]).mean()
+        assert float(here.loss) == pytest.approx(loss, abs=2e-3)
+        assert float(here.accuracy) == pytest.approx((told.argmax(1) == truth).mean(), abs=0.011)
+        expected = f1_score(truth, told.argmax(1), average="macro")
+        assert float(here.macro_f1) == pytest.approx(expected, abs=0.02)
+
+
+def _plain_states(model: Any, ids: tuple[int, ...]) -> np.ndarray:
+    """The residual stream of one sentence alone, by hooks of this test's own."""
+    seen: list[torch.Tensor] = []
+
+    def before(_: Any, args: Any, kwargs: Any) -> None:
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    def after(_: Any, __: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [block.register_forward_pre_hook(before, with_kwargs=True) for block in model.blocks]
+    handles.append(model.blocks[-1].register_forward_hook(after))
+    with torch.no_grad():
+        model.module(torch.tensor([ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return torch.stack([states.reshape(len(ids), -1) for states in seen]).float().numpy()
+
+
+def test_what_is_planted_is_found_from_its_depth_on() -> None:
+    result = run(part_of_speech.part_of_speech(), part_of_speech.treebank(documents=30), code=True)
+
+    gain = result.gain.sel(task="part of speech")
+    assert (abs(gain.sel(depth=[0, 1])) < 0.06).all()
+    assert (abs(gain.sel(depth=[2, 3]) - 0.25) < 0.06).all()
+    assert float(result.accuracy.sel(task="part of speech", depth=2)) == 1
+    assert float(result.untrained_gain.sel(task="part of speech").max()) < 0.2
+    # Ten words are learnt by heart at every depth: the control is at its ceiling, and selectivity follows accuracy.
+    selective = result.selectivity.sel(task="part of speech")
+    assert float(selective.sel(depth=2) - selective.sel(depth=1)) == pytest.approx(0.25, abs=0.06)
+    shorter = result.compression.sel(task="part of speech")
+    assert float(shorter.sel(depth=2)) > 1.3 * float(shorter.sel(depth=1))
+    said = next(claim for claim in syntax_probe.claims(result) if claim.text.startswith("part of speech"))
+    assert said.distinguishable
+    assert said.select["depth"] in (2, 3)
+
+
+def test_where_nothing_is_planted_nothing_is_claimed() -> None:
+    result = run(part_of_speech.part_of_speech(strength=0.0), part_of_speech.treebank(documents=30))
+
+    said = next(claim for claim in syntax_probe.claims(result) if claim.text.startswith("part of speech"))
+    assert said.distinguishable is False
+    assert "no depth tells more" in said.text
+
+
+def _design(text: str, **settings: Any) -> tuple[Design, xr.Dataset]:
+    chosen = syntax_probe.Settings(**({"fewest": 5} | settings))
+    job = prepare("syntax_probe", model=zoo.layered("llama"), treebank=text)
+    items = list(syntax_probe.STAGES[0].items(job.inputs, chosen, {}))
+    from layerscope.results.combine import concatenate
+
+    words = concatenate([syntax_probe.STAGES[0].measure(job.model, item, chosen, {}) for item in items])
+    return (
+        design_of(words, tasks=chosen.tasks, next_word=chosen.next_word, fewest=chosen.fewest),
+        words,
+    )
+
+
+def test_no_document_is_learnt_from_and_tested_on(text: str) -> None:
+    design, _ = _design(text, draws=3)
+
+    tested = set(design.document[design.tested].tolist())
+    for draw in range(3):
+        learnt = design.learnt(draw)
+        assert not tested & set(design.document[learnt].tolist())
+        assert len(learnt) > 50
+        # Documents stand together: the online code sends them whole.
+        changes = np.count_nonzero(np.diff(design.document[learnt]))
+        assert changes == len(set(design.document[learnt].tolist())) - 1
+
+
+def test_parts_of_a_treebank_are_kept(tmp_path: Path) -> None:
+    for part, seed in (("train", 1), ("dev", 2), ("test", 3)):
+        whole = treebanks.small(documents=6, seed=seed).replace("tale-", f"{part}tale-")
+        (tmp_path / f"x-{part}.conllu").write_text(whole.replace("report-", f"{part}report-"))
+
+    design, _ = _design(str(tmp_path))
+
+    names = np.array(design.documents)
+    assert all(name.startswith("test") for name in names[design.document[design.tested]])
+    assert all(name.startswith("train") for name in names[design.document[design.learnt(0)]])
+
+
+def test_the_next_word_s_label_is_asked_within_the_sentence_only(text: str) -> None:
+    design, words = _design(text)
+    names = [task.name for task in design.tasks]
+    this, following = names.index("part of speech"), names.index("next part of speech")
+    classes = [design.tasks[row].classes for row in (this, following)]
+    ends = np.cumsum(words.sentence_words.values) - 1
+
+    assert (design.labels[following, ends] == -1).all()
+    inside = np.setdiff1d(np.arange(design.labels.shape[1]), ends)
+    for word in inside[:200]:
+        one, other = design.labels[this, word + 1], design.labels[following, word]
+        assert classes[0][one] == classes[1][other]
+
+
+def test_genres_of_a_treebank_are_a_task(text: str) -> None:
+    design, _ = _design(text)
+
+    task = next(task for task in design.tasks if task.name == "genre")
+    assert task.classes == ("report", "tale")
+    assert "next genre" not in [task.name for task in design.tasks]
+
+
+def test_the_word_type_baseline_counts_words(text: str) -> None:
+    design, _ = _design(text)
+    row = [task.name for task in design.tasks].index("part of speech")
+
+    right = baselines(design, 0)["type"][1, row]
+
+    assert np.nanmean(right) == 1.0  # every word of this treebank has one part of speech
+
+
+def test_control_labels_belong_to_the_word_asked_about(text: str) -> None:
+    design, _ = _design(text)
+    control = design.control(0, 0)
+
+    for task, labels in zip(design.tasks, control, strict=True):
+        types = design.next_types if task.shift else design.types
+        for word in set(types[labels >= 0].tolist()):
+            assert len(set(labels[(types == word) & (labels >= 0)].tolist())) == 1
+
+
+def test_words_of_several_tokens_are_read_at_both_ends(text: str) -> None:
+    text = text.replace("fox", "foxglove").replace("met", "remembered")
+    result = run(zoo.layered("llama"), text, untrained=False, code=False)
+
+    assert {"first_piece_accuracy", "last_piece_accuracy"} <= set(result.data_vars)
+    only_last = run(zoo.layered("llama"), text, untrained=False, code=False, pieces=["last"])
+    assert "first_piece_accuracy" not in only_last
+    np.testing.assert_array_equal(only_last.accuracy, result.accuracy)
+
+
+def test_one_to_one_keeps_sentences_of_whole_words_only() -> None:
+    model = part_of_speech.part_of_speech()
+    every = run(model, part_of_speech.treebank(documents=10), kept_words="one_to_one", untrained=False)
+    assert "first_piece_accuracy" not in every
+
+    with pytest.raises(LayerscopeError, match="split by document"):
+        # Every sentence holds `the`, and so a word of several tokens.
+        run(zoo.layered("llama"), treebanks.small().replace("the", "thereof"), kept_words="one_to_one")
+
+
+def test_the_truncated_model_hands_its_head_the_normed_state(text: str) -> None:
+    model = zoo.layered("gpt2")
+    result = run(model, text, read="truncated", untrained=False, code=False, controls=False)
+
+    plain = run(model, text, untrained=False, code=False, controls=False)
+
+    assert not np.allclose(result.loss, plain.loss)
+    assert np.isfinite(result.loss).all()
+    model.refused["unembed"] = "not today"
+    with pytest.raises(LayerscopeError, match="not today"):
+        run(model, text, read="truncated")
+
+
+def test_draws_are_averaged_and_their_spread_is_told(text: str) -> None:
+    result = run(zoo.layered("gpt2"), text, draws=3, untrained=False, code=False, train_words=60)
+
+    assert float(result.spread_over_draws.max()) > 0
+    assert "spread_over_draws" not in run(zoo.layered("gpt2"), text, untrained=False, code=False)
+
+
+def test_final_punctuation_may_be_a_label_of_its_own() -> None:
+    row = "{}\t{}\t{}\t{}\t{}\t_\t{}\tdep\t_\t_"
+    sentence = "\n".join(
+        row.format(i, form, form, tag, tag, 0 if i == 1 else 1)
+        for i, (form, tag) in enumerate([("the", "DET"), (",", "PUNCT"), ("dog", "NOUN"), (".", "PUNCT")], 1)
+    )
+    text = "\n\n".join(f"# newdoc id = d{i}\n{sentence}" for i in range(40))
+
+    with_final, _ = _design(text, final_punctuation=True)
+    without, _ = _design(text)
+
+    assert "FINAL" in with_final.tasks[0].classes
+    assert "FINAL" not in without.tasks[0].classes
+
+
+def test_labels_too_rare_to_learn_are_told(text: str) -> None:
+    result = run(zoo.layered("gpt2"), text.replace("\tVBD\t", "\tVBX\t", 2), untrained=False)
+
+    cautions = " ".join(read_json(result, "cautions"))
+    assert "fine part of speech: 2 words with labels too rare to learn are not asked about (VBX)" in cautions
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fewest": 500}, "no question can be asked"),
+        ({"announced": "("}, "pattern of announced labels"),
+        ({"announced": "Speech"}, "no group"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_words(text: str, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(LayerscopeError, match=words):
+        ls.run(
+            "syntax_probe",
+            zoo.layered("gpt2"),
+            treebank=text,
+            passages=["the red fox"] * 3,
+            **(SMALL | {"code": False} | change),
+        )
+
+
+def test_one_document_cannot_be_split() -> None:
+    with pytest.raises(LayerscopeError, match="cannot be split by document"):
+        run(zoo.layered("gpt2"), treebanks.small(documents=2))
+
+
+def _announcing(documents: int = 24) -> list[dict[str, str]]:
+    """Passages whose first word is a dialect, and whose other words are the same for all."""
+    rest = "the dog ran to the town and the fox met a bird in the old town of stone"
+    return [
+        {"id": f"p{i}", "text": f"Speech: {'red' if i % 2 else 'small'} {rest}", "genre": "x"}
+        for i in range(documents)
+    ]
+
+
+def test_a_label_that_is_carried_is_read_and_one_that_is_not_is_not(text: str) -> None:
+    result = ls.run(
+        "syntax_probe",
+        zoo.layered("llama"),
+        treebank=text,
+        passages=_announcing(),
+        **(SMALL | {"untrained": False, "code": False}),
+    ).sel(label_kind="announced")
+
+    # At depth 0 a later token's state is its own embedding: the same for both dialects, so held-out
+    # passages are told apart no better than by a coin that knows the folds. Attention brings it at once.
+    assert float(result.label_accuracy.sel(since=4, depth=0)) <= 0.6
+    assert float(result.label_accuracy.sel(since=4, depth=4)) == 1.0
+    assert float(result.label_null.sel(since=4, depth=4)) < 0.9
+    assert result.since.values.tolist()[:3] == [1, 2, 4]
+
+
+def test_without_passages_or_labels_nothing_is_said_about_documents(text: str) -> None:
+    result = run(zoo.layered("gpt2"), text)
+
+    assert "label_accuracy" not in result
+
+
+def test_a_run_on_a_treebank_is_recorded_and_comes_out_the_same_again(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bank.conllu").write_text(text)
+    settings = {"resamples": 20, "fewest": 5, "code": False}
+    job = prepare(
+        "syntax_probe", model=zoo.layered("llama"), treebank=str(tmp_path / "bank.conllu"), settings=settings
+    )
+    folder = running.run(job, tmp_path / "runs", Silent())
+    assert folder.record.named["treebank"].endswith("bank.conllu")
+    assert folder.inputs["treebank"]
+
+    # Replayed without a cache: the bytes may not depend on it.
+    monkeypatch.setenv("LAYERSCOPE_STATE_CACHE", "off")
+    found = running.replay(folder.path, model=job.model)
+
+    assert found.verdict == "bitwise", found.changed
+    other = prepare("syntax_probe", model=job.model, treebank=text.replace("fox", "dog"), settings=settings)
+    assert other.record.asked.texts != job.record.asked.texts

@@ -1,0 +1,205 @@
+"""word_formation: pairs, patches against plain hooks, twins, probes, refusals."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import layerscope as ls
+import zoo
+from layerscope import LayerscopeError
+from layerscope.experiments._formation_design import erased_cases, made_up, pairs_of, twins_of
+from layerscope.results.words import restored
+from layerscope.text.tokenised_words import tokenise_word
+
+WORDS = [
+    *(
+        "the",
+        "red",
+        "fox",
+        "met",
+        "old",
+        "dog",
+        "in",
+        "town",
+        "small",
+        "bird",
+        "sang",
+        "and",
+        "ran",
+        "to",
+        "of",
+        "stone",
+    ),
+    *("reds", "mets", "olds", "dogs", "towns", "birds", "stones", "foe", "toe", "them", "then"),
+]
+FEW: dict[str, Any] = {"pairs": 4, "twins": 6, "contexts": 2, "smallest": 1e-9, "resamples": 30}
+
+
+def run(family: str = "llama", **more: Any) -> xr.Dataset:
+    model = zoo.layered(family, flipped=True)
+    return ls.run("word_formation", model, words=WORDS, progress=False, **(FEW | more))
+
+
+def tokenised() -> list[Any]:
+    return [tokenise_word(zoo.tokenizer(), word) for word in WORDS]
+
+
+def test_pairs_share_the_last_piece_and_made_up_ones_are_no_words() -> None:
+    words = tokenised()
+    known = {word.ids for word in words}
+
+    pairs = pairs_of(words, 2, 20, np.random.default_rng(0))
+    invented = made_up(pairs, words, np.random.default_rng(0))
+
+    assert len(pairs) >= 3
+    used = [name for pair in pairs for name in (pair.source, pair.target)]
+    assert len(used) == len(set(used))
+    for pair in pairs:
+        assert {pair.source_ids, pair.target_ids} <= known
+        assert pair.source_ids[-1] == pair.target_ids[-1]
+        assert pair.source_ids[0] != pair.target_ids[0]
+    assert invented
+    for pair in invented:
+        assert not {pair.source_ids, pair.target_ids} & known
+        assert pair.source_ids[-1] == pair.target_ids[-1]
+
+
+def test_twins_read_alike_and_swapped_ones_keep_the_last_piece() -> None:
+    for way in ("merges", "blank", "capital"):
+        twins = twins_of(zoo.tokenizer(), tokenised(), way, 10, np.random.default_rng(0))
+        assert twins
+        for twin in twins:
+            said = zoo.tokenizer().decode(list(twin.split)).strip().lower()
+            assert said == zoo.tokenizer().decode(list(twin.whole)).strip() == twin.word
+            assert len(twin.whole) == 1 < len(twin.split)
+            assert twin.swapped[-1] == twin.split[-1]
+            assert twin.swapped[:-1] != twin.split[:-1]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "gpt_oss", "gptj"])
+def test_recoveries_are_those_of_plain_hooks(family: str) -> None:
+    result = run(family)
+    module = zoo.make(family, flipped=True)
+    head = [0, *zoo.tokenizer().encode("It was about")]
+
+    names = [restored(str(name)) for name in result.prompt.values[result.kind.values == "words"]]
+    for row, name in enumerate(names[:2]):
+        source, target = ([*head, *zoo.tokenizer().encode(f" {word}")] for word in name.split(" → "))
+        last = len(source) - 1
+        states = [_states(module, ids) for ids in (source, target)]
+        clean, start = (_logs(module, ids) for ids in (source, target))
+        apart = _kl(clean, start)
+        assert float(result.apart[row]) == pytest.approx(apart, rel=1e-3, abs=1e-5)
+        for depth in (1, 3):
+            for piece, places in enumerate((range(len(head), last), [last])):
+                patched = _logs(module, target, depth, list(places), states[0][depth])
+                expected = 1 - _kl(clean, patched) / apart
+                assert float(result.recovered[row, piece, depth]) == pytest.approx(expected, abs=2e-3)
+        np.testing.assert_allclose(result.recovered[row, :, 0], [1, 0], atol=1e-3)
+        np.testing.assert_allclose(result.recovered[row, :, -1], [0, 1], atol=1e-3)
+
+
+def _blocks(module: Any) -> Any:
+    return next(m for m in module.modules() if isinstance(m, torch.nn.ModuleList))
+
+
+def _states(module: Any, ids: list[int]) -> list[torch.Tensor]:
+    seen: list[torch.Tensor] = []
+    hooks = [
+        block.register_forward_pre_hook(
+            lambda m, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"])[0]),
+            with_kwargs=True,
+        )
+        for block in _blocks(module)
+    ]
+    with torch.no_grad():
+        module(torch.tensor([ids]), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def _logs(
+    module: Any, ids: list[int], depth: int = -1, places: Any = (), states: torch.Tensor | None = None
+) -> torch.Tensor:
+    def put(m: Any, args: Any, kwargs: Any) -> Any:
+        stream = (args[0] if args else kwargs["hidden_states"]).clone()
+        stream[0, places] = states[places]
+        return ((stream, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": stream})
+
+    hooks = [_blocks(module)[depth].register_forward_pre_hook(put, with_kwargs=True)] if depth >= 0 else []
+    with torch.no_grad():
+        logits = module(torch.tensor([ids]), use_cache=False).logits[0, -1]
+    for hook in hooks:
+        hook.remove()
+    return logits.double().log_softmax(-1)
+
+
+def _kl(p: torch.Tensor, q: torch.Tensor) -> float:
+    return float((p.exp() * (p - q)).sum())
+
+
+def test_likeness_is_the_centred_cosine_of_states_from_plain_hooks() -> None:
+    result = run("gpt2")
+    module, tokenizer = zoo.make("gpt2", flipped=True), zoo.tokenizer()
+    head, depth = [0, *tokenizer.encode("It was about")], 2
+    words = [restored(str(word)) for word in result.word.values]
+    twins = {t.word: t for t in twins_of(tokenizer, tokenised(), "merges", 100, np.random.default_rng(5))}
+
+    whole = torch.stack([_states(module, [*head, *twins[word].whole])[depth][-1] for word in words])
+    split = torch.stack([_states(module, [*head, *twins[word].split])[depth][-1] for word in words])
+    cosines = torch.nn.functional.cosine_similarity(
+        (split - whole.mean(0))[:, None], (whole - whole.mean(0))[None], dim=-1
+    )
+
+    own = result.own_similarity.sel(form="split", depth=depth)
+    np.testing.assert_allclose(own, cosines.diagonal(), atol=1e-4)
+    found = result.found_twin.sel(form="split", depth=depth)
+    assert found.values.tolist() == (cosines.argmax(1) == torch.arange(len(words))).tolist()
+
+
+def test_probes_for_the_piece_before_have_cases_of_both_kinds_and_are_tested_on_other_words() -> None:
+    words = [*tokenised(), *(tokenise_word(zoo.tokenizer(), word) for word in ("thed", "tos", "tod"))]
+
+    cases = erased_cases(words, 8, 2, np.random.default_rng(0))
+
+    assert {case.kind for case in cases} == {"within", "across"}
+    for kind in ("within", "across"):
+        here = [case for case in cases if case.kind == kind]
+        for label in {case.label for case in here}:
+            train, test = (
+                {c.ids[-1] for c in here if c.label == label and c.test == t} for t in (False, True)
+            )
+            assert train
+            assert test
+            assert not train & test
+            assert len({case.ids[-2] for case in here if case.label == label}) == 1
+    result = ls.run(
+        "word_formation", zoo.layered("gpt2"), words=[w.word for w in words], progress=False, **FEW
+    )
+    assert ((result.told >= 0) & (result.told <= 1)).all()
+    assert np.isfinite(float(result.erasure))
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "message"),
+    [
+        (["the", "red", "fox"], {}, "there is no split word"),
+        (["reds", "foe", "them", "then"], {}, "no two split words can be paired"),
+        (WORDS, {"prefix": "the red fox " * 30}, "too long for this model"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(words: list[str], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(LayerscopeError, match=message):
+        ls.run("word_formation", zoo.layered("llama"), words=words, progress=False, **(FEW | settings))
+
+
+def test_the_middle_of_attention_and_mlp_is_left_open_where_they_cannot_be_told_apart() -> None:
+    result = run("recurrent_gemma")
+
+    assert np.isfinite(result.recovered).all()
+    if np.isnan(result.recovered_part).any():
+        assert "no separate vectors" in result.attrs["cautions"]

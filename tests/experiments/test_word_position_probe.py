@@ -1,0 +1,189 @@
+"""word_position_probe: its prompts, its numbers against plain computations, its refusals."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+import layerscope as ls
+import zoo
+from layerscope import LayerscopeError, experiments
+from layerscope.experiments._word_design import prompts_of
+from layerscope.experiments._word_laying import lay
+from layerscope.experiments._word_tasks import TASKS, cases_of
+from layerscope.experiments.word_position_probe import Settings
+from layerscope.results.words import restored
+from layerscope.text.tokenised_words import tokenise_word
+
+WORDS = [
+    *(
+        "the",
+        "red",
+        "fox",
+        "met",
+        "old",
+        "dog",
+        "in",
+        "town",
+        "small",
+        "bird",
+        "sang",
+        "and",
+        "ran",
+        "to",
+        "of",
+        "stone",
+    ),
+    *("reds", "mets", "olds", "dogs", "towns", "birds", "stones", "foe", "toe", "them", "then"),
+]
+FEW: dict[str, Any] = {
+    "prompt_words": 4,
+    "most_pieces": 2,
+    "train_prompts": 24,
+    "test_prompts": 16,
+    "causal_prompts": 3,
+    "moved_word": 1,
+    "fewest": 1,
+    "resamples": 30,
+}
+
+
+def run(family: str = "llama", **more: Any) -> xr.Dataset:
+    model = zoo.layered(family, flipped=True)
+    return ls.run("word_position_probe", model, words=WORDS, progress=False, **(FEW | more))
+
+
+def test_units_lie_where_their_tokens_are_and_no_word_is_in_training_and_test() -> None:
+    tokenizer = zoo.tokenizer()
+    words = [tokenise_word(tokenizer, word) for word in WORDS]
+
+    prompts, _ = lay(tokenizer, words, "auto", 64, Settings(**FEW))
+
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    for prompt in prompts:
+        assert prompt.ids == (0, *tokenizer.encode(prompt.text))
+        pieces = [
+            tokenizer.decode(list(prompt.ids[first : last + 1])).strip()
+            for first, last in zip(prompt.first, prompt.last, strict=True)
+        ]
+        if prompt.arm == "anchored":
+            assert " ".join(pieces) == prompt.text.split("When ")[1]
+            assert set(pieces) <= set(WORDS)
+            seen[prompt.test] |= set(pieces)
+            sizes = np.diff([prompt.start - 1, *prompt.last])
+            assert sorted(sizes) == sorted(np.diff([prompt.start - 1, *prompt.shuffled]))
+        if prompt.arm == "sentences":
+            assert all(piece.endswith(".") for piece in pieces)
+    assert not seen[True] & seen[False]
+    lengths = [np.diff([p.start - 1, *p.last]) for p in prompts if p.arm == "anchored"]
+    assert np.concatenate(lengths).mean() == pytest.approx(1.5, abs=0.15)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "gpt_oss", "recurrent_gemma"])
+def test_probabilities_are_those_of_scikit_learn_on_states_from_plain_hooks(family: str) -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    result = run(family, scale="none", penalty=2.0, sentences=False, names=False, untrained=False)
+    module, depth = zoo.make(family, flipped=True), 2
+
+    states: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    labels: dict[bool, list[int]] = {True: [], False: []}
+    rows = zip(result.prompt.values, result.prompt_text.values, result.held_out.values, strict=True)
+    for name, text, test in rows:
+        if str(name).startswith("anchored"):
+            whole = restored(str(text))
+            ids = [0, *zoo.tokenizer().encode(whole)]
+            stream = _input_of_block(module, depth, ids)
+            for index in range(4):
+                upto = " ".join(whole.split("When ")[1].split()[: index + 1])
+                place = len(zoo.tokenizer().encode(f"{whole.split('When ')[0]}When {upto}"))
+                states[bool(test)].append(stream[place])
+                labels[bool(test)].append(index)
+    fit = linear.LogisticRegression(C=1 / 2.0, max_iter=2000, tol=1e-8).fit(
+        np.stack(states[False]), labels[False]
+    )
+
+    here = result.isel(token=result.case_task.values == "last")
+    assert here.case_index.values.tolist() == labels[True]
+    expected = fit.predict_proba(np.stack(states[True]))
+    np.testing.assert_allclose(
+        here.probability.values[:, depth], expected, atol=0.03
+    )  # fits end at a gradient of 1e-4
+
+
+def _input_of_block(module: Any, layer: int, ids: list[int]) -> np.ndarray:
+    seen: list[torch.Tensor] = []
+    blocks = next(m for m in module.modules() if isinstance(m, torch.nn.ModuleList))
+    hook = blocks[layer].register_forward_pre_hook(
+        lambda m, args, kwargs: seen.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        module(torch.tensor([ids]), use_cache=False)
+    hook.remove()
+    return seen[0][0].numpy()
+
+
+def test_yes_or_no_probes_and_other_scales_can_be_asked_for() -> None:
+    for more in ({"scheme": "one-vs-rest"}, {"scale": "entries"}):
+        result = run(**more, sentences=False, names=False, untrained=False)
+
+        sums = result.probability.isel(token=result.case_task.values == "last").sum("unit")
+        np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+
+def test_everything_that_is_promised_for_a_model_with_attention_is_there() -> None:
+    result = run(names=False, heads=1)
+
+    assert set(result.task.values) == set(TASKS) - {"names"}
+    assert {"word beginnings", "anchor", "random 1"} <= set(result.heads_out.values)
+    moved = result.decoded_word.values
+    depth = int(result.attrs["causal_depth"])
+    np.testing.assert_allclose(moved[:, 1:, :depth], np.repeat(moved[:, :1, :depth], 4, axis=1), atol=1e-5)
+    assert (np.abs(moved[:, 1] - moved[:, 2])[:, depth] > 0).all()
+    assert float(result.moved_kl.min()) > 0
+    assert len(experiments.load("word_position_probe").claims(result)) >= 10
+
+
+def test_without_attention_the_rest_is_measured_and_said() -> None:
+    result = run("gptj", sentences=False, names=False, untrained=False)
+
+    assert "score_lost" not in result
+    assert np.isnan(result.attended_word).all()
+    assert "attention cannot be watched" in result.attrs["cautions"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "message"),
+    [
+        ({}, WORDS[:16], "too few words of 2 tokens"),
+        ({"most_pieces": 3}, WORDS, "too few words of 3 tokens"),
+        ({"most_pieces": 1, "fewest_pieces": 2}, WORDS, "most_pieces does not fit"),
+        ({"moved_word": 3}, WORDS, "moved_word does not fit"),
+        ({"depth": 9}, WORDS, "depth does not fit"),
+        ({"prompt_words": 30}, WORDS, "longer than this model's context"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(settings: dict[str, Any], words: list[str], message: str) -> None:
+    with pytest.raises(LayerscopeError, match=message):
+        ls.run("word_position_probe", zoo.layered("llama"), words=words, progress=False, **(FEW | settings))
+
+
+def test_prompts_and_cases_survive_the_dataset() -> None:
+    from layerscope.experiments._word_design import as_dataset
+
+    words = [tokenise_word(zoo.tokenizer(), word) for word in WORDS]
+    prompts, _ = lay(zoo.tokenizer(), words, "never", None, Settings(**FEW))
+
+    back = [
+        prompt
+        for arm in dict.fromkeys(p.arm for p in prompts)
+        for test in (False, True)
+        for prompt in prompts_of(as_dataset(prompts), arm, test=test)
+    ]
+
+    assert back == prompts
+    cases = cases_of(prompts[:2], "last")
+    assert cases.positions.tolist() == [*prompts[0].last, *prompts[1].last]
+    assert (cases.offsets == cases.positions - prompts[0].start).all()
+    assert cases.sizes.sum() == sum(p.last[-1] - p.start + 1 for p in prompts[:2])

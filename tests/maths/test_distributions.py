@@ -1,0 +1,57 @@
+"""Divergence and rank worked by hand, for arrays and tensors alike."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from layerscope.maths.distributions import distribution, divergence, log_total, rank
+
+BOTH = pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["numpy", "torch"])
+
+
+@BOTH
+def test_divergence_by_hand(make: Any) -> None:
+    p = make([[math.log(0.5), math.log(0.25), math.log(0.25)]])
+    q = make([[math.log(0.25), math.log(0.5), math.log(0.25)]]) + 3  # logits may be shifted
+
+    found = divergence(distribution(p), q, log_total(q))
+
+    assert float(found[0]) == pytest.approx(0.5 * math.log(2) - 0.25 * math.log(2), rel=1e-5)
+
+
+@BOTH
+def test_a_distribution_is_at_no_distance_from_itself(make: Any) -> None:
+    logits = make(np.random.default_rng(0).normal(0, 5, (50, 300)).astype(np.float32))
+
+    assert float(divergence(distribution(logits), logits + 11, log_total(logits + 11)).max()) == 0
+
+
+@BOTH
+def test_huge_logits_do_not_overflow(make: Any) -> None:
+    logits = make([[1e4, 1e4, 0.0]])
+
+    assert float(log_total(logits)[0]) == pytest.approx(1e4 + math.log(2))
+    assert float(distribution(logits).negative_entropy[0]) == pytest.approx(-math.log(2), abs=1e-6)
+
+
+@BOTH
+def test_ranks_and_who_holds_the_first(make: Any) -> None:
+    logits = make([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [5.0, 5.0, 1.0], [5.0, 5.0, 1.0], [0.0, 0.0, 0.0]])
+
+    assert rank(logits, make([0, 1, 0, 1, 2])).tolist() == [1, 3, 1, 2, 2]
+
+
+def test_against_scipy() -> None:
+    from scipy.special import log_softmax
+    from scipy.stats import entropy
+
+    rng = np.random.default_rng(1)
+    p, q = rng.normal(0, 3, (2, 20, 100))
+
+    found = divergence(distribution(p), q, log_total(q))
+
+    expected = entropy(np.exp(log_softmax(p, axis=1)), np.exp(log_softmax(q, axis=1)), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)

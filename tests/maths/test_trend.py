@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from layerscope.maths.trend import rate_difference_p, rate_error, rate_trend
+
+
+def test_a_straight_line_leaves_nothing() -> None:
+    trend = rate_trend(np.array([10, 20, 30, 40, 50]), np.full(5, 100))
+
+    assert trend.slope == pytest.approx(0.4)
+    assert trend.structure == pytest.approx(0, abs=1e-12)
+    assert trend.structure_p == pytest.approx(1)
+    assert trend.p < 1e-6
+    assert trend.low < 0.4 < trend.high
+    assert trend.freedom == 3
+
+
+def test_a_hump_is_structure_and_no_slope() -> None:
+    trend = rate_trend(np.array([10, 40, 60, 40, 10]), np.full(5, 100))
+
+    assert trend.slope == pytest.approx(0)
+    assert trend.p == pytest.approx(1)
+    assert trend.structure_p < 1e-10
+
+
+def test_slope_and_remainder_add_up_to_the_test_of_equal_rates() -> None:
+    hits = np.array([10, 22, 13, 31])
+
+    trend = rate_trend(hits, np.full(4, 80))
+
+    z = stats.norm.isf(trend.p / 2)
+    whole = stats.chi2_contingency(np.stack([hits, 80 - hits]), correction=False)
+    assert z**2 + trend.structure == pytest.approx(whole.statistic)
+
+
+def test_false_alarms_are_as_rare_as_they_should_be() -> None:
+    rng = np.random.default_rng(0)
+    trends = [rate_trend(rng.binomial(200, 0.2, 12), np.full(12, 200)) for _ in range(2000)]
+
+    for p in ([t.p for t in trends], [t.structure_p for t in trends]):
+        assert 0.035 < np.mean(np.array(p) < 0.05) < 0.065
+
+
+def test_nothing_is_said_without_layers_or_variation() -> None:
+    assert np.isnan(rate_trend(np.array([1, 2, 3]), np.full(3, 9)).p)
+    assert np.isnan(rate_trend(np.zeros(6, int), np.full(6, 9)).p)
+    assert np.isnan(rate_trend(np.array([1, 2, 3, 4, 0]), np.array([9, 9, 9, 0, 0])).p)
+
+
+def test_an_error_is_never_zero() -> None:
+    assert rate_error(np.array([0]), np.array([100]))[0] == pytest.approx(0.013733, abs=1e-6)
+
+
+def test_difference_of_rates_against_a_chi_squared_test() -> None:
+    table = np.array([[12, 88], [30, 120]])
+    expected = stats.chi2_contingency(table, correction=False).pvalue
+
+    assert rate_difference_p(12, 100, 30, 150) == pytest.approx(expected)
+    assert np.isnan(rate_difference_p(0, 0, 3, 9))
+    assert rate_difference_p(0, 5, 0, 9) == 1.0

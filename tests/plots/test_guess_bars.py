@@ -1,0 +1,30 @@
+"""Stacked bars of guesses: shares, outlines, what is left out."""
+
+import numpy as np
+import pytest
+
+from layerscope import LayerscopeError
+from layerscope.plots.guess_bars import guess_bars
+
+
+def test_bars_are_shares_with_the_right_guess_outlined() -> None:
+    counts = np.zeros((2, 3, 2), dtype=int)
+    counts[0, 0] = [3, 1]
+    counts[1, 2] = [1, 1]  # two cases: too few
+
+    figure = guess_bars(counts, classes=["<one>", "two"], place_title="place", first_place=5, fewest=3)
+
+    first = figure.data[0]
+    assert list(first.x) == [5, 6, 7]
+    assert first.y[0] == pytest.approx(0.75)
+    assert np.isnan(first.y[1:]).all()
+    assert first.name == "&lt;one&gt;"
+    outlined = [(trace.marker.line.width > 0) for trace in figure.data]
+    assert outlined == [True, False, False, True]
+    assert np.isnan(figure.data[2].y).all()
+    assert sum(trace.showlegend for trace in figure.data) == 2
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(LayerscopeError, match="cannot be drawn"):
+        guess_bars(np.zeros((2, 3, 4), dtype=int), classes=["a", "b"], place_title="place")
