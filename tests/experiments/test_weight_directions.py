@@ -115,7 +115,8 @@ def test_directions_and_tokens_agree_with_a_plain_svd_of_the_whole_matrix(family
 def result_allowed(model: LayeredModel) -> np.ndarray:
     """Tokens that can be read: not half a character, not blank."""
     texts = [model.tokenizer.decode([token]) for token in range(len(model.tokenizer))]
-    return np.array([bool(text.strip()) and "\ufffd" not in text for text in texts])
+    shown = [bool(text.strip()) and "\ufffd" not in text for text in texts]
+    return np.array(shown + [False] * (zoo.VOCABULARY - len(shown)))
 
 
 def test_folding_in_the_norm_is_a_multiplication_by_its_gain() -> None:

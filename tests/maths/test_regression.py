@@ -35,3 +35,10 @@ def test_what_cannot_be_told_apart_is_nan() -> None:
 
     assert np.isfinite(terms[0].value)
     assert np.isnan([terms[1].value, terms[2].p]).all()
+
+
+def test_a_unit_that_decides_alone_gives_nothing() -> None:
+    terms, n = regress(np.array([1.0, 2.0, 1.5, 9.0]), {"only one": np.array([0.0, 0.0, 0.0, 1.0])})
+
+    assert n == 4
+    assert np.isnan(terms[0].value)

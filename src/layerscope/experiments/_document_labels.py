@@ -74,8 +74,8 @@ def passage_items(
 def _announced(passage: TokenisedPassage, pattern: str) -> tuple[str, int]:
     """The label that a passage announces, and the position of the last token that says it."""
     try:
-        match = re.search(pattern, passage.passage.text) if pattern else None
-        if match is not None and not match.re.groups:
+        compiled = re.compile(pattern)
+        if pattern and not compiled.groups:
             raise re.error("it has no group")
     except re.error as error:
         raise LayerscopeError(
@@ -84,6 +84,7 @@ def _announced(passage: TokenisedPassage, pattern: str) -> tuple[str, int]:
             expected=r"a regular expression whose first group is the label, such as Speech: (\w+)",
             hint="--set announced=''   to do without",
         ) from error
+    match = compiled.search(passage.passage.text) if pattern else None
     if match is None or not match[1]:
         return "", -1
     inside = [place for place, (start, end) in enumerate(passage.tokens.spans) if start < match.end(1) <= end]
@@ -226,7 +227,8 @@ def concluded(
     kinds = [kind for kind in range(len(KINDS)) if np.isfinite(ordered.right.values[:, kind]).any()]
     after = sorted({int(steps) for kind in kinds for steps in since[_places(since[:, kind]), kind]})
     each = [_scores_of(ordered, rows, kind, after, seed, level, resamples) for kind in kinds]
-    over, variables = "label_kind depth since", {}
+    over = "label_kind depth since"
+    variables: dict[str, xr.Variable] = {}
     for name, what in (
         ("label_accuracy", "accuracy about the label"),
         ("label_gain", "accuracy beyond what the token tells"),

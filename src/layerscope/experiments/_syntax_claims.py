@@ -41,7 +41,7 @@ def _gain(result: xr.Dataset, task: str) -> Claim:
     accuracy, alone = float(here.accuracy), float(one.type_accuracy)
     text = (
         f"{_shown(task)}: read best at depth {depth} ({accuracy:.0%} right, {gain:+.0%} beyond the word type's "
-        f"{alone:.0%})"
+        f"{alone:.0%}; {float(here.gain_met):+.0%} about words that were learnt from)"
         if told
         else f"{_shown(task)}: no depth tells more than the word type does ({alone:.0%} right), as far as can be told"
     )

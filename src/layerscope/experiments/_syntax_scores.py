@@ -149,6 +149,10 @@ def _scores(
     found["p_adjusted"] = quantity(
         largest_t_p(gain.value, gain_draws), _OVER, "p of the gain, adjusted for all tasks and depths"
     )
+    met = np.isin(design.types[design.tested], design.types[design.learnt(0)])
+    on_met = np.where(met, main["right"] - without["type"][1][:, None], np.nan)
+    what = "accuracy beyond what the word type tells, about words that were learnt from"
+    found |= interval_variables("gain_met", again.mean(on_met)[0], _OVER, what)
     for name, values, long_name, units in (
         ("gain_over_position", main["right"] - without["type and position"][1][:, None], "accuracy", "1"),
         ("saved", without["type"][0][:, None] - main["loss"], "loss saved", "nat"),

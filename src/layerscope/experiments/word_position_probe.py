@@ -88,7 +88,7 @@ class Settings(ExperimentSettings):
     )
     held_out: float = Field(0.2, gt=0, lt=1, description="share of the words that only test prompts use")
     penalty: float = Field(
-        10.0,
+        1.0,
         gt=0,
         description="weight of half the squared norm of the probe's weights beside the summed loss: 1 over "
         "scikit-learn's C (the post: 1, on seven times as many words)",

@@ -38,7 +38,7 @@ def regress(
     """Ordinary least squares with an intercept and errors that may differ from unit to unit (HC3).
 
     Units with a NaN anywhere are left out. An explanation that does not vary, or that the others determine,
-    gets NaN: its effect is not to be told from this data.
+    gets NaN: its effect is not to be told from this data. So do all where one unit alone decides a term.
 
     Args:
         outcome: one value per unit.
@@ -59,8 +59,8 @@ def regress(
     y, columns = y[known], columns[known]
     told = _told_apart(columns)
     terms = dict.fromkeys(names, (np.nan,) * 4)
-    if told and len(y) > len(told) + 1:
-        design = np.column_stack([np.ones(len(y)), columns[:, told]])
+    design = np.column_stack([np.ones(len(y)), columns[:, told]])
+    if told and len(y) > design.shape[1] and _no_unit_decides_alone(design):
         fit = OLS(y, design).fit(cov_type="HC3", use_t=True)
         spans = fit.conf_int(1 - level)
         for place, column in enumerate(told, start=1):
@@ -71,6 +71,12 @@ def regress(
                 float(fit.pvalues[place]),
             )
     return [Term(name, *terms[name]) for name in names], len(y)
+
+
+def _no_unit_decides_alone(design: Float[np.ndarray, "unit column"]) -> bool:
+    """Whether every unit's leverage is below one: HC3 divides by what is left."""
+    directions, _ = np.linalg.qr(design)
+    return bool(((directions**2).sum(axis=1) < 1 - 1e-9).all())
 
 
 def _told_apart(columns: Float[np.ndarray, "unit column"]) -> list[int]:

@@ -25,7 +25,8 @@ from layerscope.planted._writing import SPECIAL, Canvas, head_of, pieces_tokeniz
 STARTS = ("ba", "ki", "mo", "tu", "ge", "fi", "so", "du", "pe", "wa")
 CONTINUATIONS = ("ra", "lo", "ne")
 MOST_WORDS = 10
-POSITIONS = 96
+POSITIONS, POSITIONS_OF_WORDS = 32, 96
+"""Positions of either model: a prefix and a paragraph of words must fit."""
 WORDS = tuple(
     start + "".join(rest)
     for size in range(3)
@@ -45,7 +46,7 @@ def word_index(*, layer: int = 1, n_layers: int = 3, strength: float = 1.0) -> L
     """The model whose states carry, beyond block `layer`, the index of the word (1 to 10)."""
     tokenizer = pieces_tokenizer(STARTS, CONTINUATIONS)
     stretches = {"word": len(tokenizer), "begins": 1, "bos": 1, "share": 1, "index": MOST_WORDS}
-    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, positions=POSITIONS)
+    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, positions=POSITIONS_OF_WORDS)
     canvas.embed_words("word")
     embedding, bos = canvas.model.transformer.wte.weight, tokenizer.bos_token_id
     for token in (bos, *range(len(SPECIAL), len(SPECIAL) + len(STARTS))):

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerscope.runs.answers import Answer as Answer
     from layerscope.runs.answers import answer_of as answer_of
+    from layerscope.runs.attribution import Attribution as Attribution
+    from layerscope.runs.attribution import attributable as attributable
+    from layerscope.runs.attribution import attribute as attribute
     from layerscope.runs.attention_questions import asked_of as asked_of
     from layerscope.runs.attention_statistics import attention_sums as attention_sums
     from layerscope.runs.attention_statistics import first_patterns as first_patterns
@@ -80,6 +83,9 @@ _PLACES = {
     "record": "recordings",
     "run_patched": "patching",
     "answer_of": "answers",
+    "Attribution": "attribution",
+    "attributable": "attribution",
+    "attribute": "attribution",
     "asked_of": "attention_questions",
     "attention_of_last": "read_attention",
     "attention_to_first": "read_attention",
