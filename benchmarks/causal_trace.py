@@ -150,7 +150,8 @@ def main() -> None:
     keep_freed_memory()
     dtype = getattr(torch, asked.dtype)
     if asked.transitions:
-        return transitions(asked.dtype)
+        transitions(asked.dtype)
+        return
     layers, width, _ = SHAPES[asked.shape]
     print(f"{asked.shape}: {layers} blocks of width {width}, {asked.dtype}, {asked.threads} threads")
     model = model_of(asked.shape, dtype)
@@ -159,7 +160,7 @@ def main() -> None:
     ).tolist()
     noise = torch.randn(SAMPLES, len(NOISED), width, generator=torch.Generator().manual_seed(2)) * 0.1
     clean = read_states(model, ids)
-    everything, rows = cells(layers, False), cells(layers, True)
+    everything = cells(layers, False)
 
     speeds = [matrix_speed(width, dtype)]
     by_branches(model, ids, noise, rows_only=True)  # warm

@@ -216,7 +216,7 @@ MORE_FAMILIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "phi": (
         "phi",
-        {k: v for k, v in _LLAMA.items()},
+        _LLAMA,
         {"partial_rotary_factor": 0.25, "qk_layernorm": True, "tie_word_embeddings": True},
     ),
     "phi3": (

@@ -16,6 +16,10 @@ from layerscope import LayerscopeError, experiments
 from layerscope.results.netcdf import read_result, write_result
 from layerscope.results.schema import check_promises
 
+_WORDS = (
+    "the red fox met old dog in town a small bird sang and ran to of stone "
+    "reds mets olds dogs towns birds stones foe toe them then"
+)
 TEXTS = {
     "prompts": [
         {
@@ -33,10 +37,7 @@ TEXTS = {
         "a small bird sang and the dog ran to the red town of stone",
     ],
     "treebank": treebanks.small(documents=12),
-    "words": (
-        "the red fox met old dog in town a small bird sang and ran to of stone "
-        "reds mets olds dogs towns birds stones foe toe them then"
-    ).split(),
+    "words": _WORDS.split(),
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "causal_trace": {"samples": 2, "noise": "9sd", "smallest_range": 1e-9},
@@ -167,13 +168,12 @@ def test_unknown_settings_are_answered_with_the_nearest_name(made: tuple[str, xr
 
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "recurrent_gemma", "gemma2"])
 def test_every_experiment_runs_on_families_of_every_kind(made: tuple[str, xr.Dataset], family: str) -> None:
-    try:
-        result = run(made[0], family)
-    except LayerscopeError as refusal:
+    if family in OUT_OF_REACH.get(made[0], ()):
         # Where attention cannot be reached, what rests on it is refused by name, as the load check found it.
-        assert family in OUT_OF_REACH.get(made[0], ()), refusal
-        assert "not available on" in refusal.problem or "cannot be told apart" in refusal.problem
+        with pytest.raises(LayerscopeError, match=r"not available on|cannot be told apart"):
+            run(made[0], family)
         return
+    result = run(made[0], family)
 
     assert result.attrs["experiment"] == made[0]
     assert ls.draw(result)

@@ -46,6 +46,7 @@ def test_losses_and_answers_are_those_of_scikit_learn_on_states_read_one_by_one(
 ) -> None:
     """Independent: own alignment, the plain states of each sentence alone, scikit-learn's probes and scores."""
     model = zoo.layered(family, flipped=True)
+    text = text.replace("fox", "foxglove").replace("met", "remembered")  # words of several tokens
     result = run(model, text, tolerance=1e-6, l2=5.0, untrained=False, code=False, tasks=["part of speech"])
     sentences = load_treebank(text)
     held_out = set(result.tested_document.values.tolist())
@@ -209,6 +210,7 @@ def test_words_of_several_tokens_are_read_at_both_ends(text: str) -> None:
     result = run(zoo.layered("llama"), text, untrained=False, code=False)
 
     assert {"first_piece_accuracy", "last_piece_accuracy"} <= set(result.data_vars)
+    assert not np.array_equal(result.first_piece_accuracy, result.last_piece_accuracy)
     only_last = run(zoo.layered("llama"), text, untrained=False, code=False, pieces=["last"])
     assert "first_piece_accuracy" not in only_last
     np.testing.assert_array_equal(only_last.accuracy, result.accuracy)

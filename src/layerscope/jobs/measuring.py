@@ -127,6 +127,10 @@ def measure(
         seconds = time.monotonic() - started
         record.stages[stage.name] = went.model_copy(update={"seconds": went.seconds + seconds})
         record.seconds += seconds
+        if job.model.halvings:
+            least = min(job.model.halvings)
+            record.notes.append(f"memory ran out in stage {stage.name}: passes of {least} tokens from there on")
+            job.model.halvings.clear()
         record.peak_bytes = max(record.peak_bytes, peak_bytes(job.model.device))
         folder.save_record(record)
 

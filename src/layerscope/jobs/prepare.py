@@ -29,7 +29,7 @@ from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.results.record import Asked, Machine, RunRecord, digest
 from layerscope.results.store import RunFolder
-from layerscope.runs import check_branches, machine
+from layerscope.runs import check_branches, machine, tokens_per_pass
 from layerscope.text.passages import load_passages
 from layerscope.text.prompts import load_prompts
 from layerscope.text.tokens import BosPolicy, bos_record, tokenizer_digest
@@ -38,7 +38,6 @@ from layerscope.text.words import load_words
 
 # Rooms whose code decides numbers; figures, pages and the command line do not.
 _NUMBER_ROOMS = ("engines", "experiments", "maths", "models", "results", "runs", "text")
-_TOKENS_PER_PASS = {"cpu": 2048, "cuda": 65536}
 _LOADERS: dict[str, Callable[[Any], Any]] = {
     "prompts": load_prompts,
     "passages": load_passages,
@@ -109,7 +108,7 @@ def prepare(
         else (),
         words=tokenised_words(loaded, sources["words"], limit=limit) if "words" in sources else (),
         bos=bos,
-        tokens_per_pass=_TOKENS_PER_PASS.get(loaded.device.type, 2048),
+        tokens_per_pass=tokens_per_pass(loaded),
     )
     record = new_record(experiment, chosen, loaded, inputs, bos, chat)
     record.named = {

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerscope.runs.answers import Answer as Answer
     from layerscope.runs.answers import answer_of as answer_of
-    from layerscope.runs.attribution import Attribution as Attribution
-    from layerscope.runs.attribution import attributable as attributable
-    from layerscope.runs.attribution import attribute as attribute
     from layerscope.runs.attention_questions import asked_of as asked_of
     from layerscope.runs.attention_statistics import attention_sums as attention_sums
     from layerscope.runs.attention_statistics import first_patterns as first_patterns
+    from layerscope.runs.attribution import Attribution as Attribution
+    from layerscope.runs.attribution import attributable as attributable
+    from layerscope.runs.attribution import attribute as attribute
     from layerscope.runs.branch_check import check_branches as check_branches
+    from layerscope.runs.budget import tokens_per_pass as tokens_per_pass
+    from layerscope.runs.context_split import need_split as need_split
+    from layerscope.runs.context_split import split_context as split_context
     from layerscope.runs.contributions import Contributions as Contributions
     from layerscope.runs.contributions import read_contributions as read_contributions
+    from layerscope.runs.contributions import read_last_tokens as read_last_tokens
     from layerscope.runs.edits import Branch as Branch
     from layerscope.runs.edits import Cut as Cut
     from layerscope.runs.edits import Put as Put
-    from layerscope.runs.contributions import read_last_tokens as read_last_tokens
     from layerscope.runs.embeddings import token_contributions as token_contributions
     from layerscope.runs.key_activations import show_key_activations as show_key_activations
     from layerscope.runs.key_activations import top_tokens as top_tokens
@@ -35,30 +38,28 @@ if TYPE_CHECKING:
     from layerscope.runs.noise import gaussian_noise as gaussian_noise
     from layerscope.runs.noise import stream as stream
     from layerscope.runs.patching import run_patched as run_patched
-    from layerscope.runs.reading import read_sites as read_sites
-    from layerscope.runs.reading import read_states as read_states
     from layerscope.runs.read_attention import attention_of_last as attention_of_last
     from layerscope.runs.read_attention import attention_to_first as attention_to_first
+    from layerscope.runs.reading import read_sites as read_sites
+    from layerscope.runs.reading import read_states as read_states
     from layerscope.runs.recordings import BaseRun as BaseRun
     from layerscope.runs.recordings import record as record
+    from layerscope.runs.removal import without_head_direction as without_head_direction
+    from layerscope.runs.removal import without_mlp_direction as without_mlp_direction
     from layerscope.runs.replayed import ReplayedRun as ReplayedRun
     from layerscope.runs.replayed import adding_instead as adding_instead
-    from layerscope.runs.tuned_lens import lens_digest as lens_digest
-    from layerscope.runs.tuned_lens import read_tuned_lens as read_tuned_lens
     from layerscope.runs.state_cache import StateCache as StateCache
     from layerscope.runs.state_cache import groups as groups
+    from layerscope.runs.tuned_lens import lens_digest as lens_digest
+    from layerscope.runs.tuned_lens import read_tuned_lens as read_tuned_lens
     from layerscope.runs.unit_states import UnitRuns as UnitRuns
     from layerscope.runs.unit_states import mean_head_outputs as mean_head_outputs
     from layerscope.runs.unit_states import read_units as read_units
-    from layerscope.runs.removal import without_head_direction as without_head_direction
-    from layerscope.runs.removal import without_mlp_direction as without_mlp_direction
     from layerscope.runs.value_lengths import ValueLengths as ValueLengths
     from layerscope.runs.vocabulary import strongest_in_subspaces as strongest_in_subspaces
     from layerscope.runs.vocabulary import strongest_tokens as strongest_tokens
     from layerscope.runs.vocabulary import token_rows as token_rows
     from layerscope.runs.vocabulary import towards_tokens as towards_tokens
-    from layerscope.runs.context_split import need_split as need_split
-    from layerscope.runs.context_split import split_context as split_context
     from layerscope.runs.windows import FullRun as FullRun
     from layerscope.runs.windows import can_watch as can_watch
     from layerscope.runs.windows import full_run as full_run
@@ -78,6 +79,7 @@ _PLACES = {
     "BaseRun": "recordings",
     "Branch": "edits",
     "check_branches": "branch_check",
+    "tokens_per_pass": "budget",
     "Cut": "edits",
     "Put": "edits",
     "record": "recordings",

@@ -272,12 +272,15 @@ class _Tape:
     def _added(self, site: str, layer: int) -> ExitStack:
         module, self.factors[site, layer] = added_by(self.model, Site(site, layer))
 
+        def stop(gradient: Tensor) -> Tensor | None:
+            return gradient * 0 if self._blocked == layer else None
+
         def change(output: Tensor) -> Tensor:
             if site in self.sites:
                 self.kept[site, layer] = output
             passed = output.clone()
             if self.drop:
-                passed.register_hook(lambda gradient: gradient * 0 if self._blocked == layer else None)
+                passed.register_hook(stop)  # type: ignore[no-untyped-call]
             return passed
 
         stack = ExitStack()
