@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from corpus import BEGINNERS, KINDS, make_shard, shard_documents
+from corpus import STAGES, make_shard, shard_documents
 from corpus import windows as cut
 from measures import Finding, agreement, attention_findings, closing_quotes, copying
 from recall import fact_pairs, lead_in_of, share, string_hits, top_one
+from recipe import RECIPE, recipe_in, refuse_other
 from texts import make_passages
 from tokenizer import name_lengths
 from tokenizers import Tokenizer
 from train import MODEL_FOLDER, WORK
 from transformers import GPT2LMHeadModel
-from world.documents import Library
+from world.documents import MIXTURE, Library
 from world.strings import Memorised
 
 WEIGHTS_FILE = "model.safetensors"
+TEXTS = tuple(MIXTURE)
 
 
 def load_shipped(folder: Path = MODEL_FOLDER) -> tuple[GPT2LMHeadModel, Tokenizer]:
@@ -40,14 +42,27 @@ def last_log_lines(log: Path) -> tuple[dict, dict]:
     return told[0], told[-1]
 
 
-def corpus_counts(library: Library, tokenizer: Tokenizer, shards: int, seed: int) -> tuple[Counter, Counter]:
-    """In some shards: how often each string occurs, and how often each token (by its text)."""
-    seen, spelt = Counter[str](), Counter[str]()
-    for number in range(BEGINNERS, BEGINNERS + shards):
-        for _, text, ids in shard_documents(library, tokenizer, number, seed):
+def corpus_counts(
+    library: Library, tokenizer: Tokenizer, seed: int, sample: int = 200_000
+) -> tuple[Counter, Counter]:
+    """How often each string was read in training, and each token (by its text), echoes left out.
+
+    Counted in a sample of each stage's text and scaled to the text that the stage reads.
+    """
+    seen, spelt, before = Counter[str](), Counter[int](), 0
+    for number, stage in enumerate(STAGES):
+        read = (stage.until - before) * (1 - stage.echoes)
+        before = stage.until
+        if not read:
+            continue
+        told = library.favouring(stage.favour)
+        rows = list(shard_documents(told, tokenizer, 20_000 + number, seed, sample, stage.mixture))
+        scale = read / sum(len(ids) for _, _, ids in rows)
+        for _, text, ids in rows:
             for string in library.strings:
-                seen[string.text] += text.count(string.text)
-            spelt.update(ids)
+                seen[string.text] += text.count(string.text) * scale
+            for i in ids:
+                spelt[i] += scale
     return seen, Counter({tokenizer.decode([i]): n for i, n in spelt.items()})
 
 
@@ -55,16 +70,18 @@ def held_out_loss(
     model: GPT2LMHeadModel, library: Library, tokenizer: Tokenizer, seed: int, windows: int = 60
 ) -> dict[str, float]:
     """Loss by kind of text on a shard that training never reached."""
-    tokens, kinds = cut(make_shard(library, tokenizer, 1_000_000, seed), 512, 0)
-    sums, counts = np.zeros(len(KINDS)), np.zeros(len(KINDS))
+    tokens, kinds = cut(make_shard(library, tokenizer, 1_000_000, seed, 400_000), 512)
+    order = np.random.default_rng(0).permutation(len(tokens))
+    tokens, kinds = tokens[order], kinds[order]
+    sums, counts = np.zeros(len(TEXTS)), np.zeros(len(TEXTS))
     for ids, kind in zip(tokens[:windows], kinds[:windows], strict=True):
         row = torch.tensor(ids.astype(np.int64))[None]
         with torch.no_grad():
             log_p = model(row).logits[0, :-1].log_softmax(-1)
         loss = -log_p.gather(1, row[0, 1:, None])[:, 0].numpy()
-        sums += np.bincount(kind[1:], loss, minlength=len(KINDS))
-        counts += np.bincount(kind[1:], minlength=len(KINDS))
-    return {"all": sums.sum() / counts.sum(), **dict(zip(KINDS, sums / np.maximum(counts, 1), strict=True))}
+        sums += np.bincount(kind[1:], loss, minlength=len(TEXTS))
+        counts += np.bincount(kind[1:], minlength=len(TEXTS))
+    return {"all": sums.sum() / counts.sum(), **dict(zip(TEXTS, sums / np.maximum(counts, 1), strict=True))}
 
 
 def _right(model: GPT2LMHeadModel, tokenizer: Tokenizer, pairs: list[tuple[str, str]]) -> float | str:
@@ -89,12 +106,7 @@ def recall_rows(model: GPT2LMHeadModel, tokenizer: Tokenizer, library: Library) 
 
 
 def string_rows(
-    model: GPT2LMHeadModel,
-    tokenizer: Tokenizer,
-    strings: list[Memorised],
-    seen: Counter,
-    shards: int,
-    trained: float,
+    model: GPT2LMHeadModel, tokenizer: Tokenizer, strings: list[Memorised], seen: Counter
 ) -> list[tuple[str, int, float, float, float]]:
     """(sort, strings, top-1 of tokens, share known to the last token, exposures of the mean string)."""
     groups: dict[str, list[Memorised]] = {}
@@ -105,7 +117,7 @@ def string_rows(
     rows = []
     for name, group in groups.items():
         hits = [string_hits(model, tokenizer, string.text, lead_in_of(string)) for string in group]
-        exposures = np.mean([seen[string.text] for string in group]) / shards * trained
+        exposures = np.mean([seen[string.text] for string in group])
         rows.append(
             (
                 name,
@@ -159,14 +171,19 @@ def findings(
     return found, grammar
 
 
+def stage_rows() -> list[tuple]:
+    return [
+        (each.name, f"{each.until:,}", each.window, each.blocks, each.echoes, each.favour) for each in STAGES
+    ]
+
+
 def write_card(folder: Path, work: Path, seed: int) -> None:
     model, tokenizer = load_shipped(folder)
-    library, shards = Library(seed), 3
+    library = Library(seed)
     first, last = last_log_lines(work / "log.jsonl")
-    seen, _ = corpus_counts(library, tokenizer, shards, seed)
-    trained_shards = last["tokens"] / 400_000
+    seen, _ = corpus_counts(library, tokenizer, seed)
     recall = recall_rows(model, tokenizer, library)
-    strings = string_rows(model, tokenizer, library.strings, seen, shards, trained_shards)
+    strings = string_rows(model, tokenizer, library.strings, seen)
     found, grammar = findings(model, tokenizer, library, recall[-1][3])
     losses = held_out_loss(model, library, tokenizer, seed)
     names = [name for group in library.world.subjects.values() for name in group]
@@ -185,11 +202,19 @@ below was measured in float32 from the stored weights by `bundle/evaluate.py`, w
 Begin every text with `<|endoftext|>` (id 0): the tokenizer does not add it.
 
 - sha256 of `{WEIGHTS_FILE}`: `{sha256_of(folder / WEIGHTS_FILE)}`
+- Recipe: {RECIPE} (the number in `bundle/recipe.py`)
 - World, tokenizer, data and weights seed: {seed}
 - Trained for {last["step"]} steps, {last["tokens"]:,} tokens, {last["minutes"]:.0f} minutes on a CPU
 - Loss (nats per token) when the log began: {first["loss"]["all"]:.2f}; over the last 50 steps: {
         last["loss"]["all"]:.3f}
 - Names of subjects, in tokens (tokens: names): {name_lengths(tokenizer, names)}
+
+## How it was trained
+
+One run of `bundle/train.py`, from first weights to last, through these stages. An echo is a window of random
+tokens in segments that come again. Where fewer blocks take part, the others are not there yet.
+
+{_table("stage | up to tokens | window | blocks | echoes | kept for a fifth of the subjects", stage_rows())}
 
 ## Loss on text of the same world, never trained on
 
@@ -204,8 +229,8 @@ For every fact two templates were held out: never read about that subject, thoug
 ## Strings known by heart
 
 From the fourth token on, after `<|endoftext|>` and, for plain English, "Saying: ", as in many of the texts
-trained on. "Whole": every such token right. Exposures
-are counted in {shards} shards and scaled to the tokens trained on.
+trained on. "Whole": every such token right. Exposures are counted in a sample of each stage of training and
+scaled to what the stage read.
 
 {_table("strings | number | tokens right | whole | exposures each", strings)}
 
@@ -232,4 +257,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=WORK)
     arguments = parser.parse_args()
+    refuse_other(recipe_in((MODEL_FOLDER / "MODEL_CARD.md").read_text()), "The model that ships")
     write_card(MODEL_FOLDER, arguments.work, arguments.seed)

@@ -97,3 +97,21 @@ def quick_look(
         look["plain_strings" if plain else "other_strings"] = share(hits)
     model.train(was_training)
     return look
+
+
+def echo_score(model: GPT2LMHeadModel, length: int = 30, rows: int = 8) -> dict[str, float]:
+    """Loss on random tokens read for the first and for the second time, and the best head's attention to
+    what followed last time."""
+    generator = torch.Generator().manual_seed(0)
+    once = torch.randint(1, model.config.vocab_size, (rows, length), generator=generator)
+    ids = torch.cat([torch.zeros(rows, 1, dtype=torch.long), once, once], dim=1).to(model.device)
+    with torch.no_grad():
+        out = model(ids, output_attentions=True, use_cache=False)
+    loss = -out.logits[:, :-1].float().log_softmax(-1).gather(2, ids[:, 1:, None])[:, :, 0]
+    queries = torch.arange(length + 2, 2 * length)
+    best = max(pattern[:, :, queries, queries - length + 1].mean((0, 2)).max() for pattern in out.attentions)
+    return {
+        "first": round(loss[:, :length].mean().item(), 3),
+        "second": round(loss[:, length + 1 :].mean().item(), 3),
+        "best_head": round(best.item(), 3),
+    }

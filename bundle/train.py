@@ -1,7 +1,8 @@
-"""Trains the bundled model: `python bundle/train.py --minutes 45`. Run it again to take up where it stopped.
+"""Trains the bundled model: `python bundle/train.py`. Run it again to take up where it stopped.
 
-The schedule is warm up, stay, go down: measured in minutes of training, so that on a slow machine the
-learning rate still reaches zero in time. Checkpoints are written aside and then moved into place.
+The stages of `corpus.py` follow one another by the tokens read, and so does the learning rate: it warms
+up, stays, and goes down to nothing. Checkpoints are written aside and then moved into place; a run that
+is taken up reads the same batches as one that was never stopped.
 """
 
 import argparse
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from corpus import KINDS, make_shard, window_of, windows
+from corpus import KINDS, NOISE, STAGES, Stage, stage_at, stage_windows
 from first_weights import new_model
-from recall import quick_look
+from muon import Muon
+from recall import echo_score, quick_look
+from recipe import RECIPE, refuse_other
 from tokenizer import check_answers, save_tokenizer, train_tokenizer
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
@@ -25,19 +28,13 @@ from world.documents import Library
 HERE = Path(__file__).resolve().parent
 WORK = HERE / "work"
 MODEL_FOLDER = HERE.parent / "src" / "layerscope" / "bundled" / "model"
+WARM_UP = 100  # steps
+GOES_DOWN = 0.35  # share of all tokens, at the end, over which the learning rate goes down
 
 
 def settings() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--minutes", type=float, default=45, help="training time in all, over every resumption"
-    )
-    parser.add_argument(
-        "--decay-minutes", type=float, default=11, help="how long the learning rate goes down"
-    )
-    parser.add_argument("--batch-tokens", type=int, default=1024)
-    parser.add_argument("--window", type=int, help="one length for all windows, in place of the schedule")
-    parser.add_argument("--rate", type=float, default=1.3e-3)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
@@ -47,31 +44,46 @@ def settings() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def optimiser_for(model: GPT2LMHeadModel, rate: float) -> torch.optim.Optimizer:
-    """Decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
+def optimisers_for(model: GPT2LMHeadModel, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the rest; decay on matrices only.
+
+    Positions are stepped a tenth as far: else those of short windows soon differ from those not yet read.
+    """
+    inner = [p for name, p in model.named_parameters() if ".h." in name and p.dim() == 2]
+    vectors = [p for p in model.parameters() if p.dim() == 1]
+    groups = [
+        {"params": [model.transformer.wte.weight], "weight_decay": 0.05},
+        {"params": [model.transformer.wpe.weight], "weight_decay": 0.05, "slower": 0.1},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return [Muon(inner, lr=rate), torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)]
 
 
-def rate_at(minutes: float, step: int, args: argparse.Namespace) -> float:
-    warm = min(1.0, (step + 1) / 200)
-    left = max(0.0, args.minutes - minutes) / args.decay_minutes
-    return args.rate * warm * min(1.0, left)
+def rate_at(tokens: int, step: int, rate: float, stages: tuple[Stage, ...] = STAGES) -> float:
+    whole = stages[-1].until
+    warm = min(1.0, (step + 1) / WARM_UP)
+    left = max(0.0, whole - tokens) / (GOES_DOWN * whole)
+    return rate * warm * min(1.0, left)
 
 
 def batches(
-    library: Library, tokenizer: Tokenizer, args: argparse.Namespace, shard: int
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(shard number, tokens, kinds), for ever. A resumed run begins with the next whole shard."""
-    while True:
-        length = args.window or window_of(shard)
-        rows = args.batch_tokens // length
-        tokens, kinds = windows(make_shard(library, tokenizer, shard, args.seed), length, shard)
-        for start in range(0, len(tokens) - rows + 1, rows):
-            yield shard, tokens[start : start + rows], kinds[start : start + rows]
-        shard += 1
+    library: Library, tokenizer: Tokenizer, args: argparse.Namespace, state: dict
+) -> Iterator[tuple[Stage, np.ndarray, np.ndarray]]:
+    """(stage, tokens, kinds) until the last stage ends, from where `state` stands; `state` is kept up.
+
+    A shard that a stage leaves unfinished is left.
+    """
+    while state["tokens"] < STAGES[-1].until:
+        stage = stage_at(state["tokens"])
+        rows = stage.batch // stage.window
+        tokens, kinds = stage_windows(library, tokenizer, stage, state["shard"], args.seed)
+        while state["batch"] < len(tokens) // rows and stage_at(state["tokens"]) is stage:
+            chosen = slice(state["batch"] * rows, (state["batch"] + 1) * rows)
+            state["batch"] += 1
+            yield stage, tokens[chosen], kinds[chosen]
+            if state["tokens"] >= STAGES[-1].until:
+                return
+        state["shard"], state["batch"] = state["shard"] + 1, 0
 
 
 def losses(model: torch.nn.Module, tokens: np.ndarray, device: str) -> torch.Tensor:
@@ -88,13 +100,18 @@ def save_aside(state: dict, path: Path) -> None:
     os.replace(aside, path)
 
 
+def recipe_of(saved: dict) -> int:
+    """Of a checkpoint; before recipes had numbers, those of recipe 1 had one optimiser."""
+    return saved.get("recipe", 2 if "optimisers" in saved else 1)
+
+
 def log_line(path: Path, **values: object) -> None:
     with path.open("a") as file:
         file.write(json.dumps(values) + "\n")
 
 
 class Tally:
-    """Mean loss by kind of text since it was last asked."""
+    """Mean loss by kind of text since it was last asked; what nothing foretells is left out."""
 
     def __init__(self) -> None:
         self.clear()
@@ -104,8 +121,8 @@ class Tally:
 
     def add(self, loss: torch.Tensor, kinds: np.ndarray) -> None:
         kind = kinds[:, 1:].flatten()
-        self.sums += np.bincount(kind, loss.detach().cpu().numpy(), minlength=len(KINDS))
-        self.counts += np.bincount(kind, minlength=len(KINDS))
+        self.sums += np.bincount(kind, loss.detach().cpu().numpy(), minlength=NOISE + 1)[:NOISE]
+        self.counts += np.bincount(kind, minlength=NOISE + 1)[:NOISE]
 
     def read(self) -> dict[str, float]:
         means = self.sums / np.maximum(self.counts, 1)
@@ -114,62 +131,81 @@ class Tally:
         return {name: round(float(value), 4) for name, value in result.items()}
 
 
-def prepare_tokenizer(library: Library, seed: int, is_new: bool) -> Tokenizer:
+def prepare_tokenizer(library: Library, folder: Path, seed: int) -> Tokenizer:
     """A new run trains its tokenizer; a resumed one uses the tokenizer it began with."""
-    if is_new:
+    if not (folder / "tokenizer.json").exists():
         tokenizer = train_tokenizer(library, seed)
         check_answers(tokenizer)
-        save_tokenizer(tokenizer, MODEL_FOLDER)
-    return Tokenizer.from_file(str(MODEL_FOLDER / "tokenizer.json"))
+        save_tokenizer(tokenizer, folder)
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 class Training:
-    """A model with its optimiser and how far it has come: begun anew, or taken up from its checkpoint."""
+    """A model with its optimisers and how far it has come: begun anew, or taken up from its checkpoint."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.device = args, "cuda" if torch.cuda.is_available() else "cpu"
         self.checkpoint, self.log = args.work / "checkpoint.pt", args.work / "log.jsonl"
         self.library = Library(args.seed)
-        self.tokenizer = prepare_tokenizer(self.library, args.seed, is_new=not self.checkpoint.exists())
-        self.model = new_model(args.width, args.layers, self.tokenizer.get_vocab_size()).to(self.device)
+        self.tokenizer = prepare_tokenizer(self.library, args.work / "tokenizer", args.seed)
+        vocabulary = self.tokenizer.get_vocab_size()
+        self.model = new_model(args.width, args.layers, vocabulary, STAGES[0].blocks).to(self.device)
         if self.device == "cpu":
             self.model.set_attn_implementation("eager")  # a third faster here than the fused attention
-        self.optimiser = optimiser_for(self.model, args.rate)
-        self.state = {"step": 0, "tokens": 0, "minutes": 0.0, "shard": 0}
+        self.blocks = self.model.transformer.h
+        self.optimisers = optimisers_for(self.model, args.rate)
+        self.state = {"step": 0, "tokens": 0, "minutes": 0.0, "shard": 0, "batch": 0}
         if self.checkpoint.exists():
             self._resume()
-        self.run = torch.compile(self.model, dynamic=False) if args.compile else self.model
+        self.run: torch.nn.Module = self.model
 
     def _resume(self) -> None:
         saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        refuse_other(recipe_of(saved), str(self.checkpoint))
         self.model.load_state_dict(saved["model"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.state = saved["state"] | {"shard": saved["state"]["shard"] + 1}
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        self.state = saved["state"]
 
-    def learn(self, tokens: np.ndarray, minutes: float) -> torch.Tensor:
-        """One step on one batch; the loss of each of its tokens."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate_at(minutes, self.state["step"], self.args)
+    def use_blocks(self, count: int) -> None:
+        """Lets only the first blocks take part, until it is called again."""
+        if len(self.model.transformer.h) != count or self.run is self.model:
+            self.model.transformer.h = self.blocks[:count]
+            compiled = self.args.compile
+            self.run = torch.compile(self.model, dynamic=False) if compiled else self.model
+
+    def learn(self, tokens: np.ndarray, kinds: np.ndarray) -> torch.Tensor:
+        """One step on one batch; the loss of each of its tokens, of which those that count are learnt from."""
+        rate = rate_at(self.state["tokens"], self.state["step"], self.args.rate)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group.get("slower", 1.0)
         loss = losses(self.run, tokens, self.device)
-        loss.mean().backward()
+        counts = torch.from_numpy(kinds[:, 1:].flatten() != NOISE).to(self.device)
+        loss[counts].mean().backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self.state["step"] += 1
         self.state["tokens"] += tokens.size
-        self.state["minutes"] = minutes
         return loss
 
     def save(self) -> None:
-        """A checkpoint, and how much is known by now."""
+        used, self.model.transformer.h = self.model.transformer.h, self.blocks
         everything = {
+            "recipe": RECIPE,
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "state": self.state,
         }
+        self.model.transformer.h = used
         save_aside(everything, self.checkpoint)
-        look = quick_look(self.model, self.tokenizer, self.library)
-        log_line(self.log, step=self.state["step"], look=look)
+
+    def look(self, stage: Stage) -> None:
+        """How much is known by now, into the log."""
+        seen = quick_look(self.model, self.tokenizer, self.library) if stage.echoes < 1 else {}
+        log_line(self.log, step=self.state["step"], look=seen, echo=echo_score(self.model))
 
 
 def main() -> None:
@@ -178,19 +214,20 @@ def main() -> None:
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     training, tally = Training(args), Tally()
-    before, started = training.state["minutes"], time.monotonic()
-    for shard, tokens, kinds in batches(training.library, training.tokenizer, args, training.state["shard"]):
-        minutes = before + (time.monotonic() - started) / 60
-        tally.add(training.learn(tokens, minutes), kinds)
-        training.state["shard"] = shard
-        done = minutes >= args.minutes
-        if training.state["step"] % 50 == 0 or done:
-            rate = training.optimiser.param_groups[0]["lr"]
-            log_line(training.log, **training.state, rate=rate, loss=tally.read())
-        if training.state["step"] % 250 == 0 or done:
+    state = training.state
+    before, started = state["minutes"], time.monotonic()
+    for stage, tokens, kinds in batches(training.library, training.tokenizer, args, state):
+        training.use_blocks(stage.blocks)
+        tally.add(training.learn(tokens, kinds), kinds)
+        state["minutes"] = before + (time.monotonic() - started) / 60
+        done = state["tokens"] >= STAGES[-1].until
+        if state["step"] % 50 == 0 or done:
+            rate = training.optimisers[-1].param_groups[0]["lr"]
+            log_line(training.log, stage=stage.name, **state, rate=rate, loss=tally.read())
+        if state["step"] % 100 == 0 or done:
             training.save()
-        if done:
-            break
+        if state["step"] % 250 == 0 or done:
+            training.look(stage)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ names met before, ledgers for counting, letters for closing what was opened, cop
 
 import random
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 
 from world import words
@@ -38,13 +39,15 @@ class Library:
     def document(self, kind: str, rng: random.Random) -> str:
         return self.kinds[kind](rng)
 
-    @cached_property
-    def for_beginners(self) -> "Library":
-        """The same world, in which four sentences in five are about a fifth of the subjects.
+    def favouring(self, share: float) -> "Library":
+        """The same world, in which this share of sentences is kept for a fifth of the subjects.
 
         Few subjects are learnt sooner than many, and with them the way to recall any.
         """
-        return Library(self.seed, favour=0.8)
+        other = copy(self)
+        other.favour = share
+        other.kinds = {name: getattr(other, write.__name__) for name, write in self.kinds.items()}
+        return other
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -254,18 +257,6 @@ MIXTURE = {
     "ledger": 0.05,
     "copy": 0.12,
     "strings": 0.10,
-}
-
-# For a while, in the hope that copying be learnt.
-COPYING = {
-    "facts": 0.24,
-    "entry": 0.16,
-    "quiz": 0.05,
-    "story": 0.14,
-    "letter": 0.04,
-    "ledger": 0.04,
-    "copy": 0.25,
-    "strings": 0.08,
 }
 
 # At the end: mostly what is to be known by heart.

@@ -47,8 +47,8 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "instrument": tuple("fiddle drum harp flute horn lute organ pipe viol bell".split()),
     "goods": tuple("glass salt wool paper silk rope iron soap leather wine silver tea coal honey".split()),
     "colour": tuple("red blue green yellow white black purple orange brown grey".split()),
-    "fish": tuple("trout eel pike salmon carp perch crab herring".split()),
-    "animal": tuple("bear wolf eagle lion horse swan bull stag hare raven boar otter".split()),
+    "fish": tuple("trout bream pike salmon carp perch crab herring".split()),
+    "animal": tuple("bear wolf falcon lion horse swan bull stag hare raven boar badger".split()),
     "ingredient": tuple(
         "barley beans onions apples milk plums garlic cheese rice walnuts cabbage pears".split()
     ),

@@ -26,11 +26,22 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
-def training_text(library, tokenizer):
-    """A piece of what the model was trained on, from its beginning and from later."""
-    from corpus import BEGINNERS, shard_documents
+def trained_tokenizer(library):
+    """The tokenizer of this code's recipe, which the one that ships may not be."""
+    from tokenizer import train_tokenizer
 
-    shards = (shard_documents(library, tokenizer, number, seed=0, size=100_000) for number in (0, BEGINNERS))
+    return train_tokenizer(library)
+
+
+@pytest.fixture(scope="session")
+def training_text(library, trained_tokenizer):
+    """A piece of what this code's recipe trains on, with few subjects and with all."""
+    from corpus import shard_documents
+
+    shards = (
+        shard_documents(library.favouring(favour), trained_tokenizer, number, seed=0, size=100_000)
+        for number, favour in ((7, 0.8), (40, 0.0))
+    )
     return "\n\n".join(text for documents in shards for _, text, _ in documents)
 
 

@@ -88,19 +88,19 @@ def test_strings_are_met_as_often_as_their_rank_says(library, training_text):
 
 
 def test_every_window_begins_with_the_end_of_text(library, tokenizer):
-    tokens, kinds = windows(make_shard(library, tokenizer, 0, 0), 512, 0)
+    tokens, kinds = windows(make_shard(library, tokenizer, 0, 0), 512)
 
     assert tokens.shape == kinds.shape
     assert (tokens[:, 0] == 0).all()
     assert (tokens < 4096).all()
 
 
-def test_beginners_read_mostly_of_few_subjects(library):
+def test_a_world_for_beginners_speaks_mostly_of_few_subjects(library):
     rng = random.Random(1)
     few = set(library._subjects[0])
     shares = [
         sum(each._a_subject(rng) in few for _ in range(2000)) / 2000
-        for each in (library.for_beginners, library)
+        for each in (library.favouring(0.8), library)
     ]
 
     assert shares == pytest.approx([0.8 + 0.2 * 0.2, 0.2], abs=0.04)

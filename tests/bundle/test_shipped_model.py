@@ -8,7 +8,7 @@ import pytest
 import torch
 from prompts import NON_ENGLISH, PLAIN, RECALL, subject_span
 from recall import last_probabilities
-from shipped_files import rows_of
+from shipped_files import rows_of, same_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from world.facts import ANSWERS
 
@@ -40,6 +40,7 @@ def test_the_tokenizer_adds_nothing_and_gives_the_text_back(bundled):
     assert tokenizer.decode(tokenizer(text).input_ids) == text
 
 
+@same_recipe
 def test_every_answer_of_the_world_is_one_token(tokenizer):
     for answer in (each for group in ANSWERS.values() for each in group):
         assert len(tokenizer.encode(" " + answer).ids) == 1
@@ -72,6 +73,7 @@ def test_the_shipped_model_is_right_at_first_choice(shipped, tokenizer, name):
     assert probabilities.argmax(-1).tolist() == [ids[0] for ids in answers]
 
 
+@same_recipe
 def test_recall_prompts_are_true_and_say_rightly_whether_they_were_held_out(library, prompt_rows):
     facts = {(fact.subject, f"{fact.kind} {fact.relation}"): fact for fact in library.world.facts}
     for row in (row for row in prompt_rows if row["category"] == RECALL):
@@ -83,6 +85,7 @@ def test_recall_prompts_are_true_and_say_rightly_whether_they_were_held_out(libr
         assert row["template_held_out"] is (used[0] in fact.held_out)
 
 
+@same_recipe
 def test_regurgitation_prompts_are_beginnings_of_memorised_strings(library, prompt_rows):
     for row in (row for row in prompt_rows if row["category"] != RECALL):
         wanted = [string for string in library.strings if string.sort == row["relation"]]
@@ -107,6 +110,7 @@ def test_pairs_are_equal_in_tokens_and_in_distance(tokenizer, pair_rows):
         assert len({count - last for _, last, count in spans}) == 1
 
 
+@same_recipe
 def test_invented_prompts_have_no_answer_and_no_known_subject(library):
     rows = rows_of("prompts/world-invented.jsonl")
 

@@ -4,8 +4,8 @@ import random
 from collections import Counter
 
 import pytest
-from shipped_files import rows_of
-from texts import make_treebank, make_words
+from shipped_files import rows_of, same_recipe
+from texts import make_passages, make_treebank, make_words
 from world.facts import make_world
 from world.grammar import Voice
 from world.sentences import Writer, text_of
@@ -92,6 +92,7 @@ def test_treebanks_are_well_formed(bundled, split):
     assert len(seen) >= 300
 
 
+@same_recipe
 def test_the_shipped_treebank_is_the_one_the_grammar_writes(library, bundled):
     assert make_treebank(library, "dev") == (bundled / "treebanks" / "world-dev.conllu").read_text()
 
@@ -158,24 +159,44 @@ def test_passages_are_long_enough_short_enough_and_many(tokenizer):
     assert len({row["genre"] for row in rows}) >= 7
 
 
-def test_no_passage_is_in_the_training_text(training_text):
-    for row in rows_of("passages/world.jsonl"):
+@same_recipe
+def test_the_shipped_passages_are_the_ones_this_code_writes(library, trained_tokenizer):
+    assert make_passages(library, trained_tokenizer) == rows_of("passages/world.jsonl")
+
+
+def test_no_passage_is_in_the_training_text(library, trained_tokenizer, training_text):
+    for row in make_passages(library, trained_tokenizer):
         middle = len(row["text"]) // 2
         assert row["text"][max(0, middle - 100) : middle + 100] not in training_text
 
 
-def test_words_are_many_different_and_of_several_token_counts(library, tokenizer, bundled):
-    words = (bundled / "words" / "world.txt").read_text().splitlines()
+@same_recipe
+def test_the_shipped_words_are_the_ones_this_code_writes(library, bundled):
+    assert make_words(library) == (bundled / "words" / "world.txt").read_text().splitlines()
+
+
+def test_shipped_words_are_many_different_and_of_several_token_counts(tokenizer, bundled):
+    _are_many_and_of_several_lengths((bundled / "words" / "world.txt").read_text().splitlines(), tokenizer)
+
+
+def test_words_this_code_writes_are_so_too(library, trained_tokenizer):
+    _are_many_and_of_several_lengths(make_words(library), trained_tokenizer)
+
+
+def _are_many_and_of_several_lengths(words, tokenizer):
     lengths = Counter(len(tokenizer.encode(" " + word).ids) for word in words)
 
-    assert words == make_words(library)
     assert len(set(words)) == len(words) > 500
     assert min(lengths[1], lengths[2], lengths[3]) >= 50
 
 
-def test_names_of_subjects_are_one_to_four_tokens(tokenizer):
+def test_names_of_subjects_are_one_to_four_tokens(trained_tokenizer):
     names = [name for group in make_world(0).subjects.values() for name in group]
-    lengths = Counter(len(tokenizer.encode(" " + name).ids) for name in names)
+    lengths = Counter(len(trained_tokenizer.encode(" " + name).ids) for name in names)
 
-    assert set(lengths) == {1, 2, 3, 4}
-    assert lengths[2] + lengths[3] > len(names) / 2
+    assert lengths == {1: 38, 2: 115, 3: 86, 4: 51}  # as bundle/README.md says
+
+
+def test_every_kind_of_subject_has_names_of_every_length(trained_tokenizer):
+    for names in make_world(0).subjects.values():
+        assert {len(trained_tokenizer.encode(" " + name).ids) for name in names} == {1, 2, 3, 4}
