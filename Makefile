@@ -11,7 +11,7 @@ BESIDE := ../shared/data/models/english-12l
 MODEL  ?= $(if $(wildcard src/layerscope/bundled/model/config.json),bundled,$(if $(wildcard $(BESIDE)),$(BESIDE)))
 OUT    ?= runs
 
-.PHONY: report test setup clean
+.PHONY: report test test-all setup clean
 
 report: $(STAMP)
 	$(if $(MODEL),,$(error no model: give one with make report MODEL=FOLDER))
@@ -23,6 +23,10 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The slow ones too: every experiment against independent computations on many families, sweeps, coverage.
+test-all: test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 setup: $(STAMP)
 

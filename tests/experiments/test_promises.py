@@ -75,7 +75,8 @@ OUT_OF_REACH: dict[str, tuple[str, ...]] = {
 def run(name: str, family: str = "llama", **more: Any) -> xr.Dataset:
     takes = experiments.load(name).takes
     texts = {kind: TEXTS[kind] for kind in takes}
-    settings = SETTINGS.get(name, {}) | more
+    few = {"resamples": 40} if "resamples" in experiments.load(name).settings.model_fields else {}
+    settings = few | SETTINGS.get(name, {}) | more
     return ls.run(name, zoo.layered(family, flipped=True), **texts, **settings, progress=False)
 
 

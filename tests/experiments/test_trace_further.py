@@ -22,13 +22,17 @@ SUBJECT, LAST = "last subject token", "last token"
 
 
 def traced(model: object, prompts: object, **settings: object) -> xr.Dataset:
-    return ls.run("causal_trace", model, prompts, **({"samples": 2, "progress": False} | settings))  # type: ignore[arg-type]
+    return ls.run(
+        "causal_trace", model, prompts, **({"samples": 2, "resamples": 50, "progress": False} | settings)
+    )  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def stored_in_an_mlp() -> xr.Dataset:
     prompts = prompts_about(SUBJECTS[:6])
-    return traced(stored_fact(mlp=1, mover=3, n_layers=5), prompts, window=1, heads=True, outputs="all", severed=True)
+    return traced(
+        stored_fact(mlp=1, mover=3, n_layers=5), prompts, window=1, heads=True, outputs="all", severed=True
+    )
 
 
 def test_the_mlp_that_stores_the_fact_and_the_head_that_moves_it_are_found(

@@ -65,7 +65,7 @@ def test_misses_by_hand_from_the_saved_samples(everything: xr.Dataset) -> None:
                 score = np.abs(result[f"screen_{column}"].values[own].mean(axis=1))
                 best = set(np.argsort(-exact)[:10].tolist())
                 missed = len(best - set(np.argsort(-score)[:10].tolist())) / 10
-                here = result.sel(prompt=prompt, kind=kind, method=method)
+                here = result.sel(prompt=prompt, kind=kind, screened_by=method)
                 assert float(here.prompt_screen_missed) == pytest.approx(missed)
                 assert float(here.prompt_screen_order) == pytest.approx(spearmanr(exact, score)[0], abs=1e-3)
 
@@ -73,10 +73,18 @@ def test_misses_by_hand_from_the_saved_samples(everything: xr.Dataset) -> None:
 def test_screens_of_every_kind_miss_less_than_blind_draws_and_claims_say_so(everything: xr.Dataset) -> None:
     result = everything
 
-    assert (result.screen_missed_n.sel(method="gradients") == 3).all()
-    assert result.screen_missed_n.sel(method="gradients, patterns anew").values.tolist() == [0, 0, 0, 0, 3, 3]
+    assert (result.screen_missed_n.sel(screened_by="gradients") == 3).all()
+    assert result.screen_missed_n.sel(screened_by="gradients, patterns anew").values.tolist() == [
+        0,
+        0,
+        0,
+        0,
+        3,
+        3,
+    ]
     assert (
-        float(result.screen_missed.sel(method="gradients").mean()) < float(result.screen_chance.mean()) - 0.2
+        float(result.screen_missed.sel(screened_by="gradients").mean())
+        < float(result.screen_chance.mean()) - 0.2
     )
     texts = [claim.text for claim in load("causal_trace").claims(result)]
     assert any(
@@ -102,15 +110,15 @@ def test_only_the_strongest_are_confirmed_and_the_planted_key_is_among_them() ->
     assert moved.sum() == 6
     assert (result.screen_exact.values[moved].mean(axis=1) > 0.1).all()
     # Other kinds were not run whole, so their misses are not known; those of states are.
-    assert int(result.screen_missed_n.sel(kind="heads", method="gradients")) == 0
-    assert int(result.screen_missed_n.sel(kind="states", method="gradients")) == 6
+    assert int(result.screen_missed_n.sel(kind="heads", screened_by="gradients")) == 0
+    assert int(result.screen_missed_n.sel(kind="states", screened_by="gradients")) == 6
 
 
 def test_a_family_outside_the_attention_interface_is_screened_by_its_states() -> None:
     result = traced(zoo.layered("bloom"), PROMPTS[:2], noise="9sd", smallest_range=1e-9, confirm=3)
 
     assert "q" not in set(result.screened_site.values.tolist())
-    assert int(result.screen_missed_n.sel(kind="states", method="gradients")) == 2
+    assert int(result.screen_missed_n.sel(kind="states", screened_by="gradients")) == 2
 
 
 @pytest.mark.parametrize("direction", ["restore", "corrupt"])

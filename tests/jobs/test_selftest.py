@@ -20,6 +20,14 @@ GROWING = TRIALS["growing", "hidden_states"]
 
 
 @pytest.mark.parametrize(("name", "experiment"), [key for key, trial in TRIALS.items() if trial.answers])
+def test_every_trial_holds(name: str, experiment: str) -> None:
+    outcome = tried(name, TRIALS[name, experiment], quick=True)
+
+    assert outcome.holds, "\n".join(outcome.lines())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "experiment"), [key for key, trial in TRIALS.items() if trial.answers])
 def test_every_trial_holds_and_nothing_is_found_below_the_weakest(name: str, experiment: str) -> None:
     trial = TRIALS[name, experiment]
 
@@ -28,8 +36,8 @@ def test_every_trial_holds_and_nothing_is_found_below_the_weakest(name: str, exp
     printed = "\n".join(outcome.lines())
     assert outcome.holds, printed
     assert f"weakest strength found: {outcome.weakest:g}" in printed
+    # Where all strengths are found, nothing at all is the next weaker one, and `holds` has looked at that.
     weaker = [strength for strength in trial.strengths if strength < outcome.weakest]
-    assert weaker, "sweep down to a strength that is no longer found"
     assert not any(_run(trial, strength).found for strength in weaker[1:])
 
 

@@ -127,6 +127,7 @@ def test_every_word_grows_at_its_own_rate_round_the_planted_one() -> None:
     assert float(own.std()) > 0.01
 
 
+@pytest.mark.slow
 def test_the_interval_of_no_growth_holds_zero_as_often_as_it_says() -> None:
     texts, model = passages(seed=1, number=12 * 20), growing(rate=0.0)
 

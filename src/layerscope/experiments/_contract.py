@@ -26,7 +26,17 @@ from layerscope.text.tokens import BosPolicy
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
-__all__ = ["Claim", "Earlier", "ExperimentSettings", "Inputs", "Judged", "Passage", "Prompt", "Stage", "WorkItem"]
+__all__ = [
+    "Claim",
+    "Earlier",
+    "ExperimentSettings",
+    "Inputs",
+    "Judged",
+    "Passage",
+    "Prompt",
+    "Stage",
+    "WorkItem",
+]
 
 Earlier = Mapping[str, xr.Dataset]
 """Results of the stages before this one, by name: laid one after another, or folded."""
@@ -57,7 +67,9 @@ class Inputs(BaseModel):
     passages: tuple[TokenisedPassage, ...] = ()
     treebank: tuple[TokenisedSentence, ...] = ()
     words: tuple[TokenisedWord, ...] = ()
-    bos: BosPolicy = Field("auto", description="whether BOS goes before texts that an experiment writes itself")
+    bos: BosPolicy = Field(
+        "auto", description="whether BOS goes before texts that an experiment writes itself"
+    )
     tokens_per_pass: int = Field(2048, gt=0, description="bound on rows times tokens of one forward pass")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments import _tracing
+from layerscope.experiments import _trace_screen_conclusions, _tracing
 from layerscope.experiments._contract import Earlier
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import interval_variables, stacked
@@ -41,6 +41,7 @@ def add_conclusions(result: xr.Dataset, stages: Earlier, settings: Any) -> xr.Da
         ("heads", _heads),
         ("one by one", _one_by_one),
         ("doses", _doses),
+        ("screen", _trace_screen_conclusions.conclude),
     ):
         stage = stages.get(name)
         if stage is not None and stage.sizes:

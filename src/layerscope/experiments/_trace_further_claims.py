@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.experiments import _trace_screen_conclusions
 from layerscope.experiments._contract import Claim
 from layerscope.experiments._summaries import number_or_none
 from layerscope.results.words import restored
@@ -28,6 +29,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
         ("agreement", _agreement),
         ("mean_handover", _handover),
         ("dose_transition", _doses),
+        ("screen_missed", _trace_screen_conclusions.claims),
     ):
         if name in result:
             yield from sentences(result)

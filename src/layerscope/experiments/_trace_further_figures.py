@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.experiments import _trace_screen_conclusions
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.plots import curve_over_depth, differences
 from layerscope.results.words import restored
@@ -28,7 +29,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     ):
         if name in result and np.isfinite(result[name]).any():
             figures[title] = picture(result)
-    return figures
+    return figures | _trace_screen_conclusions.draw(result)
 
 
 def _lines(result: xr.Dataset, name: str, chosen: dict[str, dict[str, str]], what: str) -> xr.Dataset:

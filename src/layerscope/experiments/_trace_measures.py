@@ -127,7 +127,8 @@ def _clean_dataset(
 def noised(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """The corrupted run, and all noised tokens exchanged together at every depth."""
     run = prompt_runs(model, item, settings, earlier["clean"])
-    base = _base_values(run)
+    corrupted, whole = run.corrupted_values(), run.clean_values()
+    base = corrupted if settings.direction == "restore" else np.tile(whole, (settings.samples, 1))
     subject = np.full((model.n_layers + 1, *base.shape), np.nan, dtype=np.float32)
     if len(run.noised) > 1:  # else the trace of that token is the same, and the conclusion takes it
         edits = [(runs.Put("state", (depth,), run.noised),) for depth in range(model.n_layers)]
@@ -135,20 +136,23 @@ def noised(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: E
         subject = np.concatenate([run.values(edits), base[None]])
     variables = {
         f"clean_answer_{kind}": quantity([value], "prompt", f"{_KINDS[kind][0]}, clean", _KINDS[kind][1])
-        for kind, value in zip(_KINDS, run.clean_values(), strict=True)
+        for kind, value in zip(_KINDS, whole, strict=True)
     }
-    variables |= _values(run.corrupted_values()[None], "noised", "prompt sample", "under noise")
+    variables |= _values(corrupted[None], "noised", "prompt sample", "under noise")
     variables |= _values(
         subject[None], "subject", "prompt depth sample", "with all noised tokens exchanged together"
     )
     return _kept(variables, settings, prompt_coordinates(item.prompt) | _depths(model))
 
 
-def _base_values(run: PromptRuns) -> np.ndarray:
-    """What the run reads that patched runs leave, for every draw [sample 2]."""
-    if run.settings.direction == "restore":
-        return run.corrupted_values()
-    return np.tile(run.clean_values(), (run.settings.samples, 1))
+def _base_values(item: NoisedItem, settings: Settings, earlier: Earlier) -> np.ndarray:
+    """What the run reads that patched runs leave, for every draw [sample 2], from the stage before."""
+    measured = earlier["noised"]
+    here = measured.isel(prompt=int(np.flatnonzero(measured.prompt.values == stored(item.prompt.name))[0]))
+    name = "noised" if settings.direction == "restore" else "clean_answer"
+    kinds = [f"{name}_log_probability", f"{name}_{'log_probability' if settings.of_answer else 'metric'}"]
+    values = np.stack([np.broadcast_to(here[kind].values, settings.samples) for kind in kinds], axis=-1)
+    return values.astype(np.float32)
 
 
 def _values(values: np.ndarray, name: str, dims: str, what: str) -> dict[str, xr.Variable]:
@@ -182,14 +186,14 @@ def _depths(model: LayeredModel) -> dict[str, xr.Variable]:
 
 def trace(model: LayeredModel, item: TraceItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """One state exchanged, at every position and depth."""
-    run = prompt_runs(model, item, settings, earlier["clean"])
     cells = [
         (row, depth)
         for row, position in enumerate(item.positions)
         for depth in depths_that_matter(item, position, settings, model.n_layers)
     ]
-    values = np.tile(_base_values(run), (len(item.positions), model.n_layers + 1, 1, 1))
+    values = np.tile(_base_values(item, settings, earlier), (len(item.positions), model.n_layers + 1, 1, 1))
     if cells:
+        run = prompt_runs(model, item, settings, earlier["clean"])
         rows, depths = np.array(cells).T
         values[rows, depths] = run.values(
             [(runs.Put("state", (depth,), (item.positions[row],)),) for row, depth in cells]

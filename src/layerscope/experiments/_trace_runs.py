@@ -142,6 +142,27 @@ class PromptRuns:
         padded[: self.samples] = self._patched(branches, restore=True)
         return padded
 
+    def estimates(self, sites: Sequence[str], *, drop: bool) -> Any:
+        """What exchanges of these sites would change in the metric, by gradients (`runs.Attribution`)."""
+        restore = self.settings.direction == "restore"
+        base, other = (self.corrupted, self.clean) if restore else (self.clean, self.corrupted)
+        return runs.attribute(
+            self.model,
+            base=base,
+            other=other,
+            number=lambda logits: self.metric_of(self._read(logits)),
+            read_last=len(self.item.answer),
+            sites=sites,
+            drop=drop,
+            tokens_per_pass=self.item.tokens_per_pass,
+        )
+
+    def metric_of(self, values: Any) -> Any:
+        """The metric itself from what runs read [... 2]: a probability is kept as its logarithm."""
+        if self.settings.metric != "probability":
+            return values[..., 1]
+        return np.exp(values[..., 0]) if isinstance(values, np.ndarray) else values[..., 0].exp()
+
     def _patched(self, branches: Sequence[Any], *, restore: bool) -> np.ndarray:
         base, other = (self.corrupted, self.clean) if restore else (self.clean, self.corrupted)
         values = runs.run_patched(

@@ -78,6 +78,17 @@ class Settings(ExperimentSettings):
         False, description="also restore states while this token's MLPs, or its attention, stay as they were"
     )
     heads: bool = Field(False, description="also restore single heads at the noised and last tokens")
+    screen: bool = Field(
+        False,
+        description="also estimate by gradients what every exchange would do (states, outputs of attention and MLPs, "
+        "and at the noised and last tokens heads, queries and keys), run the strongest exactly, and measure what such "
+        "a screen misses",
+    )
+    confirm: int | Literal["all"] = Field(
+        10,
+        description="exchanges of each kind that the screen picks and exact runs confirm, for each prompt; also the k "
+        "of 'the k strongest'. all: every one, which measures the misses of every kind (with k = 10)",
+    )
     doses: tuple[float, ...] = Field(
         (), description="noise levels, as factors on `noise`, at which the two rows are traced again"
     )
@@ -129,12 +140,23 @@ class Settings(ExperimentSettings):
             raise ValueError("covariance-matched noise is measured in SDs: noise=3sd")
         if self.corruption == "replace" and self.doses:
             raise ValueError("a replaced token has no dose")
+        if self.confirm != "all" and self.confirm < 1:
+            raise ValueError("confirm: at least 1, or all")
+        if self.screen and self.metric == "kl" and self.direction == "corrupt":
+            raise ValueError(
+                "a divergence from the clean run has no gradient at the clean run: another metric"
+            )
         return self
 
     @property
     def of_answer(self) -> bool:
         """Whether the metric follows from the answer's log-probability, which is always kept."""
         return self.metric in _OF_ANSWERS
+
+    @property
+    def strongest(self) -> int:
+        """How many of the strongest exchanges of a kind a screen is asked for."""
+        return 10 if self.confirm == "all" else self.confirm
 
     def window_of(self, n_layers: int) -> int:
         """Blocks in a window."""

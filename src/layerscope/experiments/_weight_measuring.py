@@ -177,55 +177,53 @@ def _no_scales(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _together(ground: Ground, matrices: Sequence[Decomposed], layer: int) -> xr.Dataset:
     """Subspaces of two or more near-equal directions, as the tokens nearest to them whatever their basis."""
-    rows: list[tuple[str, str, int, int]] = []
-    tokens: list[np.ndarray] = []
+    found: list[tuple[str, str, int, int, Any]] = []
     for matrix in matrices:
         groups = near_equal(matrix.scales, ratio=ground.settings.near)
         for kind, side in matrix.sides.items():
             here = groups[: len(side)]
-            several = [int(g) for g in np.unique(here) if (groups == g).sum() > 1 and (here == g).sum() > 1]
-            if several:
-                tokens.append(_tokens_of_subspaces(ground, kind, side, here, several))
-                rows += [
-                    (kind, matrix.name, int(np.flatnonzero(here == g)[0]), int((here == g).sum()))
-                    for g in several
-                ]
-    top = ground.settings.top_tokens
-    ids = np.concatenate(tokens) if tokens else np.zeros((0, top), np.int32)
+            for group in np.unique(here):
+                at = np.flatnonzero(here == group)
+                if len(at) > 1:
+                    found.append((kind, matrix.name, int(at[0]), len(at), side[at[0] : at[-1] + 1]))
+    ids = _tokens_of_subspaces(ground, [one[0] for one in found], [one[4] for one in found])
     return xr.Dataset(
         {
             "together_token": quantity(ids, "together place", "id of a token near the subspace"),
             "together_first": quantity(
-                np.array([r[2] for r in rows], np.int64), "together", "first place of the subspace"
+                np.array([one[2] for one in found], np.int64), "together", "first place of the subspace"
             ),
             "together_size": quantity(
-                np.array([r[3] for r in rows], np.int64), "together", "directions in it"
+                np.array([one[3] for one in found], np.int64), "together", "directions in it"
             ),
         },
         coords={
-            "together_layer": number_coordinate([layer] * len(rows), "together", "layer of the subspace"),
-            "together_kind": as_text([r[0] for r in rows], "together", "what the subspace is of"),
-            "together_matrix": as_text([r[1] for r in rows], "together", "matrix of the subspace"),
+            "together_layer": number_coordinate([layer] * len(found), "together", "layer of the subspace"),
+            "together_kind": as_text([one[0] for one in found], "together", "what the subspace is of"),
+            "together_matrix": as_text([one[1] for one in found], "together", "matrix of the subspace"),
         },
     )
 
 
-def _tokens_of_subspaces(
-    ground: Ground, kind: str, side: Any, groups: np.ndarray, several: Sequence[int]
-) -> np.ndarray:
+def _tokens_of_subspaces(ground: Ground, kinds: Sequence[str], spans: Sequence[Any]) -> np.ndarray:
+    """Tokens near each span of directions; all spans of a side go through the vocabulary together."""
     import torch
 
-    at = np.isin(groups, several)
-    rows = runs.token_rows(ground.model, ground.side(kind))
-    ids, _ = runs.strongest_in_subspaces(
-        runs.towards_tokens(side[torch.tensor(at)].float(), rows, fold=ground.settings.fold_norms),
-        torch.tensor(np.searchsorted(several, groups[at])),
-        rows.rows,
-        allowed=torch.tensor(ground.vocabulary.allowed.values),
-        top=ground.settings.top_tokens,
-        megabytes=ground.settings.megabytes,
-    )
-    return ids.numpy().astype(np.int32)
+    ids = np.zeros((len(kinds), ground.settings.top_tokens), np.int32)
+    for side in dict.fromkeys(ground.side(kind) for kind in kinds):
+        here = [place for place, kind in enumerate(kinds) if ground.side(kind) == side]
+        rows = runs.token_rows(ground.model, side)
+        groups = torch.tensor([group for group, place in enumerate(here) for _ in spans[place]])
+        joined = torch.cat([spans[place].float() for place in here])
+        ids[here] = runs.strongest_in_subspaces(
+            runs.towards_tokens(joined, rows, fold=ground.settings.fold_norms),
+            groups,
+            rows.rows,
+            allowed=torch.tensor(ground.vocabulary.allowed.values),
+            top=ground.settings.top_tokens,
+            megabytes=ground.settings.megabytes,
+        )[0].numpy()
+    return ids
 
 
 def as_text(values: list[str], dimension: str, what: str) -> xr.Variable:
@@ -246,7 +244,7 @@ def measure_twin(model: LayeredModel, item: WorkItem, settings: Settings, earlie
     from layerscope.models.untrained import untrained_twin
 
     twin = untrained_twin(model, settings.seed)
-    ground = Ground(twin, earlier["vocabulary"], settings)
+    ground = Ground(twin, earlier["vocabulary"], settings, twin=True)
     number = min(settings.untrained_layers, model.n_layers)
     parts = [rated(ground, _random_blocks(twin, settings), layer=-1)]
     for layer in np.unique(np.linspace(0, model.n_layers - 1, number).round().astype(int)):

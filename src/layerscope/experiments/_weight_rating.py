@@ -23,7 +23,7 @@ from layerscope.experiments._weight_settings import (
     WRITES,
     Settings,
 )
-from layerscope.experiments._weight_vocabulary import other_embedding
+from layerscope.experiments._weight_vocabulary import mean_embedding, other_embedding
 from layerscope.maths.coherence import mean_pairwise_cosine
 from layerscope.maths.decompositions import turned
 from layerscope.results.schema import quantity
@@ -68,17 +68,18 @@ class Ground:
     model: LayeredModel
     vocabulary: xr.Dataset
     settings: Settings
+    twin: bool = False
 
     @cached_property
     def mean(self) -> np.ndarray:
         """The mean embedding of the tokens that may be shown."""
+        if not self.twin:
+            return np.asarray(self.vocabulary.mean_embedding.values)
         return self.mean_row(self.model.module.get_input_embeddings().weight.detach())
 
     def mean_row(self, rows: Any) -> np.ndarray:
         """The mean of the rows of the tokens that may be shown."""
-        allowed = np.flatnonzero(self.vocabulary.allowed.values)
-        total = sum(rows[allowed[i : i + 8192]].double().sum(0) for i in range(0, len(allowed), 8192))
-        return (total / len(allowed)).float().cpu().numpy()
+        return mean_embedding(rows, self.vocabulary.allowed.values)
 
     @cached_property
     def tokens_by_frequency(self) -> np.ndarray:

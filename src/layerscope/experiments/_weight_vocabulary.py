@@ -51,10 +51,16 @@ def vocabulary(model: LayeredModel, settings: Settings) -> xr.Dataset:
             "part_of_speech": quantity(
                 _parts_of_speech(model, settings, texts), "entry", "commonest part of speech, or empty"
             ),
+            "mean_embedding": quantity(
+                mean_embedding(rows.detach(), allowed),
+                "component",
+                "mean embedding of the tokens that may be shown",
+            ),
             "company": quantity(company, "entry feature", "co-occurrence vector of the token"),
         },
         coords={
             "entry": number_coordinate(range(n), "entry", "token id"),
+            "component": number_coordinate(range(rows.shape[1]), "component", "entry of an embedding"),
             "feature": number_coordinate(
                 range(company.shape[1]), "feature", "entry of a co-occurrence vector"
             ),
@@ -62,6 +68,14 @@ def vocabulary(model: LayeredModel, settings: Settings) -> xr.Dataset:
     )
     width = int(rows.shape[1])
     return write_json(dataset.assign_attrs(width=width), cautions=cautions)
+
+
+def mean_embedding(rows: Any, allowed: np.ndarray) -> np.ndarray:
+    """The mean of the rows of some tokens, summed in pieces."""
+    chosen = np.flatnonzero(allowed)
+    total = sum(rows[chosen[i : i + 8192]].double().sum(0) for i in range(0, len(chosen), 8192))
+    mean: np.ndarray = (total / len(chosen)).float().cpu().numpy()
+    return mean
 
 
 def token_texts(model: LayeredModel, n: int) -> list[str]:

@@ -10,7 +10,8 @@ them together, so that it starts at 1 for every prompt.
 If asked for, the same is done with what attention and MLPs add, over a window of blocks; with a token's MLPs
 or attention severed, which tells whether a state works through them; with single heads; with each token of
 the subject noised alone; at several noise levels; and in the other direction, noised states in the
-clean run. Everything is run as branches, computed only where it can differ.
+clean run. A screen by gradients can be laid beside it, and what it misses measured. Everything is run
+as branches, computed only where it can differ.
 
 Every draw is kept. Draws are averaged before the ratio, prompts last, with bootstrap intervals
 over prompts. Prompts that the model gets wrong are left out and listed, and so are prompts on which
@@ -36,6 +37,7 @@ from layerscope.experiments import (
     _trace_figures,
     _trace_items,
     _trace_measures,
+    _trace_screen,
     _tracing,
 )
 from layerscope.experiments._contract import Claim, Earlier, Stage
@@ -64,6 +66,7 @@ STAGES = (
         along=("subject_token",),
     ),
     Stage("doses", items=_trace_items.dose_items, measure=_trace_measures.doses),
+    Stage("screen", items=_trace_screen.items, measure=_trace_screen.measure, along=("screened",)),
 )
 
 

@@ -21,7 +21,7 @@ from layerscope.results.store import RunFolder
 from layerscope.runs import peak_bytes
 
 
-def carry_out(job: Job, folder: RunFolder, progress: Progress) -> xr.Dataset:
+def carry_out(job: Job, folder: RunFolder, progress: Progress) -> None:
     """Measure what is not yet measured, conclude, and save.
 
     Every part is saved as soon as it is there, and results are always put together from the saved
@@ -32,13 +32,13 @@ def carry_out(job: Job, folder: RunFolder, progress: Progress) -> xr.Dataset:
         earlier: dict[str, xr.Dataset] = {}
         for stage in job.experiment.stages:
             items = list(stage.items(job.inputs, job.settings, earlier))
-            measure(job, folder, record, stage, items, earlier, progress)
+            if items:  # what was not asked for has none
+                measure(job, folder, record, stage, items, earlier, progress)
             earlier[stage.name] = combined(folder, stage, items)
         result = signed(job.experiment.conclude(earlier, job.settings), record)
         record.result = folder.save_result(result)
         record.state, record.finished = "complete", now()
         folder.save_record(record)
-    return folder.result()
 
 
 def _begun(job: Job, folder: RunFolder) -> RunRecord:
@@ -129,7 +129,9 @@ def measure(
         record.seconds += seconds
         if job.model.halvings:
             least = min(job.model.halvings)
-            record.notes.append(f"memory ran out in stage {stage.name}: passes of {least} tokens from there on")
+            record.notes.append(
+                f"memory ran out in stage {stage.name}: passes of {least} tokens from there on"
+            )
             job.model.halvings.clear()
         record.peak_bytes = max(record.peak_bytes, peak_bytes(job.model.device))
         folder.save_record(record)

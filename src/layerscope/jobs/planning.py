@@ -103,6 +103,9 @@ def plan(job: Job, out: Path, *, load_seconds: float = 0.0) -> Plan:
         ground = _Ground({}, job.inputs, 1.0, folder)
         for stage in job.experiment.stages:
             items = _items(job, folder, stage, ground)
+            if not items:
+                ground.earlier[stage.name] = xr.Dataset()
+                continue
             stages.append(_planned(job, folder, stage, items, ground))
             part_bytes += _mean_bytes(ground.folder, stage) * stages[-1].items
             ground = _after(job, stage, items, ground, scratch)

@@ -85,7 +85,8 @@ def replay(path: Path, progress: Progress | None = None, *, model: LayeredModel 
     job = again(folder, model=model)
     with tempfile.TemporaryDirectory(prefix="layerscope-replay-") as temporary:
         fresh = RunFolder.create(Path(temporary), job.record.model_copy(update={"stages": {}}), folder.inputs)
-        now = carry_out(job, fresh, progress or Silent())
+        carry_out(job, fresh, progress or Silent())
+        now = fresh.result()
     with threads(folder.record.machine.threads):
         since = differing(folder.record.machine.model_dump(), this_machine(job.model.device).model_dump())
     return compared(folder.result(), now, tuple(since))

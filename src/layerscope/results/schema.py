@@ -34,6 +34,7 @@ DIMENSIONS = {
     "severed_token": "a token whose state is exchanged while its MLPs or attention stay as they were",
     "head_token": "a token whose single heads are exchanged",
     "subject_token": "a token of a subject of several, noised alone",
+    "screened": "an exchange at one place of one prompt, whose effect gradients estimate",
     "contrast": "a pair of categories, first less second",
     "row": "a row of a causal trace: the noised token, the last token, other tokens",
     "site": "a place in a block that is read or edited",

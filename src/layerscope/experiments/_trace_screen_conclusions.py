@@ -1,0 +1,355 @@
+"""What a screen by gradients misses: against exact effects, with and without the fixes of AtP*."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments import _tracing
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import interval_variables, number_or_none, stacked
+from layerscope.experiments._trace_measures import TOKEN_CLASSES
+from layerscope.experiments._trace_screen import KINDS, best_scores, over_draws, strongest
+from layerscope.maths.bootstrap import bootstrap_mean
+from layerscope.maths.correlation import rank_correlation
+from layerscope.maths.permutation import holm, sign_flip_p
+from layerscope.plots import curve_over_depth, differences
+from layerscope.results.schema import quantity
+from layerscope.results.words import restored
+
+PLAIN, RECOMPUTED, DROPPED = "gradients", "gradients, patterns anew", "gradients, GradDrop"
+METHODS = (PLAIN, RECOMPUTED, DROPPED)
+SOURCES = ("exact", "estimated")
+_LAST_SUBJECT, _LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
+
+
+class _Screened(NamedTuple):
+    """Every screened exchange, draws averaged.
+
+    Attributes:
+        kind, prompt, layer, position: of each.
+        plain: signed estimates by the plain gradient.
+        estimates: signed, with patterns anew where there are such.
+        scores: how strong each method takes it to be [method cell]; NaN where a method has nothing of its own.
+        exact: exact effects, NaN where unknown.
+        confirmed: whether the screen picked it for an exact run.
+    """
+
+    kind: np.ndarray
+    prompt: np.ndarray
+    layer: np.ndarray
+    position: np.ndarray
+    plain: np.ndarray
+    estimates: np.ndarray
+    scores: np.ndarray
+    exact: np.ndarray
+    confirmed: np.ndarray
+
+
+def conclude(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+    """Per prompt and kind: how many of the k strongest the screen misses, and how well it orders all.
+
+    States are judged by the trace itself, which runs them all; other kinds where every one was confirmed.
+    """
+    screened = _screened(result, stage, settings)
+    names = [str(name) for name in result.prompt.values]
+    shape = (len(names), len(KINDS), len(METHODS))
+    numbers = {name: np.full(shape, np.nan) for name in ("missed", "order", "best_missed")}
+    chance, error = np.full(shape[:2], np.nan), np.full(shape[:2], np.nan)
+    for row in np.flatnonzero(result.left_out_because.values == ""):
+        for column, kind in enumerate(KINDS):
+            here = np.flatnonzero((screened.prompt == names[row]) & (screened.kind == kind))
+            error[row, column] = _error(screened, here)
+            known = here[np.isfinite(screened.exact[here])]
+            if (kind != "state" and len(known) < len(here)) or len(known) <= settings.strongest:
+                continue
+            chance[row, column] = 1 - settings.strongest / len(known)
+            for method in range(len(METHODS)):
+                found = _judged(screened, known, method, settings.strongest)
+                for name, value in zip(numbers, found, strict=True):
+                    numbers[name][row, column, method] = value
+    return xr.merge(
+        [stage, _averages(numbers, chance, error, settings), _over_depth(result, screened, settings)],
+        join="outer",
+    )
+
+
+def _screened(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> _Screened:
+    columns = {name: stage[f"screen_{name}"].values for name in ("plain", "recomputed", "dropped")}
+    means = {name: over_draws(values) for name, values in columns.items()}
+    kind, prompt = stage.screened_site.values, stage.screened_prompt.values
+    exact = over_draws(stage.screen_exact.values)
+    confirmed = np.isfinite(exact)
+    # The trace has the same effect of a state, and of the states that were not confirmed too.
+    traced = _traced_effects(result, settings)
+    of_states = zip(prompt, stage.screened_position.values, stage.screened_layer.values, strict=True)
+    for index, (name, position, depth) in enumerate(of_states):
+        if kind[index] == "state":
+            exact[index] = traced.get((str(name), int(position), int(depth)), exact[index])
+    return _Screened(
+        kind,
+        prompt,
+        stage.screened_layer.values,
+        stage.screened_position.values,
+        means["plain"],
+        np.where(np.isnan(means["recomputed"]), means["plain"], means["recomputed"]),
+        np.stack([np.abs(means["plain"]), np.abs(means["recomputed"]), means["dropped"]]),
+        exact,
+        confirmed & (settings.confirm != "all") | _picked(kind, prompt, best_scores(columns), settings),
+    )
+
+
+def _picked(kind: np.ndarray, prompt: np.ndarray, scores: np.ndarray, settings: Any) -> np.ndarray:
+    """The k strongest of each prompt and kind by the screen."""
+    picked = np.zeros(len(kind), dtype=bool)
+    for name in set(prompt.tolist()):
+        for site in KINDS:
+            here = np.flatnonzero((prompt == name) & (kind == site))
+            picked[strongest(here, scores, settings.strongest)] = True
+    return picked
+
+
+def _traced_effects(result: xr.Dataset, settings: Any) -> dict[tuple[str, int, int], float]:
+    values = _tracing.read_out(result, "restored", settings).mean("sample").transpose("token", "depth").values
+    base, _ = _tracing.scale_of(result, settings)
+    nothing = dict(zip(result.prompt.values.tolist(), base.tolist(), strict=True))
+    owners, positions = result.token_prompt.values.tolist(), result.position.values.tolist()
+    return {
+        (owner, position, depth): float(values[row, depth] - nothing[owner])
+        for row, (owner, position) in enumerate(zip(owners, positions, strict=True))
+        for depth in range(values.shape[1])
+    }
+
+
+def _judged(screened: _Screened, known: np.ndarray, method: int, count: int) -> tuple[float, float, float]:
+    """Share of the strongest that a method misses, its rank correlation with all, whether it misses the best."""
+    scores, exact = screened.scores[method], np.abs(screened.exact)
+    if not np.isfinite(scores[known]).all():
+        return np.nan, np.nan, np.nan
+    wanted, found = strongest(known, exact, count), strongest(known, scores, count)
+    missed = 1 - len(np.intersect1d(wanted, found)) / count
+    return missed, rank_correlation(scores[known], exact[known]), float(wanted[0] not in found)
+
+
+def _error(screened: _Screened, here: np.ndarray) -> float:
+    """Of what was confirmed: how far estimates are off, as a share of the exact effects."""
+    picked = here[screened.confirmed[here] & np.isfinite(screened.exact[here])]
+    estimates = screened.estimates[picked]
+    size = np.abs(screened.exact[picked]).sum()
+    return float(np.abs(estimates - screened.exact[picked]).sum() / size) if size > 0 else np.nan
+
+
+def _averages(
+    numbers: dict[str, np.ndarray], chance: np.ndarray, error: np.ndarray, settings: Any
+) -> xr.Dataset:
+    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    words = {
+        "missed": f"share of the {settings.strongest} strongest exchanges that the screen misses",
+        "order": "rank correlation of the screen with the sizes of exact effects",
+        "best_missed": f"whether the strongest of all is not among the screen's {settings.strongest}",
+    }
+    variables: dict[str, xr.Variable] = {}
+    for name, values in numbers.items():
+        variables[f"prompt_screen_{name}"] = quantity(values, "prompt kind screened_by", words[name])
+        variables |= interval_variables(f"screen_{name}", mean(values), "kind screened_by", words[name])
+    variables |= interval_variables(
+        "screen_chance", mean(chance), "kind", f"{words['missed']}, if it drew them blindly"
+    )
+    variables |= interval_variables(
+        "screen_error",
+        mean(error),
+        "kind",
+        "error of the confirmed estimates, as a share of the exact effects",
+    )
+    variables["screen_strongest"] = quantity(settings.strongest, "", "k of the k strongest exchanges")
+    dataset = xr.Dataset(
+        variables,
+        coords={
+            "kind": text_coordinate(list(KINDS.values()), "kind", "what is exchanged"),
+            "screened_by": text_coordinate(METHODS, "screened_by", "how it is screened"),
+        },
+    )
+    return xr.merge([dataset, _fixes(numbers["missed"], mean, settings)], join="outer")
+
+
+def _fixes(missed: np.ndarray, mean: Any, settings: Any) -> xr.Dataset:
+    """Does a fix miss less than plain gradients on the same prompts?"""
+    names, changes = [], []
+    for column, kind in enumerate(KINDS.values()):
+        for method in (1, 2):
+            change = missed[:, column, method] - missed[:, column, 0]
+            if np.isfinite(change).any():
+                names.append(f"{kind}: {METHODS[method].removeprefix('gradients, ')}")
+                changes.append(change)
+    if not names:
+        return xr.Dataset()
+    tests = [sign_flip_p(change[np.isfinite(change)], seed=settings.seed)[0] for change in changes]
+    what = "change of the share that is missed, against plain gradients"
+    return xr.Dataset(
+        interval_variables("screen_gain", stacked([mean(change) for change in changes]), "fix", what)
+        | {"screen_gain_p": quantity(holm(tests), "fix", "p by flipping signs of prompts, Holm over fixes")},
+        coords={"fix": text_coordinate(names, "fix", "kind and fix")},
+    )
+
+
+def _over_depth(result: xr.Dataset, screened: _Screened, settings: Any) -> xr.Dataset:
+    """Exact and estimated effects of the two states that matter most, over depth."""
+    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    used = np.flatnonzero(result.left_out_because.values == "")
+    places = {_LAST_SUBJECT: _LAST_SUBJECT, _LAST: _LAST}
+    values = np.full((len(used), 2, len(places), result.sizes["depth"]), np.nan)
+    classes = dict(
+        zip(
+            zip(result.token_prompt.values.tolist(), result.position.values.tolist(), strict=True),
+            result.token_class.values.tolist(),
+            strict=True,
+        )
+    )
+    rows = {str(result.prompt.values[index]): row for row, index in enumerate(used)}
+    for cell in np.flatnonzero(screened.kind == "state"):
+        name, position = str(screened.prompt[cell]), int(screened.position[cell])
+        place = classes.get((name, position))
+        if name in rows and place in places:
+            column, depth = list(places).index(place), int(screened.layer[cell])
+            values[rows[name], :, column, depth] = screened.exact[cell], screened.plain[cell]
+    return xr.Dataset(
+        interval_variables(
+            "screen_effect", mean(values), "source screened_row depth", "mean change of the metric"
+        ),
+        coords={
+            "source": text_coordinate(SOURCES, "source", "exact, or estimated by gradient"),
+            "screened_row": text_coordinate(list(places), "screened_row", "token whose state is exchanged"),
+        },
+    )
+
+
+# -- in sentences and pictures ---------------------------------------------------------------------
+
+
+def claims(result: xr.Dataset) -> Iterator[Claim]:
+    """What each kind of screen misses, whether a fix helps, and how far estimates are off."""
+    count = int(result.screen_strongest)
+    for kind in result.kind.values:
+        here = result.sel(kind=kind)
+        name = restored(str(kind))
+        for method in result.screened_by.values:
+            one = here.sel(screened_by=method)
+            if int(one.screen_missed_n) == 0:
+                continue
+            yield _claim(
+                f"of the {count} {name} of the strongest exact effect, {restored(str(method))} miss "
+                f"{float(one.screen_missed):.0%} (blind draws {float(here.screen_chance):.0%}); rank correlation "
+                f"{float(one.screen_order):.2f}",
+                one,
+                "screen_missed",
+                {"kind": str(kind), "screened_by": str(method)},
+                f"{int(one.screen_missed_n)} prompts; the strongest of all is missed in "
+                f"{float(one.screen_best_missed):.0%} of them",
+            )
+        if int(here.screen_error_n):
+            yield _claim(
+                f"{name} that the screen picks: estimates are off by {float(here.screen_error):.0%} of "
+                "the exact effect",
+                here,
+                "screen_error",
+                {"kind": str(kind)},
+                f"the {count} picked of each of {int(here.screen_error_n)} prompts, run exactly",
+            )
+    yield from _claims_of_fixes(result)
+
+
+def _claims_of_fixes(result: xr.Dataset) -> Iterator[Claim]:
+    for fix in result.fix.values if "fix" in result.dims else ():
+        here = result.sel(fix=fix)
+        kind, name = restored(str(fix)).split(": ", 1)
+        p, change = float(here.screen_gain_p), float(here.screen_gain)
+        clear = p < 0.05
+        what = "computing attention patterns anew" if name in RECOMPUTED else name
+        yield _claim(
+            f"{kind}: {what} {'lowers' if change < 0 else 'raises'} the share missed by {abs(change):.0%}"
+            if clear
+            else f"{kind}: {what} changes the share missed by nothing that can be told from none",
+            here,
+            "screen_gain",
+            {"fix": str(fix)},
+            "against plain gradients on the same prompts; signs flipped prompt by prompt, Holm over fixes",
+        ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "distinguishable": clear})
+
+
+def _claim(text: str, values: xr.Dataset, name: str, select: dict[str, Any], caveat: str) -> Claim:
+    return Claim(
+        text=text,
+        value=number_or_none(values[name]),
+        low=number_or_none(values[f"{name}_low"]),
+        high=number_or_none(values[f"{name}_high"]),
+        caveat=caveat,
+        select={"variable": name, **select},
+    )
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Estimates beside exact effects over depth, and what each screen misses."""
+    if "screen_effect" not in result:
+        return {}
+    figures = {}
+    if np.isfinite(result.screen_effect).any():
+        figures["what gradients estimate, and what exchanges do"] = _effects(result)
+    if np.isfinite(result.screen_missed).any():
+        figures["what a screen by gradients misses"] = _misses(result)
+    return figures
+
+
+def _effects(result: xr.Dataset) -> Any:
+    chosen = {
+        f"{place}, {source}": {"screened_row": place, "source": source}
+        for place in (_LAST_SUBJECT, _LAST)
+        for source in SOURCES
+    }
+    columns: dict[str, Any] = {}
+    for column, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+        lines = [
+            result[f"screen_effect{suffix}"].sel(cells).reset_coords(drop=True) for cells in chosen.values()
+        ]
+        columns[column] = xr.concat(lines, dim="line", coords="minimal", compat="override").assign_attrs(
+            result.screen_effect.attrs
+        )
+    return curve_over_depth(
+        xr.Dataset(columns).assign_coords(line=text_coordinate(list(chosen), "line", "state and source")),
+        caption="Mean change of the metric when one token's state is exchanged, run exactly and estimated from one "
+        "backward pass; bands are bootstrap intervals over prompts.",
+    )
+
+
+def _misses(result: xr.Dataset) -> Any:
+    names, cells = [], []
+    for kind in result.kind.values:
+        for method in result.screened_by.values:
+            here = result.sel(kind=kind, screened_by=method)
+            if int(here.screen_missed_n):
+                names.append(f"{restored(str(kind))}: {restored(str(method))}")
+                cells.append(here)
+    columns = {
+        column: xr.Variable(
+            ("one",),
+            np.array([float(cell[f"screen_missed{end}"]) for cell in cells]),
+            result.screen_missed.attrs,
+        )
+        for column, end in (("difference", ""), ("low", "_low"), ("high", "_high"))
+    }
+    columns["p_adjusted"] = xr.Variable(("one",), np.full(len(names), np.nan))
+    columns["distinguishable"] = xr.Variable(("one",), columns["low"].values > 0)
+    blind = ", ".join(
+        f"{restored(str(kind))} {float(result.screen_chance.sel(kind=kind)):.0%}"
+        for kind in result.kind.values
+        if int(result.screen_chance_n.sel(kind=kind))
+    )
+    return differences(
+        xr.Dataset(columns, coords={"one": text_coordinate(names, "one", "kind and method")}),
+        caption=f"Share of the {int(result.screen_strongest)} exchanges of the largest exact effect that are not among "
+        f"the screen's as many, mean over prompts with its interval. Blind draws would miss: {blind}.",
+    )
