@@ -21,7 +21,6 @@ from layerscope.experiments._coordinates import (
 from layerscope.experiments._trace_items import PromptItem, TraceItem, depths_that_matter
 from layerscope.experiments._trace_runs import (
     NoisedItem,
-    PromptRuns,
     first_token,
     noised_positions,
     prompt_runs,

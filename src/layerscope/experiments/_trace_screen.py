@@ -133,16 +133,15 @@ def strongest(indices: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray
     return indices[np.argsort(-scores[indices], kind="stable")[:count]]
 
 
+def _exchange(cell: Cell) -> runs.Put:
+    site: Any = cell.site
+    heads = None if cell.head is None else (cell.head,)
+    return runs.Put(site, (cell.layer,), (cell.position,), heads=heads)
+
+
 def _exact_effects(run: PromptRuns, cells: Sequence[Cell]) -> np.ndarray:
     """Change of the metric by each exchange, for every draw [cell sample]."""
-    edits: list[tuple[Any, ...]] = [
-        (
-            runs.Put(
-                cell.site, (cell.layer,), (cell.position,), heads=None if cell.head is None else (cell.head,)
-            ),
-        )
-        for cell in cells
-    ]
+    edits: list[tuple[Any, ...]] = [(_exchange(cell),) for cell in cells]
     values = run.metric_of(run.values([(), *edits]))
     return np.asarray(values[1:] - values[0])
 
