@@ -128,7 +128,7 @@ def test_a_plan_says_what_it_costs_and_keeps_what_it_ran(
 
     planned, run = command("plan", *words), command("run", *words)
 
-    assert "plain path" in planned.out
+    assert "by the branches path" in planned.out
     assert "4 items" in planned.out
     assert "MB of memory" in planned.out
     assert f"kept in {tmp_path}" in planned.out

@@ -247,7 +247,7 @@ def annotate(
 ) -> None:
     """Write a sheet for a person to fill in; the report uses every sheet that lies in the run's annotations/.
 
-    layerscope annotate runs/trigger_examples-bundled-0123456789ab --annotator anna
+    layerscope annotate runs/trigger_examples-0123 --annotator anna
     """
     from layerscope.jobs.annotating import annotate as write
 

@@ -18,7 +18,7 @@ from layerscope.experiments._contract import Claim, ExperimentSettings, Judged
 from layerscope.plots import curve_over_depth
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
 from layerscope.results.sheets import Judgements, Sheet
-from layerscope.results.words import stored
+from layerscope.results.words import restored, stored
 
 TAKES = {"prompts"}
 STAGES = ()
@@ -45,7 +45,8 @@ def draw(result: xr.Dataset) -> dict[str, Figure]:
 
 
 def read(result: xr.Dataset) -> dict[str, Page]:
-    hostile = stored(str(result.attrs["hostile"]))
+    text = restored(str(result.token_text.values[0]))
+    hostile = stored(text)
     pieces = (
         Piece(stored("calm")),
         Piece(stored(" text")),
@@ -53,9 +54,9 @@ def read(result: xr.Dataset) -> dict[str, Page]:
         Piece(hostile, shade=-1.0),
         Piece(hostile, shade=float("nan")),
     )
-    line = Excerpt(pieces, value=str(result.attrs["hostile"]), source=hostile)
-    chapter = Chapter(hostile, (line,), note=str(result.attrs["hostile"]), name="one")
-    return {str(result.attrs["hostile"]): Page((chapter,), str(result.attrs["hostile"]))}
+    line = Excerpt(pieces, value=text, source=hostile)
+    chapter = Chapter(hostile, (line,), note=text, name="one")
+    return {text: Page((chapter,), text)}
 
 
 def sheet(result: xr.Dataset) -> Sheet:
