@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
 Option = typer.Option
-_NOTATION = "A .jsonl, .csv or .json file, a bundled set, or text with *stars* round what is noised."
+_NOTATION = (
+    "A .jsonl, .csv or .json file, a bundled set, several of these joined by '+', or text with *stars* round what "
+    "is noised."
+)
 _BESIDE = " By default those beside the model (prompts.jsonl), else a bundled set."
 
 

@@ -68,6 +68,12 @@ def test_the_one_head_that_moves_is_found(stored_in_an_mlp: xr.Dataset) -> None:
     expected[3, 1] = 1
     np.testing.assert_allclose(heads, expected, atol=1e-3)
 
+    p = stored_in_an_mlp.head_p.sel(token_class_name=LAST).values
+    assert p[3, 1] == 2 / 2**12  # of all deals of signs to twelve prompts two are as large as what was seen
+    assert (p[expected == 0] > 0.05).all()
+    texts = [claim.text for claim in load("causal_trace").claims(stored_in_an_mlp)]
+    assert any(text.startswith("head 1 of block 3 at the last token restores most alone: 100%") for text in texts)
+
 
 def test_claims_name_what_was_planted(stored_in_an_mlp: xr.Dataset) -> None:
     texts = [claim.text for claim in load("causal_trace").claims(stored_in_an_mlp)]

@@ -175,3 +175,16 @@ def test_stars_beside_a_subject_are_read_as_they_stand_and_noted() -> None:
 
     assert prompt.text == "The *Eiffel* Tower is in"
     assert "stars in the prompt are read as they stand" in prompt.note
+
+
+def test_sets_joined_by_a_plus_are_read_one_after_another(write) -> None:
+    """So that two sets stand in one run and their categories are compared with each other."""
+    own = write('{"prompt": "The *Eiffel* Tower is in", "answer": " Paris", "id": "a"}\n', "own.jsonl")
+    both = load_prompts(f"world-invented + {own}")
+    assert both == (*load_prompts("world-invented"), *load_prompts(own))
+
+
+def test_a_plus_in_a_starred_text_or_in_a_name_of_a_file_joins_nothing(write) -> None:
+    assert load_prompts("one + *two* makes")[0].text == "one + two makes"
+    path = write('{"prompt": "The *Eiffel* Tower is in", "answer": " Paris"}\n', "a+b.jsonl")
+    assert len(load_prompts(str(path))) == 1

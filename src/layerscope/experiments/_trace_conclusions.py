@@ -20,7 +20,7 @@ from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._trace_measures import OUTPUTS, TOKEN_CLASSES
 from layerscope.maths.bootstrap import Interval, bootstrap_mean, bootstrap_statistic
 from layerscope.maths.correlation import rank_correlation
-from layerscope.maths.max_statistic import compare_curves
+from layerscope.maths.max_statistic import compare_curves, compare_pairs
 from layerscope.maths.permutation import holm, pairwise_contrasts, sign_flip_p
 from layerscope.maths.recovery import recovery
 from layerscope.maths.regression import regress
@@ -326,21 +326,18 @@ def _severed(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset
 
 
 def _heads(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+    """Recovery by single heads, with p adjusted for every head at every class of token."""
     recovered = _recovered(result, stage, "head", "head_token", settings)[_used(result)]
-    return xr.merge(
-        [
-            stage,
-            xr.Dataset(
-                interval_variables(
-                    "head_recovery",
-                    _mean(settings)(recovered),
-                    "token_class_name layer head",
-                    "mean recovery with one head exchanged",
-                )
-            ),
-        ],
-        join="outer",
+    dims = "token_class_name layer head"
+    variables = interval_variables(
+        "head_recovery", _mean(settings)(recovered), dims, "mean recovery with one head exchanged"
     )
+    variables["head_p"] = quantity(
+        compare_pairs(recovered, seed=settings.seed),
+        dims,
+        "p by flipping signs of prompts, adjusted for all heads",
+    )
+    return xr.merge([stage, xr.Dataset(variables)], join="outer")
 
 
 # -- one token of the subject at a time, and other doses ------------------------------------------

@@ -26,6 +26,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
         ("regression", _regression),
         ("output_recovery", _outputs),
         ("severed_loss", _severed),
+        ("head_p", _heads),
         ("agreement", _agreement),
         ("mean_handover", _handover),
         ("dose_transition", _doses),
@@ -157,6 +158,27 @@ def _severed(result: xr.Dataset) -> Iterator[Claim]:
             {"site": str(site), "token_class_name": _SUBJECT, "layer": layer},
             "recovery with the state alone less recovery with these severed; the largest of the first third of depths",
         ).model_copy(update={"distinguishable": clear})
+
+
+def _heads(result: xr.Dataset) -> Iterator[Claim]:
+    here = result.sel(token_class_name=_LAST)
+    known = int(np.isfinite(here.head_recovery).sum())
+    if not known:
+        return
+    cells = np.argwhere(here.head_p.transpose("layer", "head").values < 0.05)
+    strongest = here.isel(here.head_recovery.fillna(-np.inf).argmax(("layer", "head")))
+    name = f"head {int(strongest['head'])} of block {int(strongest.layer)}"
+    p, clear = float(strongest.head_p), bool(strongest.head_p < 0.05)
+    yield _claim(
+        f"{name} at the last token restores most alone: {float(strongest.head_recovery):.0%} of the answer"
+        if clear
+        else "no single head at the last token restores anything that can be told from none",
+        strongest,
+        "head_recovery",
+        {"token_class_name": _LAST, "layer": int(strongest.layer), "head": int(strongest["head"])},
+        f"{len(cells)} of {known} heads differ from none after correction for all; the largest is taken: an "
+        "optimistic interval",
+    ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "distinguishable": clear})
 
 
 def _agreement(result: xr.Dataset) -> Iterator[Claim]:

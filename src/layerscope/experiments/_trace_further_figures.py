@@ -118,23 +118,28 @@ def _severed(result: xr.Dataset) -> Any:
 
 
 def _heads(result: xr.Dataset) -> Any:
-    here = result.head_recovery.sel(token_class_name=_LAST)
-    strongest = here.stack(cell=("layer", "head")).values
-    best = np.argsort(-np.nan_to_num(np.abs(strongest)))[:8]
-    heads = here.sizes["head"]
-    chosen = {f"head {cell % heads} of block {cell // heads}": cell for cell in best.tolist()}
-    columns = {}
-    for column, suffix in (("difference", ""), ("low", "_low"), ("high", "_high")):
-        values = result[f"head_recovery{suffix}"].sel(token_class_name=_LAST).transpose("layer", "head")
-        chosen_values = values.values.reshape(-1)[list(chosen.values())]
-        columns[column] = xr.Variable(("one",), chosen_values, result.head_recovery.attrs)
-    columns["p_adjusted"] = xr.Variable(("one",), np.full(len(chosen), np.nan))
-    low, high = columns["low"].values, columns["high"].values
-    columns["distinguishable"] = xr.Variable(("one",), (low > 0) | (high < 0))
+    here = result.sel(token_class_name=_LAST)
+    cells = {
+        f"head {head} of block {layer}": here.sel(layer=layer, head=head)
+        for layer in result.layer.values
+        for head in result["head"].values
+        if np.isfinite(here.head_recovery.sel(layer=layer, head=head))
+    }
+    best = sorted(cells, key=lambda name: -abs(float(cells[name].head_recovery)))[:8]
+    named = {
+        "difference": "head_recovery",
+        "low": "head_recovery_low",
+        "high": "head_recovery_high",
+        "p_adjusted": "head_p",
+    }
+    columns = {
+        column: xr.Variable(("one",), [float(cells[name][variable]) for name in best], result[variable].attrs)
+        for column, variable in named.items()
+    }
     return differences(
-        xr.Dataset(columns, coords={"one": text_coordinate(list(chosen), "one", "head")}),
+        xr.Dataset(columns, coords={"one": text_coordinate(best, "one", "head")}),
         caption="The eight heads whose output at the last token restores most alone, with intervals over prompts; "
-        f"picked from {strongest.size}, so their intervals are optimistic.",
+        f"picked from {len(cells)}, so their intervals are optimistic. p by flipping signs, adjusted for all heads.",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -63,10 +64,10 @@ def load_prompts(source: object) -> tuple[Prompt, ...]:
     """Read prompts from a file, a bundled set, Python values or a starred text.
 
     Args:
-        source: a path (or its text) to a `.jsonl`, `.csv` or `.json` file; the name of a bundled set; a
-            text with *stars* round what is noised; a Prompt or a mapping with a file's fields; or any
-            iterable of these last three. In Python, "answer" may be left out: the model's own top-1 is
-            then traced.
+        source: a path (or its text) to a `.jsonl`, `.csv` or `.json` file; the name of a bundled set;
+            several of these joined by `+`; a text with *stars* round what is noised; a Prompt or a mapping
+            with a file's fields; or any iterable of these last three. In Python, "answer" may be left out:
+            the model's own top-1 is then traced.
 
     Returns:
         The prompts in their order, with names that differ.
@@ -87,6 +88,8 @@ def load_prompts(source: object) -> tuple[Prompt, ...]:
 
 
 def _read(source: object) -> list[Prompt]:
+    if several := _joined(source):
+        return [prompt for part in several for prompt in _read(part)]
     if isinstance(source, (str, os.PathLike)):
         path = find_source(source, kind="prompts", endings=_ENDINGS, folders=False)
         if path is None:
@@ -98,6 +101,13 @@ def _read(source: object) -> list[Prompt]:
     if not isinstance(source, Iterable):
         raise _not_prompts(source, "the source")
     return [_from_python(value, number) for number, value in enumerate(source, start=1)]
+
+
+def _joined(source: object) -> list[str]:
+    """The parts of `world + world-invented`; none of a starred text, nor of a path that holds a plus itself."""
+    if not isinstance(source, str) or "+" not in source or has_stars(source) or Path(source).exists():
+        return []
+    return [part.strip() for part in source.split("+")]
 
 
 def _from_python(value: Any, number: int) -> Prompt:
