@@ -72,7 +72,17 @@ def test_the_one_head_that_moves_is_found(stored_in_an_mlp: xr.Dataset) -> None:
     assert p[3, 1] == 2 / 2**12  # of all deals of signs to twelve prompts two are as large as what was seen
     assert (p[expected == 0] > 0.05).all()
     texts = [claim.text for claim in load("causal_trace").claims(stored_in_an_mlp)]
-    assert any(text.startswith("head 1 of block 3 at the last token restores most alone: 100%") for text in texts)
+    assert any(
+        text.startswith("head 1 of block 3 at the last token restores most alone: 100%") for text in texts
+    )
+
+
+def test_averages_stand_by_category_too(stored_in_an_mlp: xr.Dataset) -> None:
+    """Six prompts of each of two categories: the mean over all is the mean of theirs, and each is its own."""
+    for name in ("output_recovery", "severed_loss", "head_recovery"):
+        apart = stored_in_an_mlp[f"category_{name}"]
+        assert set(stored_in_an_mlp[f"category_{name}_n"].sel(token_class_name=LAST).values.flat) <= {0, 6}
+        np.testing.assert_allclose(apart.mean("category", skipna=False), stored_in_an_mlp[name], atol=1e-6)
 
 
 def test_claims_name_what_was_planted(stored_in_an_mlp: xr.Dataset) -> None:

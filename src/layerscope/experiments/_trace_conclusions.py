@@ -5,22 +5,19 @@ Everything from saved samples: draws are averaged first, then tokens of a class,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments import _trace_screen_conclusions, _tracing
+from layerscope.experiments import _trace_components, _trace_screen_conclusions, _tracing
 from layerscope.experiments._contract import Earlier
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import interval_variables, stacked
-from layerscope.experiments._trace_measures import OUTPUTS, TOKEN_CLASSES
-from layerscope.maths.bootstrap import Interval, bootstrap_mean, bootstrap_statistic
-from layerscope.maths.correlation import rank_correlation
-from layerscope.maths.max_statistic import compare_curves, compare_pairs
+from layerscope.experiments._trace_averages import indirect_by_class, mean_over_prompts, used_prompts
+from layerscope.experiments._trace_measures import TOKEN_CLASSES
+from layerscope.maths.max_statistic import compare_curves
 from layerscope.maths.permutation import holm, pairwise_contrasts, sign_flip_p
 from layerscope.maths.recovery import recovery
 from layerscope.maths.regression import regress
@@ -28,17 +25,15 @@ from layerscope.maths.transitions import transition
 from layerscope.results.schema import quantity
 from layerscope.results.words import restored
 
-LAST_SUBJECT, LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
-
 
 def add_conclusions(result: xr.Dataset, stages: Earlier, settings: Any) -> xr.Dataset:
     """The result with every further conclusion that its stages allow."""
     pieces = [_effects(result, settings), _contrasts_over_depth(result, settings), _pairs(result, settings)]
     pieces.append(_regression(result, settings))
     for name, conclude in (
-        ("outputs", _outputs),
-        ("severed", _severed),
-        ("heads", _heads),
+        ("outputs", _trace_components.outputs),
+        ("severed", _trace_components.severed),
+        ("heads", _trace_components.heads),
         ("one by one", _one_by_one),
         ("doses", _doses),
         ("screen", _trace_screen_conclusions.conclude),
@@ -49,41 +44,19 @@ def add_conclusions(result: xr.Dataset, stages: Earlier, settings: Any) -> xr.Da
     return xr.merge([result, *pieces], join="outer", compat="no_conflicts")
 
 
-def _mean(settings: Any) -> Any:
-    return partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
-
-
-def _used(result: xr.Dataset) -> np.ndarray:
-    return np.asarray(result.left_out_because.values == "")
-
-
 # -- effects in the metric's own units, by class of token ----------------------------------------
-
-
-def _by_class(
-    values: np.ndarray, owners: np.ndarray, classes: np.ndarray, prompts: Sequence[str]
-) -> np.ndarray:
-    """Mean over the tokens of each class within each prompt [prompt class ...]; NaN where it has none."""
-    out = np.full((len(prompts), len(TOKEN_CLASSES), *values.shape[1:]), np.nan)
-    for index, prompt in enumerate(prompts):
-        own = owners == prompt
-        for number, name in enumerate(TOKEN_CLASSES):
-            here = own & (classes == name)
-            if here.any():
-                out[index, number] = values[here].mean(axis=0)
-    return out
 
 
 def _effects(result: xr.Dataset, settings: Any) -> xr.Dataset:
     """ROME's total effect, and the indirect effect of one state by class of token and depth."""
-    used, mean = _used(result), _mean(settings)
+    used, mean = used_prompts(result), mean_over_prompts(settings)
     clean, noised = _tracing.ends_of(result, settings)
     total = interval_variables(
         "total_effect", mean((clean - noised)[used]), "", "mean fall of the metric under noise (ATE)"
     )
     if "token_class" not in result.coords:
         return xr.Dataset(total)
-    indirect = _indirect(result, result, "restored", "token", settings)
+    indirect = indirect_by_class(result, result, "restored", "token", settings)
     averages = interval_variables(
         "indirect_effect",
         mean(indirect[used]),
@@ -96,24 +69,12 @@ def _effects(result: xr.Dataset, settings: Any) -> xr.Dataset:
     )
 
 
-def _indirect(result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Any) -> np.ndarray:
-    """Change of the metric by an exchange, by prompt and class of token."""
-    values = _tracing.read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
-    base, _ = _tracing.scale_of(result, settings)
-    owners = stage[f"{dimension}_prompt"].values
-    start = dict(zip(result.prompt.values.tolist(), base.tolist(), strict=True))
-    nothing = np.array([start[owner] for owner in owners.tolist()])
-    sign = 1.0 if settings.direction == "restore" else -1.0
-    change = sign * (values - nothing.reshape(-1, *[1] * (values.ndim - 1)))
-    return _by_class(change, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
-
-
 # -- categories against each other --------------------------------------------------------------
 
 
 def _contrasts_over_depth(result: xr.Dataset, settings: Any) -> xr.Dataset:
     """At which depths do categories differ in recovery at the last token? Largest statistic over depths."""
-    used = _used(result)
+    used = used_prompts(result)
     category = result.prompt_category.values
     names = [name for name in dict.fromkeys(category[used].tolist()) if (used & (category == name)).sum() > 1]
     rows = result.prompt_recovery.sel(row="last token").values
@@ -146,7 +107,7 @@ def _contrasts_over_depth(result: xr.Dataset, settings: Any) -> xr.Dataset:
 
 def _pairs(result: xr.Dataset, settings: Any) -> xr.Dataset:
     """Matched prompts, compared within their pairs: first category of the set less the second."""
-    used, names = _used(result), result.prompt_pair.values
+    used, names = used_prompts(result), result.prompt_pair.values
     members: dict[str, list[int]] = {}
     for index in np.flatnonzero(used & (names != "")):
         members.setdefault(_pair_name(result, int(index)), []).append(int(index))
@@ -164,7 +125,7 @@ def _pairs(result: xr.Dataset, settings: Any) -> xr.Dataset:
     keys = list(differences)
     values = [np.array(differences[key]) for key in keys]
     tests = [sign_flip_p(value, seed=settings.seed) for value in values]
-    means = stacked([_mean(settings)(value) for value in values])
+    means = stacked([mean_over_prompts(settings)(value) for value in values])
     return xr.Dataset(
         interval_variables(
             "paired_difference",
@@ -198,7 +159,7 @@ def _regression(result: xr.Dataset, settings: Any) -> xr.Dataset:
     """Transition depth against category, distance and confidence together."""
     if "subject_distance" not in result:
         return xr.Dataset()
-    used = _used(result)
+    used = used_prompts(result)
     category = result.prompt_category.values[used]
     names = list(dict.fromkeys(category.tolist()))
     clean = result.clean_log_probability.values[used].astype(float)
@@ -228,118 +189,6 @@ def _regression(result: xr.Dataset, settings: Any) -> xr.Dataset:
     )
 
 
-# -- outputs over windows, severed states, heads --------------------------------------------------
-
-
-def _recovered(
-    result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Any
-) -> np.ndarray:
-    """Recovery by prompt and class of token [prompt class ...]."""
-    values = _tracing.read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
-    nothing, everything = _tracing.scale_of(result, settings)
-    index = {name: place for place, name in enumerate(result.prompt.values.tolist())}
-    owners = stage[f"{dimension}_prompt"].values
-    rows = np.array([index[owner] for owner in owners.tolist()])
-    shape = (-1, *[1] * (values.ndim - 1))
-    scaled = recovery(values, noised=nothing[rows].reshape(shape), clean=everything[rows].reshape(shape))
-    scaled[~_used(result)[rows]] = np.nan
-    return _by_class(scaled, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
-
-
-def _outputs(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
-    mean, used = _mean(settings), _used(result)
-    recovered = _recovered(result, stage, "output", "output_token", settings)
-    indirect = _indirect(result, stage, "output", "output_token", settings)
-    peaks = np.full((len(used), len(OUTPUTS)), np.nan)
-    for site, place in enumerate((LAST, LAST_SUBJECT)):  # attention at the end, MLPs at the subject
-        curves = recovered[:, TOKEN_CLASSES.index(place), site]
-        known = np.isfinite(curves).all(axis=1)
-        peaks[known, site] = curves[known].argmax(axis=1)
-    variables = interval_variables(
-        "output_recovery",
-        mean(recovered[used]),
-        "token_class_name site layer",
-        "mean recovery with outputs over a window exchanged",
-    ) | interval_variables(
-        "output_effect",
-        mean(indirect[used]),
-        "token_class_name site layer",
-        "mean change of the metric with outputs over a window exchanged (AIE)",
-    )
-    variables["window_peak"] = quantity(
-        peaks,
-        "prompt site",
-        "block of the highest recovery: attention at the last token, MLPs at the subject's",
-        "block",
-    )
-    variables["window"] = quantity(
-        settings.window_of(stage.sizes["layer"]), "", "blocks in a window", "block"
-    )
-    agreement = _agreement(result, peaks, settings)
-    return xr.merge([stage, xr.Dataset(variables), agreement], join="outer")
-
-
-def _agreement(result: xr.Dataset, peaks: np.ndarray, settings: Any) -> xr.Dataset:
-    """Do prompts that cross late have late peaks? Rank correlations over prompts."""
-    used = _used(result)
-    columns = {
-        "transition and attention's window peak": (result.transition_layer.values, peaks[:, 0]),
-        "transition and the MLPs' window peak": (result.transition_layer.values, peaks[:, 1]),
-        "attention's and the MLPs' window peaks": (peaks[:, 0], peaks[:, 1]),
-    }
-    intervals = []
-    for a, b in columns.values():
-        both = np.stack([a[used], b[used]], axis=1)
-        both = both[np.isfinite(both).all(axis=1)]
-        if len(both) < 4:
-            nan = np.array(np.nan)
-            intervals.append(Interval(nan, nan, nan, np.array(len(both))))
-            continue
-        intervals.append(
-            bootstrap_statistic(
-                both,
-                lambda rows: rank_correlation(rows[:, 0], rows[:, 1]),
-                seed=settings.seed,
-                level=settings.level,
-                resamples=min(settings.resamples, 500),
-            )
-        )
-    return xr.Dataset(
-        interval_variables("agreement", stacked(intervals), "measures", "rank correlation over prompts"),
-        coords={"measures": text_coordinate(list(columns), "measures", "two measures of a prompt")},
-    )
-
-
-def _severed(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
-    mean, used = _mean(settings), _used(result)
-    recovered = _recovered(result, stage, "severed", "severed_token", settings)
-    whole = _recovered(result, result, "restored", "token", settings)[..., :-1]  # no block after the last
-    lost = whole[:, :, None] - recovered
-    named = {
-        "severed_recovery": (recovered, "mean recovery with one state exchanged and others severed"),
-        "severed_loss": (lost, "recovery that goes through what is severed"),
-    }
-    variables: dict[str, xr.Variable] = {}
-    for name, (values, what) in named.items():
-        variables |= interval_variables(name, mean(values[used]), "token_class_name site layer", what)
-    return xr.merge([stage, xr.Dataset(variables)], join="outer")
-
-
-def _heads(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
-    """Recovery by single heads, with p adjusted for every head at every class of token."""
-    recovered = _recovered(result, stage, "head", "head_token", settings)[_used(result)]
-    dims = "token_class_name layer head"
-    variables = interval_variables(
-        "head_recovery", _mean(settings)(recovered), dims, "mean recovery with one head exchanged"
-    )
-    variables["head_p"] = quantity(
-        compare_pairs(recovered, seed=settings.seed),
-        dims,
-        "p by flipping signs of prompts, adjusted for all heads",
-    )
-    return xr.merge([stage, xr.Dataset(variables)], join="outer")
-
-
 # -- one token of the subject at a time, and other doses ------------------------------------------
 
 
@@ -353,7 +202,9 @@ def _one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Data
     rows = np.array([index[owner] for owner in stage.subject_token_prompt.values.tolist()])
     ends = (loss, clean[rows]) if settings.direction == "restore" else (clean[rows], loss)
     scaled = recovery(values, noised=ends[0][:, None, None], clean=ends[1][:, None, None])
-    enough = (clean[rows] - loss >= (settings.smallest_range or _smallest(settings))) & _used(result)[rows]
+    enough = (clean[rows] - loss >= (settings.smallest_range or _smallest(settings))) & used_prompts(result)[
+        rows
+    ]
     scaled[~enough] = np.nan
     handover = np.full((len(rows), 2), np.nan)
     for token in np.flatnonzero(enough):
@@ -374,7 +225,7 @@ def _one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Data
         "tokens_to_subject_end": quantity(from_end, "subject_token", "tokens to the subject's last one"),
     }
     near = sorted(set(from_end.tolist()))
-    means = stacked([_mean(settings)(handover[from_end == distance]) for distance in near])
+    means = stacked([mean_over_prompts(settings)(handover[from_end == distance]) for distance in near])
     variables |= interval_variables(
         "mean_handover", means, "subject_end_distance handed_to", "mean depth of the handover", "block"
     )
@@ -422,7 +273,10 @@ def _doses(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
         "dose_harmful": quantity(harmful, "prompt dose", "share of patches that lower the metric"),
         "dose_used": quantity(enough.sum(axis=0), "dose", "prompts whose metric falls enough"),
     } | interval_variables(
-        "mean_dose_harmful", _mean(settings)(harmful), "dose", "share of patches that lower the metric"
+        "mean_dose_harmful",
+        mean_over_prompts(settings)(harmful),
+        "dose",
+        "share of patches that lower the metric",
     )
     coords = {}
     if contrasts[0]:

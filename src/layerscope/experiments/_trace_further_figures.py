@@ -9,7 +9,7 @@ import xarray as xr
 
 from layerscope.experiments import _trace_screen_conclusions
 from layerscope.experiments._coordinates import text_coordinate
-from layerscope.plots import curve_over_depth, differences
+from layerscope.plots import curve_over_depth, differences, rows_by_category
 from layerscope.results.words import restored
 
 _SUBJECT, _LAST = "last subject token", "last token"
@@ -94,13 +94,28 @@ _LINES = {
     "MLPs at the last token": {"site": "mlp_out", "token_class_name": _LAST},
     "attention at the last token": {"site": "attn_out", "token_class_name": _LAST},
 }
+_MOST_PANELS = 9
+
+
+def _lines_by_category(
+    result: xr.Dataset, name: str, chosen: dict[str, dict[str, str]], what: str, caption: str
+) -> Any:
+    """A panel for each category; one panel of all prompts where there is one category, or too many."""
+    known = np.isfinite(result[f"category_{name}"].transpose("category", ...).values)
+    filled = result.isel(category=np.flatnonzero(known.reshape(len(known), -1).any(axis=1)))
+    if not 1 < filled.sizes["category"] <= _MOST_PANELS:
+        return curve_over_depth(_lines(result, name, chosen, what), caption=caption)
+    columns = _lines(filled, f"category_{name}", chosen, what).rename(line="row")
+    return rows_by_category(columns.transpose("category", "row", ...), caption=caption)
 
 
 def _outputs(result: xr.Dataset) -> Any:
-    lines = _lines(result, "output_recovery", _LINES, "what is exchanged")
-    return curve_over_depth(
-        lines,
-        caption=f"Mean recovery when what attention or MLPs add over {int(result.window)} blocks round each one is "
+    return _lines_by_category(
+        result,
+        "output_recovery",
+        _LINES,
+        "what is exchanged",
+        f"Mean recovery when what attention or MLPs add over {int(result.window)} blocks round each one is "
         "exchanged at one token. Windows show higher peaks than single blocks.",
     )
 
@@ -110,9 +125,12 @@ def _severed(result: xr.Dataset) -> Any:
         "its later MLPs": {"site": "mlp_out", "token_class_name": _SUBJECT},
         "its later attention": {"site": "attn_out", "token_class_name": _SUBJECT},
     }
-    return curve_over_depth(
-        _lines(result, "severed_loss", chosen, "what is severed"),
-        caption="Recovery by the state of the subject's last token at each depth, less the same with this token's "
+    return _lines_by_category(
+        result,
+        "severed_loss",
+        chosen,
+        "what is severed",
+        "Recovery by the state of the subject's last token at each depth, less the same with this token's "
         "MLPs or attention from there on kept as they were. Zero: the state works without them.",
     )
 
