@@ -173,6 +173,7 @@ def _regression(result: xr.Dataset, settings: Any) -> xr.Dataset:
         "clean log-odds of the answer [nat]": odds,
     }
     terms, n = regress(result.transition_layer.values[used], columns, level=settings.level)
+    adjusted = holm([term.p for term in terms])
     numbers = {
         "regression": ("value", "change of the transition depth per unit, the others held fixed", "block"),
         "regression_low": ("low", "lower end of the interval", "block"),
@@ -183,6 +184,9 @@ def _regression(result: xr.Dataset, settings: Any) -> xr.Dataset:
         {
             name: quantity([getattr(term, field) for term in terms], "explanation", long_name, units)
             for name, (field, long_name, units) in numbers.items()
+        }
+        | {
+            "regression_p_adjusted": quantity(adjusted, "explanation", "p by Holm's method over all terms"),
         }
         | {"regression_n": quantity(n, "", "prompts in the regression")},
         coords={"explanation": text_coordinate([t.name for t in terms], "explanation", "explanation")},

@@ -100,7 +100,7 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
 def _regression(result: xr.Dataset) -> Iterator[Claim]:
     for name in result.explanation.values:
         here = result.sel(explanation=name)
-        value, p = float(here.regression), float(here.regression_p)
+        value, p = float(here.regression), float(here.regression_p_adjusted)
         if np.isnan(value):
             continue
         clear = p < 0.05
@@ -114,9 +114,14 @@ def _regression(result: xr.Dataset) -> Iterator[Claim]:
             high=number_or_none(here.regression_high),
             p_adjusted=p,
             distinguishable=clear,
-            caveat=f"least squares over {int(result.regression_n)} prompts, HC3 errors; p of this term alone",
+            caveat=f"least squares over {int(result.regression_n)} prompts, HC3 errors; Holm's correction over terms",
             select={"variable": "regression", "explanation": str(name)},
         )
+
+
+def _windows(result: xr.Dataset) -> str:
+    width = int(result.window)
+    return "single blocks" if width == 1 else f"windows of {width} blocks"
 
 
 def _outputs(result: xr.Dataset) -> Iterator[Claim]:
@@ -134,7 +139,7 @@ def _outputs(result: xr.Dataset) -> Iterator[Claim]:
             here.sel(layer=peak),
             "output_recovery",
             {"site": site, "token_class_name": place, "layer": peak},
-            f"windows of {int(result.window)} blocks; the highest of {len(curve)} is taken: an optimistic interval",
+            f"{_windows(result)}; the highest of {len(curve)} is taken: an optimistic interval",
         ).model_copy(update={"distinguishable": clear})
 
 

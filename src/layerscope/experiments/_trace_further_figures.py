@@ -110,13 +110,15 @@ def _lines_by_category(
 
 
 def _outputs(result: xr.Dataset) -> Any:
+    width = int(result.window)
+    where = "in one block" if width == 1 else f"over {width} blocks round each one"
     return _lines_by_category(
         result,
         "output_recovery",
         _LINES,
         "what is exchanged",
-        f"Mean recovery when what attention or MLPs add over {int(result.window)} blocks round each one is "
-        "exchanged at one token. Windows show higher peaks than single blocks.",
+        f"Mean recovery when what attention or MLPs add {where} is exchanged at one token. Windows show higher "
+        "peaks than single blocks.",
     )
 
 
