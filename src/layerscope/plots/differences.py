@@ -19,7 +19,8 @@ def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", 
 
     Args:
         contrasts: `difference`, `low`, `high`, `p_adjusted` over one dimension whose labels name the
-            pairs, drawn from the top; where there is a `distinguishable`, it decides the colour.
+            pairs, drawn from the top; where there is a `distinguishable`, it decides the colour. A p that
+            is not known (NaN) is not written.
         level: a pair is distinguishable where `p_adjusted` is below this.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
@@ -90,7 +91,9 @@ def _add(figure: Figure, contrasts: xr.Dataset, rows: np.ndarray, colour: str) -
 def _write_verdicts(figure: Figure, contrasts: xr.Dataset, clear: np.ndarray) -> None:
     for row, p in enumerate(contrasts["p_adjusted"].values):
         font = {"size": 12} if clear[row] else {"size": 12, "color": NEUTRAL}
-        verdict = "" if clear[row] else ", not distinguishable"
-        text = escaped(p_text(float(p)) + verdict)
+        known = [p_text(float(p))] if np.isfinite(p) else []
+        text = escaped(", ".join(known + ([] if clear[row] else ["not distinguishable"])))
+        if not text:
+            continue
         place = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 8, "y": row, "yref": "y"}
         figure.add_annotation(text=text, font=font, showarrow=False, align="left", **place)
