@@ -14,6 +14,7 @@ SLOW = {
     "test_context_reading",
     "test_final_token_attention",
     "test_first_token_attention",
+    "test_future_use",
     "test_hidden_states",
     "test_layer_ablation",
     "test_logit_lens",

@@ -72,12 +72,13 @@ OUT_OF_REACH: dict[str, tuple[str, ...]] = {
 }
 
 
-def run(name: str, family: str = "llama", **more: Any) -> xr.Dataset:
+def run(name: str, family: str = "llama", model: Any = None, **more: Any) -> xr.Dataset:
     takes = experiments.load(name).takes
     texts = {kind: TEXTS[kind] for kind in takes}
     few = {"resamples": 40} if "resamples" in experiments.load(name).settings.model_fields else {}
     settings = few | SETTINGS.get(name, {}) | more
-    return ls.run(name, zoo.layered(family, flipped=True), **texts, **settings, progress=False)
+    asked = model or zoo.layered(family, flipped=True)
+    return ls.run(name, asked, **texts, **settings, progress=False)
 
 
 @pytest.fixture(scope="module", params=experiments.names())
@@ -177,6 +178,20 @@ def test_every_experiment_runs_on_families_of_every_kind(made: tuple[str, xr.Dat
     result = run(made[0], family)
 
     assert result.attrs["experiment"] == made[0]
+    assert ls.draw(result)
+
+
+@pytest.mark.slow
+def test_the_untrained_twin_is_asked_like_any_model(made: tuple[str, xr.Dataset]) -> None:
+    name, trained = made
+    twin = ls.untrained_twin(zoo.layered("llama", flipped=True))
+
+    result = run(name, model=twin)
+
+    curves = [experiments.load(name).over_depth(one) for one in (trained, result)]
+    assert curves[0].sizes == curves[1].sizes
+    assert result.attrs["model"] == f"{trained.attrs['model']} untrained"
+    assert experiments.load(name).claims(result)
     assert ls.draw(result)
 
 

@@ -249,3 +249,48 @@ def test_a_lone_text_has_no_floor_and_says_so() -> None:
     assert any("No floor" in caution for caution in ls_cautions(result))
     assert experiments.load("truncated_context").claims(result)
     assert ls.draw(result)
+
+
+def test_a_text_longer_than_what_is_read_is_told() -> None:
+    assert not any("longer than what is read" in caution for caution in ls_cautions(run()))
+    long = [*TEXTS[:2], " ".join(TEXTS * 3)]
+
+    result = run(texts=long)
+
+    assert any("1 of 3 passages are longer than what is read" in caution for caution in ls_cautions(result))
+    row = int(np.flatnonzero(result.token_passage.values == "passage-003")[0])
+    assert int(result.token_unread[row]) == len(zoo.tokenizer().encode(long[2])) + 1 - 64
+
+
+def test_delimiters_that_become_sinks_are_seen_and_left_out() -> None:
+    """A model in which the first token behind BOS, whatever it is, gets a state twenty times as long."""
+    module = zoo.make("gpt2", flipped=True)
+    with torch.no_grad():
+        module.transformer.wpe.weight[1] *= 300
+    from layerscope.models.load import load_model
+
+    model = load_model(module, tokenizer=zoo.tokenizer())
+    settings: Any = FEW | {"positions": "shifted", "every": 2, "local": 1, "targets": 12}
+    result = ls.run("truncated_context", model, TEXTS, **settings, progress=False)
+
+    assert not result.sink.any()  # no target stands behind BOS in the full text
+    assert float(result.cut_norm.sel(kept_tokens=1, depth=1).min()) > 10 * float(result.text_norm.max())
+    np.testing.assert_array_equal(result.category_sinks, result.category_tokens)
+    assert np.isnan(result.category_without_sinks).all()
+    assert any("without sink-like" in name for name in ls.draw(result))
+
+
+def test_the_reach_is_the_shortest_context_from_which_on_the_median_is_high_enough() -> None:
+    result = run("gpt2", enough=0.6)
+
+    medians = {
+        int(k): np.nanmedian(result.similarity.sel(kept_tokens=k), axis=0)
+        for k in result.kept_tokens.values
+        if np.isfinite(result.similarity.sel(kept_tokens=k)).any()
+    }
+    for depth in range(5):
+        enough = [k for k in medians if all(medians[j][depth] >= 0.6 for j in medians if j >= k)]
+        assert enough, "the example reaches it everywhere"
+        assert float(result.reach.sel(depth=depth)) == min(enough)
+    assert len({float(reach) for reach in result.reach}) > 1
+    assert np.isnan(run("gpt2", enough=0.999999).reach[-1])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from layerscope.maths.depth_profile import apart, centroid, half_rise
+from layerscope.maths.depth_profile import apart, centroid, half_rise, last_above
 
 
 def test_the_centroid_of_a_profile_by_hand() -> None:
@@ -39,3 +39,22 @@ def test_places_are_apart_to_a_thousandth_of_a_block() -> None:
 
     np.testing.assert_array_equal(found, [1.5, 0.0, 0.0])
     assert not np.signbit(found).any()
+
+
+def test_last_above_by_hand() -> None:
+    nan = np.nan
+    curves = np.array(
+        [
+            [1, 1, 0, 0],  # between places 1 and 2
+            [0.9, 0.7, 0.3, 0],  # from .7 to .3: half of the way
+            [0.1, 0.2, 0.1, 0],  # never there
+            [nan, 0.8, nan, 0.2],  # .8 to .2 over two places
+            [1, 0.2, 0.6, 0.4],  # the last time counts
+            [1, 0.5, 0.2, 0],  # exactly the level is above
+            [1, 1, 1, 1],  # never leaves
+            [nan, nan, nan, nan],
+        ]
+    )
+
+    np.testing.assert_allclose(last_above(curves, 0.5), [1.5, 1.5, 0, 2, 2.5, 1, 3, nan])
+    np.testing.assert_allclose(last_above(curves[4], 0.5), 2.5)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
 
 from layerscope.errors import LayerscopeError
 from layerscope.experiments._contract import Inputs
+from layerscope.experiments._coordinates import number_coordinate
 from layerscope.text.tokenised import TokenisedPassage
 
 # Two or three capitalised words behind a small one: a name, whatever else may also look like one.
@@ -18,6 +23,42 @@ def in_tokens(lengths: Sequence[float], longest: int) -> tuple[int, ...]:
     return tuple(
         sorted({max(1, round(length * longest)) if length < 1 else int(length) for length in lengths})
     )
+
+
+def ends_of_ranges(ranges: Sequence[float], longest: int, *, behind: int = 0) -> tuple[int, ...]:
+    """Where ranges of distance end, in tokens: increasing, the nearest range holding at least one distance.
+
+    Args:
+        ranges: shares of the longest passage where below 1, else tokens.
+        longest: tokens of that passage, BOS included.
+        behind: tokens that must follow a target.
+
+    Raises:
+        LayerscopeError: no token has anything but BOS beyond the last range.
+    """
+    ends = tuple(dict.fromkeys(max(2, end) for end in in_tokens(ranges, longest)))
+    if ends[-1] >= longest - 1 - behind:
+        raise LayerscopeError(
+            "no token has anything beyond the last range",
+            found=f"ranges up to {ends[-1]} tokens; the longest passage has {longest - 1} behind BOS",
+            expected="passages longer than the ranges",
+            hint="--set 'ranges=[0.04, 0.25]', longer passages, or --longest",
+        )
+    return ends
+
+
+def names_of_ranges(ends: Sequence[int]) -> list[str]:
+    """How ranges of distance are called, from the nearest to what lies beyond the last end."""
+    names = [f"{a} to {b - 1} back" if b > a + 1 else f"{a} back" for a, b in pairwise((1, *ends))]
+    return [*names, f"{ends[-1]} back and more"]
+
+
+def far_targets(n_tokens: int, farthest: int, count: int) -> tuple[int, ...]:
+    """Evenly spread over the positions that have as much far context as there can be, in the last half of them."""
+    first = min(max(farthest + 1, (farthest + n_tokens) // 2), n_tokens - 1)
+    if first <= farthest:
+        return ()
+    return tuple(sorted({int(place) for place in np.linspace(first, n_tokens - 1, count).round()}))
 
 
 def longest_passage(inputs: Inputs) -> int:
@@ -44,6 +85,25 @@ def donors(passages: Sequence[TokenisedPassage]) -> list[TokenisedPassage | None
         enough = [other for other in others if len(other.tokens) >= len(passage.tokens)]
         found.append(enough[0] if enough else max(others, key=lambda other: len(other.tokens), default=None))
     return found
+
+
+def unread(passage: TokenisedPassage, tokens: int) -> xr.Variable:
+    """For every token of a part of the result: how many tokens of its passage did not fit and are not read."""
+    return number_coordinate(
+        [passage.cut] * tokens, "token", "tokens at the end of its passage that are not read"
+    )
+
+
+def cautions_of_unread(result: xr.Dataset) -> list[str]:
+    """What must be said where passages are longer than what was read of them."""
+    passages, first = np.unique(result.token_passage.values, return_index=True)
+    cut = result.token_unread.values[first]
+    if not cut.any():
+        return []
+    return [
+        f"{int((cut > 0).sum())} of {len(passages)} passages are longer than what is read of them, by up to "
+        f"{int(cut.max())} tokens: --longest says how much is, up to the model's context."
+    ]
 
 
 def need_bos(inputs: Inputs) -> None:

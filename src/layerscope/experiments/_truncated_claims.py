@@ -22,6 +22,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
     half = max(1, local // 2)
     found = [
         _local(result, local),
+        _reach(result),
         _compared(
             result,
             "early_less_middle",
@@ -75,6 +76,34 @@ def _local(result: xr.Dataset, local: int) -> Claim | None:
     )
 
 
+def _reach(result: xr.Dataset) -> Claim | None:
+    """How far back a state reaches at a fifth and at the middle of depth: the deeper one is the claim."""
+    last = result.sizes["depth"] - 1
+    early = max(1, last // 5)
+    middle = min(last, max(early + 1, last // 2))
+    value, low, high = (float(result[f"reach{end}"].sel(depth=middle)) for end in ("", "_low", "_high"))
+    before = float(result.reach.sel(depth=early))
+    longest = int(result.kept_tokens.values[np.isfinite(result.similarity.values).any(axis=(0, 2))][-1])
+
+    def tokens(count: float) -> str:
+        return (
+            f"more than {longest} tokens"
+            if np.isnan(count)
+            else f"{count:.0f} token{'s' if count > 1 else ''}"
+        )
+
+    return Claim(
+        text=f"at depth {middle} it takes the last {tokens(value)} to decide a state, at depth {early} the last "
+        f"{tokens(before)}",
+        value=number_or_none(value),
+        low=number_or_none(low),
+        high=number_or_none(high),
+        caveat="the shortest context measured from which on the median similarity is at least "
+        f"{result.attrs['enough']:g}; interval over {result.attrs['passages']} passages",
+        select={"variable": "reach", "depth": middle},
+    )
+
+
 def _compared(result: xr.Dataset, name: str, begin: str, above: str, below: str, caveat: str) -> Claim | None:
     value, low, high = (float(result[f"{name}{end}"]) for end in ("", "_low", "_high"))
     if np.isnan(value):
@@ -117,22 +146,25 @@ def _category(result: xr.Dataset, local: int) -> Claim | None:
     values = result.category_difference.values
     if not np.isfinite(values).any():
         return None
-    place = int(np.nanargmin(values))
+    told_apart = np.where(result.category_p_adjusted.values < 0.05, values, np.nan)
+    found = told_apart if np.isfinite(told_apart).any() else values
+    place = int(np.nanargmin(found))
     name = str(result.category.values[place])
     low, high = (float(result[f"category_difference{end}"][place]) for end in ("_low", "_high"))
     p = float(result.category_p_adjusted[place])
     told = p < 0.05
     count = int(result.category_tokens[place])
     return Claim(
-        text=f"after the first block “{name}” is {'' if told else 'not distinguishably '}less decided by the last "
+        text=f"after the first block “{name}” is {'' if told else 'not distinguishably '}"
+        f"{'less' if values[place] <= 0 else 'more'} decided by the last "
         f"{local} tokens than alphabetic tokens (by {number(values[place])})",
         value=float(values[place]),
         low=number_or_none(low),
         high=number_or_none(high),
         p_adjusted=number_or_none(p),
         distinguishable=told,
-        caveat=f"the lowest of {values.size} categories, {count} tokens; p by Holm's method over all of them; "
-        "positions matched",
+        caveat=f"the lowest of {'those told apart among ' if told else ''}{values.size} categories, {count} tokens; "
+        "p by Holm's method over all of them; positions matched",
         select={"variable": "category_difference", "category": name},
     )
 

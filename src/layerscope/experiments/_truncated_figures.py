@@ -26,8 +26,10 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "between floor and ceiling": _rescaled(result),
         f"spread over tokens, last {local} tokens kept": _spread(result, local),
         "every context length": _every(result),
+        "context that decides a state": _reach(result),
         f"categories of tokens, last {local} tokens kept": _by_category(result, traits=False),
         f"pieces of words, pronouns and names, last {local} tokens kept": _by_category(result, traits=True),
+        f"categories without sink-like tokens, last {local} tokens kept": _without_sinks(result),
         "categories after the first block": _contrasts(result, local),
         "norm of cut states": _norms(result, local),
         "when is each distance felt?": _arrivals(result),
@@ -93,6 +95,18 @@ def _every(result: xr.Dataset) -> Any:
     return figure
 
 
+def _reach(result: xr.Dataset) -> Any:
+    curve = as_curve(result, "reach")
+    if np.isnan(curve["value"].values).all():
+        return None
+    return curve_over_depth(
+        curve,
+        log=True,
+        caption=f"The shortest context measured from which on the median similarity is at least "
+        f"{result.attrs['enough']:g}, with intervals over passages. Gaps: no context measured is enough.",
+    )
+
+
 def _every_length(known: np.ndarray) -> int:
     steps = np.flatnonzero(np.diff(known) > 1)
     return int(known[steps[0]] if steps.size else known[-1])
@@ -109,6 +123,27 @@ def _by_category(result: xr.Dataset, *, traits: bool) -> Any:
     return curve_over_depth(
         _named(chosen, "category", labels),
         caption="Median over tokens at matched positions; in brackets the number of tokens.",
+    )
+
+
+def _without_sinks(result: xr.Dataset) -> Any:
+    """Only where there are any: else it is the figure before it."""
+    held = [str(name) for name in result.category.values if int(result.category_sinks.sel(category=name))]
+    if not held:
+        return None
+    chosen = result.sel(category=held)
+    both = xr.concat([chosen.category_similarity, chosen.category_without_sinks], dim="row")
+    values = both.transpose("category", "row", "depth").values.reshape(-1, result.sizes["depth"])
+    names = [
+        label
+        for name in held
+        for label in (name, f"{name}, without {int(result.category_sinks.sel(category=name))} sink-like")
+    ]
+    curve = xr.Dataset({"value": (("row", "depth"), values, dict(result.category_similarity.attrs))})
+    return curve_over_depth(
+        curve.assign_coords(depth=result.depth, row=text_coordinate(names, "row", "line")),
+        caption="Categories that hold tokens more than ten times as long as the median of their text, in the full or "
+        "in the cut run; each with all its tokens, and without those.",
     )
 
 

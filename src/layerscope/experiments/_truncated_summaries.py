@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 
 from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.experiments._distances import cautions_of_unread
 from layerscope.experiments._summaries import interval_variables
+from layerscope.experiments._truncated_reach import reach_lengths, shortest_enough
 from layerscope.maths.bootstrap import Interval, bootstrap_mean, interval_of_draws, resampled_counts
 from layerscope.maths.depth_profile import apart, half_rise
 from layerscope.maths.permutation import holm
@@ -34,14 +36,18 @@ def summarised(cut: xr.Dataset, prefix: xr.Dataset, settings: Settings) -> xr.Da
         context_length=number_coordinate(shown, "context_length", "context kept [tokens]"),
         quantile=xr.Variable(("quantile",), np.array(QUANTILES), {"long_name": "quantile over tokens"}),
     )
-    result = result.assign(_medians(ground, shown)).assign(_bands(cut))
+    result = result.assign(_medians(ground, shown)).assign(_bands(cut)).assign(_reach(ground))
     result = _with_categories(result, ground)
     result = result.assign(_arrivals(ground)).assign(_numbers(ground))
     result = result.assign(_prefix(prefix, settings)) if prefix.sizes else result
     if prefix.sizes:
         result = result.assign_coords(name=prefix["name"])
     result = result.assign_attrs(
-        local=settings.local, prefix=settings.prefix, passages=len(named), instead=settings.instead
+        local=settings.local,
+        prefix=settings.prefix,
+        passages=len(named),
+        instead=settings.instead,
+        enough=settings.enough,
     )
     return write_json(result, cautions=_cautions(result))
 
@@ -146,6 +152,21 @@ def _bands(cut: xr.Dataset) -> dict[str, xr.Variable]:
         ),
         "tokens_cut": quantity(counts, "kept_tokens", "tokens measured at this context length"),
     }
+
+
+def _reach(ground: _Ground) -> dict[str, xr.Variable]:
+    """How many of its last tokens decide a state, by depth: from there on the median similarity is high enough."""
+    lengths = reach_lengths(ground.cut)
+    found = ground.draws(ground.cut.similarity.sel(kept_tokens=lengths).values)
+    enough = ground.settings.enough
+    value, draws = (shortest_enough(part, lengths, enough) for part in (found.value, found.draws))
+    return _bounded(
+        "reach",
+        ground.interval(value, draws),
+        "depth",
+        f"shortest context from which on the median similarity is at least {enough:g}",
+        "token",
+    )
 
 
 # -- categories ----------------------------------------------------------------------------------------
@@ -385,4 +406,4 @@ def _cautions(result: xr.Dataset) -> list[str]:
         )
     if np.isnan(result.floor.values).all():
         cautions.append("No floor: it takes a second passage to stand in the first one's place.")
-    return cautions
+    return [*cautions, *cautions_of_unread(result)]

@@ -22,6 +22,7 @@ from layerscope.experiments._distances import (
     longest_passage,
     names_in,
     need_bos,
+    unread,
 )
 from layerscope.maths.similarity import centred_cosine, norm
 from layerscope.maths.sinks import sink_tokens
@@ -352,6 +353,7 @@ def _coordinates(model: LayeredModel, item: CutItem, settings: Settings) -> dict
         "token_passage": texts([passage.name] * len(targets), "passage of the token"),
         "token_genre": texts([passage.passage.genre] * len(targets), "genre of the passage"),
         "position": number_coordinate(targets, "token", "position in the passage"),
+        "token_unread": unread(passage, len(targets)),
         "token_text": texts([tokens.texts[t] for t in targets], "token, as JSON text"),
         "token_before": texts(before, "text before the token, as JSON text"),
         "token_category": texts([labels.category[t] for t in targets], "category of the token"),

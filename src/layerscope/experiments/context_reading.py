@@ -22,7 +22,6 @@ that this split removes; the split is ours.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,7 +29,6 @@ import xarray as xr
 from pydantic import Field, field_validator
 
 from layerscope import runs
-from layerscope.errors import LayerscopeError
 from layerscope.experiments import _reading_figures
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.experiments._coordinates import (
@@ -39,7 +37,16 @@ from layerscope.experiments._coordinates import (
     number_coordinate,
     text_coordinate,
 )
-from layerscope.experiments._distances import in_tokens, longest_first, longest_passage, need_bos
+from layerscope.experiments._distances import (
+    cautions_of_unread,
+    ends_of_ranges,
+    far_targets,
+    longest_first,
+    longest_passage,
+    names_of_ranges,
+    need_bos,
+    unread,
+)
 from layerscope.experiments._summaries import as_curve, interval_variables, number_or_none
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import bootstrap_mean
@@ -96,18 +103,9 @@ class ReadingItem(WorkItem):
 
 def _items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ReadingItem]:
     need_bos(inputs)
-    longest = longest_passage(inputs)
-    ends = tuple(max(2, end) for end in in_tokens(settings.ranges, longest))
-    ends = tuple(dict.fromkeys(ends))
-    if ends[-1] >= longest - 1:
-        raise LayerscopeError(
-            "no token has anything beyond the last range",
-            found=f"ranges up to {ends[-1]} tokens; the longest passage has {longest - 1} behind BOS",
-            expected="passages longer than the ranges",
-            hint="--set 'ranges=[0.04, 0.25]', longer passages, or --longest",
-        )
+    ends = ends_of_ranges(settings.ranges, longest_passage(inputs))
     for passage in longest_first(inputs.passages, settings.cut_passages):
-        targets = _targets(len(passage.tokens), ends[-1], settings.targets)
+        targets = far_targets(len(passage.tokens), ends[-1], settings.targets)
         if targets:
             rows = 2 + len(ends) + 1 + 2
             size = rows * len(passage.tokens) + len(targets) * (ends[0] + ends[-1] + 2)
@@ -119,14 +117,6 @@ def _items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Rea
                 ends=ends,
                 tokens_per_pass=inputs.tokens_per_pass,
             )
-
-
-def _targets(n_tokens: int, farthest: int, count: int) -> tuple[int, ...]:
-    """Evenly spread over the positions that have as much far context as there can be, in the last half of them."""
-    first = min(max(farthest + 1, (farthest + n_tokens) // 2), n_tokens - 1)
-    if first <= farthest:
-        return ()
-    return tuple(sorted({int(place) for place in np.linspace(first, n_tokens - 1, count).round()}))
 
 
 def _measure(model: LayeredModel, item: ReadingItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
@@ -181,15 +171,15 @@ def _measure(model: LayeredModel, item: ReadingItem, settings: Settings, earlier
 
 
 def _coordinates(model: LayeredModel, item: ReadingItem, cuts: tuple[int, ...]) -> dict[str, xr.Variable]:
-    n, ends = len(item.targets), (1, *item.ends)
-    ranges = [f"{a} to {b - 1} back" for a, b in pairwise(ends)] + [f"{ends[-1]} back and more"]
+    n = len(item.targets)
     return {
         "token_passage": text_coordinate([item.passage.name] * n, "token", "passage of the token"),
         "position": number_coordinate(item.targets, "token", "position in the passage"),
+        "token_unread": unread(item.passage, n),
         "token_text": text_coordinate(
             [item.passage.tokens.texts[t] for t in item.targets], "token", "token, as JSON text"
         ),
-        "range": text_coordinate(ranges, "range", "range of distances [tokens]"),
+        "range": text_coordinate(names_of_ranges(item.ends), "range", "range of distances [tokens]"),
         "cut_at": number_coordinate(cuts, "cut_at", "tokens of context kept, itself included"),
         "part": text_coordinate(list(PARTS), "part", "part of the growth"),
         "layer": layer_coordinate(model.n_layers),
@@ -266,7 +256,9 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     )
     names = xr.Variable(("passage",), np.array(list(rows)), {"long_name": "passage"})
     result = reading.assign(variables).assign_coords(passage=names)
-    return write_json(result.assign_attrs(passages=len(rows)), cautions=_cautions(largest))
+    return write_json(
+        result.assign_attrs(passages=len(rows)), cautions=[*_cautions(largest), *cautions_of_unread(result)]
+    )
 
 
 def _cautions(largest: float) -> list[str]:

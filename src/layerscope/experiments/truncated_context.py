@@ -66,6 +66,9 @@ class Settings(ExperimentSettings):
     local: int = Field(
         10, ge=1, description="the k of categories, distributions and claims, in tokens (the post's)"
     )
+    enough: float = Field(
+        0.9, gt=0, lt=1, description="median similarity from which on a context is said to decide a state"
+    )
     categories: tuple[TokenCategory, ...] = Field(
         CATEGORIES, min_length=1, description="categories of tokens, first fit"
     )

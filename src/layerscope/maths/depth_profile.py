@@ -62,3 +62,28 @@ def _half_rise(row: Float[np.ndarray, "place"]) -> float:
         return 0.0
     before, here = row[after - 1], row[after]
     return after - 1 + float((half - before) / (here - before))
+
+
+def last_above(curve: Float[Array, "*batch place"], level: float) -> Float[np.ndarray, "*batch"]:
+    """The place from which on a curve stays below a level, interpolated linearly to the next known place.
+
+    A place that holds exactly the level counts as above. Places with NaN are passed over.
+
+    Returns:
+        0 where the curve never reaches the level, its last known place where it ends at or above it; NaN
+        where no place is known.
+
+    Source: definition.
+    """
+    heights = to_float64(curve)
+    flat = heights.reshape(-1, heights.shape[-1])
+    places, known = np.arange(flat.shape[1], dtype=np.float64), ~np.isnan(flat)
+    above = known & (np.nan_to_num(flat, nan=-np.inf) >= level)
+    last = np.where(above.any(axis=1), flat.shape[1] - 1 - above[:, ::-1].argmax(axis=1), -1)
+    later = known & (places > last[:, None])
+    after = np.where(later.any(axis=1), later.argmax(axis=1), last)
+    row = np.arange(len(flat))
+    here, there = flat[row, last], flat[row, after]
+    step = np.where(after > last, divide(here - level, here - there) * (after - last), 0.0)
+    found = np.where(last < 0, 0.0, last + step)
+    return np.asarray(np.where(known.any(axis=1), found, np.nan)).reshape(heights.shape[:-1])

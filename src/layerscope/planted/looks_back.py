@@ -9,10 +9,15 @@ So up to that layer a state is decided by its own token and position, and behind
 it is the same in any context that keeps the last k + 1 tokens and their positions.
 
 Strength is the factor on the nats between the key looked for and any other; at 0 the head looks at all
-tokens alike.
+tokens alike. For truncated contexts it is the factor on what the head brings; at 0 it brings nothing, and
+every state is decided by its own token.
 """
 
 from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
 
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
@@ -27,7 +32,13 @@ POSITIONS = 32
 
 
 def looks_back(
-    *, by: int, layer: int = 1, head: int = 1, n_layers: int = 3, strength: float = 1.0
+    *,
+    by: int,
+    layer: int = 1,
+    head: int = 1,
+    n_layers: int = 3,
+    strength: float = 1.0,
+    brings: float = 1.0,
 ) -> LayeredModel:
     """The model.
 
@@ -37,6 +48,7 @@ def looks_back(
         head: which head of that block, 0 to 3; head 0 of block 0 is not free.
         n_layers: blocks in all.
         strength: factor on the nats between the key looked for and any other.
+        brings: factor on what the head brings.
     """
     tokenizer = word_tokenizer(WORDS)
     count = len(tokenizer)
@@ -46,32 +58,36 @@ def looks_back(
     canvas.embed_positions("position")
     weights = head_of(canvas.model, layer, head)
     canvas.look_back(weights, "position", by, nats=LOUD * strength)
-    canvas.copy(weights, "word", "found", count)
+    canvas.copy(weights, "word", "found", count, weight=brings)
     canvas.read_out("found", range(count), weight=8.0)
     return load_model(canvas.model, tokenizer=tokenizer)
 
 
-TRIALS = tuple(
+def passages() -> Mapping[str, Any]:
+    """Words drawn at random, as many as fit."""
+    draw = random.Random(0)
+    return {"passages": [" ".join(draw.choices(WORDS, k=POSITIONS - 2)) for _ in range(12)]}
+
+
+TRIALS = (
     Trial(
-        experiment=experiment,
-        plants=plants,
+        experiment="attention_patterns",
+        plants="head 1 of block 1 (of 3) looks exactly 3 tokens back, the others everywhere alike",
         model=lambda strength: looks_back(by=3, strength=strength),
-        answers=answers,
-        strengths=strengths,
+        answers=(Answer("fixed_offset", 3.0, 1e-6, {"layer": 1, "head": 1}),),
+        strengths=(1.0, 0.5, 0.3, 0.2, 0.15, 0.1),
         strength_is=f"factor on the {LOUD:.0f} nats between the key looked for and any other",
-    )
-    for experiment, plants, answers, strengths in (
-        (
-            "attention_patterns",
-            "head 1 of block 1 (of 3) looks exactly 3 tokens back, the others everywhere alike",
-            (Answer("fixed_offset", 3.0, 1e-6, {"layer": 1, "head": 1}),),
-            (1.0, 0.5, 0.3, 0.2, 0.15, 0.1),
+    ),
+    Trial(
+        experiment="truncated_context",
+        plants="from depth 2 of 3 on, a state is decided by its own token and the third before it",
+        model=lambda strength: looks_back(by=3, brings=strength),
+        answers=(
+            # Behind the head it takes the token found too; before it, its own token is enough, which claims nothing.
+            Answer("reach", 4.0, 1e-6, {"depth": 2}, nothing=1.0),
         ),
-        (
-            "truncated_context",
-            "from depth 2 of 3 on, a state is decided by its own token and the third before it",
-            (),
-            (1.0,),
-        ),
-    )
+        texts=passages,
+        strengths=(1.0, 0.8, 0.6),
+        strength_is="factor on what the head brings",
+    ),
 )

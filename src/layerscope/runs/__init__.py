@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from layerscope.runs.edits import Branch as Branch
     from layerscope.runs.edits import Cut as Cut
     from layerscope.runs.edits import Put as Put
+    from layerscope.runs.embeddings import states_of_tokens_alone as states_of_tokens_alone
     from layerscope.runs.embeddings import token_contributions as token_contributions
     from layerscope.runs.key_activations import show_key_activations as show_key_activations
     from layerscope.runs.key_activations import top_tokens as top_tokens
@@ -37,12 +38,15 @@ if TYPE_CHECKING:
     from layerscope.runs.noise import draw_number as draw_number
     from layerscope.runs.noise import gaussian_noise as gaussian_noise
     from layerscope.runs.noise import stream as stream
+    from layerscope.runs.patching import record_base as record_base
     from layerscope.runs.patching import run_patched as run_patched
     from layerscope.runs.read_attention import attention_of_last as attention_of_last
+    from layerscope.runs.read_attention import attention_of_queries as attention_of_queries
     from layerscope.runs.read_attention import attention_to_first as attention_to_first
     from layerscope.runs.reading import read_sites as read_sites
     from layerscope.runs.reading import read_states as read_states
     from layerscope.runs.recordings import BaseRun as BaseRun
+    from layerscope.runs.recordings import Recording as Recording
     from layerscope.runs.recordings import record as record
     from layerscope.runs.removal import without_head_direction as without_head_direction
     from layerscope.runs.removal import without_mlp_direction as without_mlp_direction
@@ -56,7 +60,6 @@ if TYPE_CHECKING:
     from layerscope.runs.unit_states import mean_head_outputs as mean_head_outputs
     from layerscope.runs.unit_states import read_units as read_units
     from layerscope.runs.value_lengths import ValueLengths as ValueLengths
-    from layerscope.runs.vocabulary import strongest_in_subspaces as strongest_in_subspaces
     from layerscope.runs.vocabulary import strongest_tokens as strongest_tokens
     from layerscope.runs.vocabulary import token_rows as token_rows
     from layerscope.runs.vocabulary import towards_tokens as towards_tokens
@@ -77,12 +80,14 @@ _PLACES = {
     "stream": "noise",
     "Answer": "answers",
     "BaseRun": "recordings",
+    "Recording": "recordings",
     "Branch": "edits",
     "check_branches": "branch_check",
     "tokens_per_pass": "budget",
     "Cut": "edits",
     "Put": "edits",
     "record": "recordings",
+    "record_base": "patching",
     "run_patched": "patching",
     "answer_of": "answers",
     "Attribution": "attribution",
@@ -90,6 +95,7 @@ _PLACES = {
     "attribute": "attribution",
     "asked_of": "attention_questions",
     "attention_of_last": "read_attention",
+    "attention_of_queries": "read_attention",
     "attention_to_first": "read_attention",
     "attention_sums": "attention_statistics",
     "first_patterns": "attention_statistics",
@@ -114,8 +120,8 @@ _PLACES = {
     "ReplayedRun": "replayed",
     "adding_instead": "replayed",
     "show_key_activations": "key_activations",
+    "states_of_tokens_alone": "embeddings",
     "token_contributions": "embeddings",
-    "strongest_in_subspaces": "vocabulary",
     "strongest_tokens": "vocabulary",
     "token_rows": "vocabulary",
     "towards_tokens": "vocabulary",

@@ -31,7 +31,7 @@ from layerscope.runs._edited_attention import Prefix, attend_from
 from layerscope.runs._packing import Group, Packing, chunks
 from layerscope.runs.edits import ADDED, Branch
 from layerscope.runs.reading import added_by
-from layerscope.runs.recordings import Recording
+from layerscope.runs.recordings import Recording, at_positions
 
 Read = Callable[[Tensor, Sequence[int]], Tensor]
 """Turns logits [run read vocabulary] of the runs with these indices into what is kept of them [run ...]."""
@@ -179,7 +179,7 @@ class _Walk:
         self._needed = None
         if any(group.joined_now for _, group in groups):
             self._needed = self.packing.like_the_base(self._spans, keep)
-        args, kwargs = _at_positions(self.base.calls[self.layer], torch.cat(positions), tokens)
+        args, kwargs = at_positions(self.base.calls[self.layer], torch.cat(positions), tokens)
         if args:
             args = (packed, *args[1:])
         else:
@@ -274,31 +274,3 @@ class _Walk:
             return flat.reshape(output.shape)
 
         return change
-
-
-def _at_positions(
-    call: tuple[tuple[Any, ...], dict[str, Any]], positions: Tensor, tokens: int
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A block's arguments, with what belongs to positions picked for a packed row.
-
-    Masks, which have four dimensions, are left out: the attention function holds the recorded ones.
-    """
-    args, kwargs = call
-
-    def pick(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return type(value)(pick(entry) for entry in value)
-        if isinstance(value, dict):
-            return {key: pick(entry) for key, entry in value.items()}
-        if not isinstance(value, Tensor):
-            return value
-        at = positions.to(value.device)
-        if value.dim() >= 4:
-            return None
-        if value.dim() >= 2 and value.shape[1] == tokens:
-            return value[:1, at]
-        if value.dim() >= 1 and value.shape[0] == tokens:
-            return value[at]
-        return value
-
-    return pick(args), pick(kwargs)

@@ -25,8 +25,8 @@ def run_patched(
     model: LayeredModel,
     branches: Sequence[Branch],
     *,
-    base: BaseRun,
-    other: BaseRun | None = None,
+    base: BaseRun | Recording,
+    other: BaseRun | Recording | None = None,
     read: Read,
     read_last: int = 1,
     tokens_per_pass: int = 2048,
@@ -38,8 +38,9 @@ def run_patched(
     Args:
         model: the model.
         branches: the runs wanted.
-        base: the run that they leave.
-        other: the run that activations are taken from.
+        base: the run that they leave; a recording by `record_base`, or its beginning, where many calls share it.
+        other: the run that activations are taken from; a recording where they are at hand already, or never
+            were any run's own.
         read: reduces logits [run read vocabulary] of the runs with the given indices.
         read_last: how many of the last positions are read.
         tokens_per_pass: bound on the tokens of one pass through a block. Where the device's memory does not
@@ -53,9 +54,12 @@ def run_patched(
     Raises:
         LayerscopeError: an edit that this model does not allow, or that lies outside of it.
     """
-    check_edits(
-        model, branches, tokens=base.tokens, rows=base.rows, other_rows=0 if other is None else other.rows
-    )
+    at_hand = other if isinstance(other, Recording) else None
+    other_run = other.run if isinstance(other, Recording) else other
+    other_rows = 0 if other_run is None else other_run.rows
+    base_at_hand = base if isinstance(base, Recording) else None
+    base = base.run if isinstance(base, Recording) else base
+    check_edits(model, branches, tokens=base.tokens, rows=base.rows, other_rows=other_rows)
     if not branches:
         return torch.empty(0)
     check_branches(model)
@@ -64,14 +68,15 @@ def run_patched(
     keep_other = _sites(branches, "other")
     at_once = _rows_at_once(model, base.tokens, len(keep_base | keep_other))
     pieces: list[tuple[Sequence[int], Tensor]] = []
-    for indices in _by_rows(branches, at_once):
+    base_at_once = base.rows if base_at_hand else at_once
+    for indices in _by_rows(branches, base_at_once, other_at_once=other_rows if at_hand else at_once):
         here = [branches[index] for index in indices]
-        base_part, here = _narrow(base, here, "row", at_once)
-        other_part = other
-        if other is not None:
-            other_part, here = _narrow(other, here, "other_row", at_once)
-        base_recording = record(model, base_part, keep=keep_base)
-        other_recording = None if other_part is None else record(model, other_part, keep=keep_other)
+        base_part, here = _narrow(base, here, "row", base_at_once)
+        other_recording = at_hand
+        if other_run is not None and at_hand is None:
+            other_part, here = _narrow(other_run, here, "other_row", at_once)
+            other_recording = record(model, other_part, keep=keep_other)
+        base_recording = base_at_hand or record(model, base_part, keep=keep_base)
         values = _run(
             model,
             here,
@@ -86,6 +91,12 @@ def run_patched(
         pieces.append((indices, values.cpu()))
     order = torch.tensor([index for indices, _ in pieces for index in indices])
     return torch.cat([values for _, values in pieces])[order.argsort()]
+
+
+def record_base(model: LayeredModel, run: BaseRun) -> Recording:
+    """A base run as `run_patched` needs it, where its branches put nothing of the base run's own in."""
+    check_branches(model)
+    return record(model, run, keep=() if "branches" in model.refused else BASE_FOR_BRANCHES)
 
 
 def _renamed(read: Read, indices: Sequence[int]) -> Read:
@@ -141,11 +152,11 @@ def _rows_at_once(model: LayeredModel, tokens: int, sites: int) -> int:
     return max(1, RECORDING_BYTES // one_row)
 
 
-def _by_rows(branches: Sequence[Branch], at_once: int) -> list[list[int]]:
+def _by_rows(branches: Sequence[Branch], at_once: int, *, other_at_once: int) -> list[list[int]]:
     """Indices of branches, together where their rows are recorded together."""
 
     def turn(index: int) -> tuple[int, int]:
-        return branches[index].row // at_once, branches[index].other_row // at_once
+        return branches[index].row // at_once, branches[index].other_row // other_at_once
 
     return [list(part) for _, part in groupby(sorted(range(len(branches)), key=turn), key=turn)]
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerscope.models.attention import Attended, AttentionCall, replaced, watched
 from layerscope.models.layered import LayeredModel
-from layerscope.runs.attention_statistics import attended, attention_layers
+from layerscope.runs.attention_statistics import attended, attention_layers, visible_keys
 from layerscope.runs.value_lengths import ValueLengths
+
+_QUERIES_AT_ONCE = 128
 
 
 @torch.no_grad()
@@ -62,8 +64,8 @@ def attention_to_first(model: LayeredModel, ids: Sequence[int]) -> np.ndarray:
     def replacement(layer: int) -> Callable[[AttentionCall], Tensor]:
         def attend(call: AttentionCall) -> Tensor:
             parts, head_out = [], []
-            for start in range(0, call.q.shape[2], 128):
-                pattern, _, out = attended(call, start, min(start + 128, call.q.shape[2]))
+            for start in range(0, call.q.shape[2], _QUERIES_AT_ONCE):
+                pattern, _, out = attended(call, start, min(start + _QUERIES_AT_ONCE, call.q.shape[2]))
                 parts.append(pattern[0, :, :, 0].clone())
                 head_out.append(out)
             columns[layer] = torch.cat(parts, dim=-1)[None]
@@ -75,6 +77,51 @@ def attention_to_first(model: LayeredModel, ids: Sequence[int]) -> np.ndarray:
     with replaced(model.module, {_module(model, layer): replacement(layer) for layer in layers}):
         model.logits(torch.tensor([list(ids)]), last=True)
     return _by_layer(columns, model)[0]
+
+
+@torch.no_grad()
+def attention_of_queries(
+    model: LayeredModel, ids: Sequence[Sequence[int]], queries: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What some tokens look at, and what they could.
+
+    Args:
+        model: the model.
+        ids: texts of one length.
+        queries: tokens, each as text and position.
+
+    Returns:
+        Shares [query layer head token] in float32, NaN where a layer has no such head; and whether a layer lets
+        the query see the token at all [query layer token], False throughout where it does not attend.
+
+    Raises:
+        LayerscopeError: attention cannot be watched on this model.
+    """
+    rows: dict[int, Tensor] = {}
+    layers = attention_layers(model)
+    positions = [position for _, position in queries]
+    visible = np.zeros((len(queries), model.n_layers, len(ids[0])), dtype=bool)
+
+    def replacement(layer: int) -> Callable[[AttentionCall], Tensor]:
+        def attend(call: AttentionCall) -> Tensor:
+            tokens, found, head_out = call.q.shape[2], {}, []
+            for start in range(0, tokens, _QUERIES_AT_ONCE):
+                stop = min(start + _QUERIES_AT_ONCE, tokens)
+                pattern, _, out = attended(call, start, stop)
+                for place, (text, position) in enumerate(queries):
+                    if start <= position < stop:
+                        row = pattern[text, :, position - start]
+                        found[place] = nn.functional.pad(row, (0, tokens - stop))
+                head_out.append(out)
+            rows[layer] = torch.stack([found[place] for place in range(len(queries))])
+            visible[:, layer] = visible_keys(call)[positions].cpu().numpy()
+            return torch.cat(head_out, dim=2)
+
+        return attend
+
+    with replaced(model.module, {_module(model, layer): replacement(layer) for layer in layers}):
+        model.logits(torch.tensor([list(row) for row in ids]), last=True)
+    return _by_layer(rows, model), visible
 
 
 def _module(model: LayeredModel, layer: int) -> torch.nn.Module:

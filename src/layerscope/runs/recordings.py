@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -103,6 +103,34 @@ class Recording:
         if site == "state":
             return self.states[layer]
         return self.added[site][layer] if site in self.added else self.inside[site][layer]
+
+    def until(self, tokens: int) -> Recording:
+        """What the same run did over its first so many tokens: no token sees a later one.
+
+        Raises:
+            ValueError: noise falls on tokens that would be left out.
+        """
+        if any(position >= tokens for position in self.run.noised):
+            raise ValueError("noise lies beyond the end")
+        run = replace(self.run, ids=tuple(row[:tokens] for row in self.run.ids))
+        first = torch.arange(tokens)
+        return Recording(
+            run,
+            states=[state[:, :tokens] for state in self.states],
+            added={site: [value[:, :tokens] for value in values] for site, values in self.added.items()},
+            inside={
+                site: {layer: value[:, :, :tokens] for layer, value in values.items()}
+                for site, values in self.inside.items()
+            },
+            masks={
+                layer: None if mask is None else mask[..., :tokens, :tokens]
+                for layer, mask in self.masks.items()
+            },
+            calls=[at_positions(call, first, self.run.tokens) for call in self.calls],
+            projected=[
+                {module: value[:, :tokens] for module, value in values.items()} for values in self.projected
+            ],
+        )
 
 
 @torch.no_grad()
@@ -212,3 +240,29 @@ def _attention_keepers(
     return {
         module: keeper(layer) for layer, module in enumerate(model.attention_modules) if module is not None
     }
+
+
+def at_positions(call: Call, positions: Tensor, tokens: int) -> Call:
+    """A block's arguments, with what belongs to positions picked for a packed row.
+
+    Masks, which have four dimensions, are left out: the attention function holds the recorded ones.
+    """
+    args, kwargs = call
+
+    def pick(value: Any) -> Any:
+        if isinstance(value, tuple | list):
+            return type(value)(pick(entry) for entry in value)
+        if isinstance(value, dict):
+            return {key: pick(entry) for key, entry in value.items()}
+        if not isinstance(value, Tensor):
+            return value
+        at = positions.to(value.device)
+        if value.dim() >= 4:
+            return None
+        if value.dim() >= 2 and value.shape[1] == tokens:
+            return value[:1, at]
+        if value.dim() >= 1 and value.shape[0] == tokens:
+            return value[at]
+        return value
+
+    return pick(args), pick(kwargs)

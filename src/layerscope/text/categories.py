@@ -14,9 +14,9 @@ import json
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,13 +135,17 @@ def label_tokens(
         entities: names that are known, each found wherever it stands in the text as whole words.
     """
     pieces = pieces_of_words(tokens, text)
-    names = tuple(_category(tokens, place, categories, piece) for place, piece in enumerate(pieces))
-    said = zip(tokens.texts, pieces, strict=True)
+    first_fit, is_pronoun = _first_fit(tuple(categories)), _first_fit((pronoun,))
+    said = list(zip(tokens.texts, pieces, strict=True))
+    names = tuple(
+        BOS if tokens.bos and place == 0 else first_fit(word, piece)
+        for place, (word, piece) in enumerate(said)
+    )
     ends = set(last_of(tokens, list(occurrences(text, entities))))
     return TokenLabels(
         category=names,
         piece=pieces,
-        pronoun=tuple(pronoun.fits(word, piece) for word, piece in said),
+        pronoun=tuple(is_pronoun(word, piece) == pronoun.name for word, piece in said),
         entity_final=tuple(place in ends for place in range(len(tokens))),
     )
 
@@ -151,11 +155,15 @@ def category_names(categories: Sequence[TokenCategory] = CATEGORIES) -> list[str
     return [*dict.fromkeys(category.name for category in categories), OTHER]
 
 
-def _category(tokens: Tokens, place: int, categories: Sequence[TokenCategory], piece: Piece) -> str:
-    if tokens.bos and place == 0:
-        return BOS
-    text = tokens.texts[place]
-    return next((category.name for category in categories if category.fits(text, piece)), OTHER)
+@cache
+def _first_fit(categories: tuple[TokenCategory, ...]) -> Callable[[str, Piece], str]:
+    """What names the first category that fits; the same tokens come again and again, and are tried once."""
+
+    @lru_cache(maxsize=65536)
+    def name(text: str, piece: Piece) -> str:
+        return next((category.name for category in categories if category.fits(text, piece)), OTHER)
+
+    return name
 
 
 def pieces_of_words(tokens: Tokens, text: str) -> tuple[Piece, ...]:

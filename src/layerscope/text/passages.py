@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from layerscope.errors import LayerscopeError
 from layerscope.text.fields import Record, record_of, refuse_hostile, shown, unique_names
+from layerscope.text.passage_streams import is_stream, items_of_stream
 from layerscope.text.prompt_files import UNCATEGORISED
 from layerscope.text.records import Item, empty_file, known_ending, read_items, read_text
 from layerscope.text.sources import bundled_sets, find_source, missing
@@ -41,7 +42,8 @@ def load_passages(source: object) -> tuple[Passage, ...]:
     Args:
         source: a path (or its text) to a `.jsonl` file of {"id", "genre", "text"}, a `.json` list of texts
             or of objects with "text" or "story", a `.csv` file with a column "text", a `.txt` file (one
-            passage), or a folder of such files; the name of a bundled set; a Passage or a mapping with
+            passage), or a folder of such files; the name of a bundled set; "-" for standard input;
+            "hub:NAME" for a Hugging Face dataset (see `passage_streams`); a Passage or a mapping with
             these fields; or an iterable of texts, mappings and Passages.
 
     Returns:
@@ -60,6 +62,9 @@ def load_passages(source: object) -> tuple[Passage, ...]:
 
 
 def _read(source: object) -> list[Passage]:
+    if isinstance(source, str) and is_stream(source):
+        name, items = items_of_stream(source)
+        return [_from_item(item, f"{name}-{number:03d}") for number, item in enumerate(items, start=1)]
     if isinstance(source, (str, os.PathLike)):
         path = find_source(source, kind="passages", endings=_ENDINGS, folders=True)
         if path is None:
@@ -130,7 +135,7 @@ def _not_a_source(text: str) -> LayerscopeError:
     return LayerscopeError(
         "this text is neither a file, a folder nor a bundled set",
         found=shown(text),
-        expected=f"a path that ends in {', '.join(_ENDINGS)}, a folder, or a bundled set",
+        expected=f"a path that ends in {', '.join(_ENDINGS)}, a folder, a bundled set, - or hub:NAME",
         hint="give a text of your own in a list: load_passages([text])",
     )
 

@@ -69,16 +69,34 @@ def read_text(path: Path) -> str:
             expected="a readable file",
             hint="check the path and its permissions",
         ) from error
+    return decoded(data, str(path))
+
+
+def decoded(data: bytes, where: str) -> str:
+    """UTF-8 bytes as text, less a byte order mark; what is not text is refused with its place."""
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise LayerscopeError(
-            f"the file is not UTF-8: {path}, line {line}",
+            f"the file is not UTF-8: {where}, line {line}",
             found=f"the byte 0x{data[error.start]:02x} at offset {error.start}",
             expected="text in UTF-8",
             hint="save it as UTF-8, for example: iconv -f LATIN1 -t UTF-8 OLD > NEW",
         ) from error
+    if "\0" in text:
+        raise LayerscopeError(
+            f"the file is not text: {where}",
+            found=f"a zero byte at offset {data.index(0)}",
+            expected="text in UTF-8",
+            hint="a text file; binary data has no passages",
+        )
+    return text
+
+
+def items_of_lines(text: str, where: str) -> list[Item]:
+    """What stands in lines of JSON that came from elsewhere than a file."""
+    return list(_jsonl_items(text, Path(where)))
 
 
 def empty_file(path: Path) -> LayerscopeError:

@@ -1,0 +1,103 @@
+"""What future_use shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import as_curve
+from layerscope.plots.curves import curve_over_depth
+from layerscope.plots.heatmap import token_heatmap
+from layerscope.results.words import stored
+
+_HORIZONS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def draw(result: xr.Dataset) -> dict[str, Any]:
+    """Figures by name."""
+    figures = {
+        "whose prediction misses the state": _readers(result, "effect"),
+        "share of the future": _share(result),
+        "effect on the token's own and later predictions, by distance": _by_distance(result),
+        "share of the future, by horizon": _by_horizon(result),
+        "lost log-probability of actual next tokens": _readers(result, "lost"),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _horizon(result: xr.Dataset) -> int:
+    return int(result.attrs["horizon"])
+
+
+def _readers(result: xr.Dataset, name: str) -> Any:
+    curve = as_curve(result, name).isel(perturbation=0, drop=True)
+    curve["value"].attrs = dict(result[name].attrs)
+    names = ["its own prediction", f"the next {_horizon(result)} predictions together"]
+    return curve_over_depth(
+        curve.drop_vars("reader", errors="ignore")
+        .rename(reader="row")
+        .assign_coords(row=text_coordinate(names, "row", "line")),
+        caption="The state of one token is replaced at one depth. Mean over passages, with intervals. After the last "
+        "block nothing reads on.",
+    )
+
+
+def _share(result: xr.Dataset) -> Any:
+    curve = as_curve(result, "future_share").isel(perturbation=0, drop=True)
+    curve["value"].attrs = dict(result.future_share.attrs)
+    curve["null"] = result.future_share.isel(perturbation=1).reset_coords(drop=True)
+    figure = curve_over_depth(
+        curve,
+        caption=f"Over {_horizon(result)} later tokens. Above one half a state serves the future more than the "
+        "present. Dashed: a random change of the same length.",
+    )
+    figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
+    figure.update_yaxes(range=[-0.02, 1.02])
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def _by_distance(result: xr.Dataset) -> Any:
+    values = result.by_distance.transpose("distance", "depth")
+    labels = [stored(str(d)) for d in result.distance.values]
+    largest = values.max("depth")
+    scaled = (values / largest.where(largest > 0)).rename(distance="token").drop_vars("token")
+    scaled.attrs = {"long_name": "divergence, over the largest of its row", "units": "1"}
+    figure = token_heatmap(
+        scaled,
+        labels,
+        caption="Each row is the prediction of one token, so many tokens behind the corrupted one; 1 is its largest "
+        "effect. Hatched: no effect at any depth.",
+    )
+    figure.update_yaxes(title="prediction [tokens further on; 0: its own]")
+    return figure
+
+
+def _by_horizon(result: xr.Dataset) -> Any:
+    shown = [h for h in _HORIZONS if h < _horizon(result)] + [_horizon(result)]
+    effect = result.by_distance
+    present, later = effect.sel(distance=0, drop=True), effect.sel(distance=slice(1, None)).cumsum("distance")
+    shares = later / (present + later).where(present + later > 0)
+    chosen = shares.isel(distance=[h - 1 for h in shown]).transpose("distance", "depth")
+    value = xr.DataArray(
+        chosen.values,
+        dims=("row", "depth"),
+        coords={
+            "depth": result.depth,
+            "row": text_coordinate([f"{h} later token{'s' if h > 1 else ''}" for h in shown], "row", "line"),
+        },
+        attrs=result.future_share.attrs,
+    )
+    if not np.isfinite(value.values).any():
+        return None
+    figure = curve_over_depth(
+        xr.Dataset({"value": value}),
+        caption="The same share with fewer later predictions counted: the height depends on how many are, the fall "
+        "with depth less.",
+    )
+    figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
+    figure.update_yaxes(range=[-0.02, 1.02])
+    return figure
