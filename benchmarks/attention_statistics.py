@@ -28,7 +28,7 @@ import layerscope as ls
 from layerscope import runs
 from layerscope.experiments import load
 from layerscope.experiments._attention_measuring import measure_passages, measure_first_tokens, add_patterns
-from layerscope.experiments._attention_measuring import first_token_items, passage_items
+from layerscope.experiments._attention_items import first_token_items, passage_items
 from layerscope.experiments._contract import Inputs
 from layerscope.jobs.texts import tokenised_passages
 from layerscope.text.passages import load_passages

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from layerscope.experiments._trace_runs import metric
     from layerscope.jobs.python import draw, open_run, read, run, trace
     from layerscope.models.load import load_model
+    from layerscope.models.untrained import untrained_twin
     from layerscope.text.passages import load_passages
     from layerscope.text.prompts import load_prompts
 
@@ -40,6 +41,7 @@ _PLACES = {
     "read": "layerscope.jobs.python",
     "run": "layerscope.jobs.python",
     "trace": "layerscope.jobs.python",
+    "untrained_twin": "layerscope.models.untrained",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "read",
     "run",
     "trace",
+    "untrained_twin",
 ]
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,6 +21,7 @@ from layerscope.question import Question, asking
 if TYPE_CHECKING:
     from layerscope.jobs.checking import PromptCheck
     from layerscope.jobs.planning import Plan
+    from layerscope.jobs.prepare import Job
     from layerscope.results.store import RunFolder
 
 cli = typer.Typer(
@@ -74,9 +77,14 @@ def run(
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
 
-    folder = running.run(asked.job(experiment), out, for_this_terminal())
-    _tell(folder)
-    typer.echo(f"\nsaved {folder.path}\nnext: layerscope report {folder.path}")
+    saved: list[str] = []
+    for job in asked.jobs(experiment):
+        with _told_of_a_twin(job, experiment):
+            folder = running.run(job, out, for_this_terminal())
+            _tell(folder)
+            typer.echo(f"\nsaved {folder.path}")
+            saved.append(str(folder.path))
+    typer.echo(f"next: layerscope report {' '.join(saved)}")
 
 
 @cli.command()
@@ -97,8 +105,10 @@ def plan(
 
     for name in experiments.names() if every else [experiment]:
         started = time.monotonic()
-        job = (asked.for_experiment(name) if every else asked).job(name)
-        _tell_plan(name, planning.plan(job, out, load_seconds=time.monotonic() - started))
+        for job in (asked.for_experiment(name) if every else asked).jobs(name):
+            whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
+            _tell_plan(whose, planning.plan(job, out, load_seconds=time.monotonic() - started))
+            started = time.monotonic()
 
 
 @cli.command()
@@ -147,8 +157,9 @@ def _every_experiment(
     folders = []
     for name in experiments.names():
         try:
-            job = asked.for_experiment(name, quick=quick).job(name, loaded=model)
-            folders.append(running.run(job, out, for_this_terminal()))
+            for job in asked.for_experiment(name, quick=quick).jobs(name, loaded=model):
+                with _told_of_a_twin(job, name):
+                    folders.append(running.run(job, out, for_this_terminal()))
         except LayerscopeError as error:
             typer.echo(f"layerscope: {name}: {error}", err=True)
             problems.append(error)
@@ -256,7 +267,19 @@ def annotate(
 
 
 @cli.command("check-prompts")
-@asking(without=("prompts", "passages", "treebank", "words", "settings", "seed", "limit", "longest"))
+@asking(
+    without=(
+        "prompts",
+        "passages",
+        "treebank",
+        "words",
+        "settings",
+        "seed",
+        "limit",
+        "longest",
+        "untrained_twin",
+    )
+)
 def check_prompts(
     asked: Question,
     prompts: Annotated[
@@ -328,6 +351,17 @@ def _refuse_early(experiment: str | None, out: Path) -> None:
     refuse_unwritable(out)
     if experiment is not None:
         experiments.question(experiment)
+
+
+@contextmanager
+def _told_of_a_twin(job: Job, experiment: str) -> Iterator[None]:
+    """An experiment that has nothing to measure on an untrained twin says so; that is no mistake of the user's."""
+    try:
+        yield
+    except LayerscopeError as error:
+        if job.model.facts.untrained is None:
+            raise
+        typer.echo(f"layerscope: {experiment} on the untrained twin: {error}", err=True)
 
 
 def _tell(folder: RunFolder, *, whole: bool = False) -> None:

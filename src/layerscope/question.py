@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -31,7 +31,12 @@ class Question:
 
     model: Annotated[str, Option(help="A folder, a hub name, or 'bundled'.")] = "bundled"
     prompts: Annotated[str | None, Option(help=_NOTATION + _BESIDE)] = None
-    passages: Annotated[str | None, Option(help="A file or folder of passages, or a bundled set.")] = None
+    passages: Annotated[
+        str | None,
+        Option(
+            help="A file or folder of passages, a bundled set, - for standard input, or hub:NAME for a dataset."
+        ),
+    ] = None
     treebank: Annotated[
         str | None, Option(help="A .conllu file, a folder with train, dev and test, or a bundled set.")
     ] = None
@@ -57,6 +62,13 @@ class Question:
     trust_remote_code: Annotated[
         bool, Option("--trust-remote-code", help="Run code that comes with the weights.")
     ] = False
+    untrained_twin: Annotated[
+        bool,
+        Option(
+            "--untrained-twin",
+            help="Ask the same architecture with fresh weights too: what it shows is not owed to training.",
+        ),
+    ] = False
 
     def job(self, experiment: str, *, loaded: LayeredModel | None = None) -> Job:
         """The job that answers this question with one experiment, on a model that is loaded if need be."""
@@ -80,6 +92,15 @@ class Question:
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
         )
+
+    def jobs(self, experiment: str, *, loaded: LayeredModel | None = None) -> Iterator[Job]:
+        """The job, and the same of the model's untrained twin where that was asked for."""
+        from layerscope.models.untrained import kept_twin
+
+        job = self.job(experiment, loaded=loaded)
+        yield job
+        if self.untrained_twin:
+            yield self.job(experiment, loaded=kept_twin(job.model, job.settings.seed))
 
     def loaded(self) -> LayeredModel:
         """The model that is asked."""

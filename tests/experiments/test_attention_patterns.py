@@ -167,6 +167,67 @@ def test_the_mean_pattern_and_deviations_from_it_equal_a_plain_computation() -> 
     np.testing.assert_allclose(result.own_mean_early_entropy.sel(definition="all keys"), entropies, rtol=1e-3)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gpt_oss"])
+def test_what_positions_alone_give_equals_a_plain_computation_under_every_definition(family: str) -> None:
+    first = 16
+    result = ls.run(
+        "attention_patterns", zoo.layered(family, flipped=True), TEXTS, mean_positions=first, progress=False
+    )
+    rows = [[0, *zoo.tokenizer().encode(text)] for text in TEXTS]
+    plain = [_plain(family, row) for row in rows]
+    for layer in range(result.sizes["layer"]):
+        mean = torch.stack([patterns[layer][:, :first, :first] for patterns, _, _ in plain]).mean(0)
+        uniform = torch.tril(torch.ones(first, first, dtype=torch.float64))
+        uniform = (uniform / uniform.sum(-1, keepdim=True)).expand_as(mean)
+        for source, pattern in (("own_mean", mean), ("uniform", uniform)):
+            if source == "uniform" and family == "gpt_oss":
+                continue  # its windows differ from layer to layer
+            ratios: dict[tuple[int, str], list[float]] = defaultdict(list)
+            for head in range(len(pattern)):
+                sums: list[dict[str, float]] = [defaultdict(float) for _ in range(3)]
+                for row, (_, values, states) in zip(rows, plain, strict=True):
+                    norms = states[layer].norm(dim=-1)
+                    median = norms.sort().values[(len(norms) - 1) // 2]
+                    ones = torch.ones(first, dtype=torch.float64)
+                    without = ones.clone()
+                    without[0] = 0
+                    written = _lengths(family, layer, values[layer], len(pattern))[head][:first]
+                    assert not (norms > 10 * median).any()  # no sinks: the third definition is the first
+                    for place, n in enumerate((ones, without, written)):
+                        for name, value in _expected(pattern[head], n, row[:first], (0, 0)).items():
+                            sums[place][name] += value
+                for place, own in enumerate(sums):
+                    for name, above, below in (
+                        ("distance", "distance", "every"),
+                        ("entropy", "entropy", "entropy queries"),
+                        ("previous_token_share", "previous token", "every"),
+                        ("duplicate_share", "duplicate token", "with duplicate"),
+                    ):
+                        ratios[place, name].append(own[above] / own[below])
+            for (place, name), by_head in ratios.items():
+                got = result[f"{source}_early_{name}"].isel(layer=layer, definition=(0, 1, 3)[place])
+                assert float(got) == pytest.approx(np.mean(by_head), rel=2e-3, abs=1e-5), (
+                    source,
+                    place,
+                    name,
+                )
+
+
+def test_where_keys_are_weighed_alike_in_all_texts_the_mean_pattern_gives_what_the_model_gives() -> None:
+    """Sums of shares by position are linear, so the head's mean over texts has the same: no null at all."""
+    result = ls.run("attention_patterns", zoo.layered("llama", flipped=True), TEXTS, progress=False)
+
+    for definition in ("all keys", "without first token"):
+        here = result.sel(definition=definition)
+        for name in ("distance", "first_token_share", "previous_token_share", "own_token_share", "bin_share"):
+            np.testing.assert_allclose(
+                here[f"own_mean_early_{name}"], here[f"early_{name}"], rtol=1e-4, atol=1e-6
+            )
+        assert (
+            here.own_mean_early_entropy > here.early_entropy
+        ).all()  # a mean is wider than what it averages
+
+
 def test_attention_along_dependencies_equals_a_plain_computation() -> None:
     from layerscope.text.treebanks import load_treebank
 
@@ -229,6 +290,9 @@ def test_induction_is_found_in_random_text_read_twice() -> None:
     assert float(induction[1, 1]) > 0.9
     assert float(result.head_repeat_duplicate_share.sel(definition="all keys")[1, 1]) < 0.05
     assert float(induction[0].max()) < 0.2
+    # The head looks back by position: in text that is not read twice it gives these places as much.
+    positions_alone = result.own_mean_repeat_induction_share.sel(definition="all keys")
+    np.testing.assert_allclose(positions_alone[1], induction[1].mean(), rtol=1e-3)
 
 
 def test_a_distance_beyond_the_window_has_no_value() -> None:

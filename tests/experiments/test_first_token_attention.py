@@ -45,12 +45,16 @@ def test_a_head_that_rests_on_position_zero_does_so_whatever_stands_there() -> N
 
 def test_means_and_uniform_shares_are_those_of_a_plain_average() -> None:
     result = ls.run("first_token_attention", zoo.layered("gpt2", flipped=True), TEXTS, progress=False)
-    shares = result.attention_to_first.sel(reading="BOS first").values.astype(float)
-    positions = shares.shape[-1]
-    late = shares[..., positions // 2 :]
-
-    by_passage = np.nanmean(np.nanmean(late, axis=-1), axis=2)  # passage layer
-    np.testing.assert_allclose(result.late_share.sel(reading="BOS first"), by_passage.mean(0), rtol=1e-5)
+    by_passage, half = [], result.sizes["position"] // 2
+    for place, text in enumerate(TEXTS):
+        words = len(
+            zoo.tokenizer().encode(text)
+        )  # positions below it are there with a token in front and without
+        here = result.attention_to_first.sel(reading="BOS first").isel(passage=place).values.astype(float)
+        by_passage.append(here[..., half:words].mean(axis=(1, 2)))
+    np.testing.assert_allclose(
+        result.late_share.sel(reading="BOS first"), np.mean(by_passage, axis=0), rtol=1e-5
+    )
     np.testing.assert_allclose(
         result.uniform_along.sel(reading="BOS first")[:3], [1 / 2, 1 / 3, np.mean([1 / 4])], rtol=1e-6
     )

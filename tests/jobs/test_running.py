@@ -274,3 +274,63 @@ def test_a_limit_keeps_the_first_of_each_category(tiny_model: Any, prompts_file:
     job = prepare("causal_trace", model=tiny_model, prompts=str(prompts_file), limit=1)
 
     assert [prompt.name for prompt in job.inputs.prompts] == ["fox", "town"]
+
+
+# -- the untrained twin ---------------------------------------------------------------------------
+
+
+def test_a_run_on_the_untrained_twin_stands_beside_the_model_s_and_can_be_repeated(
+    tiny: Path, prompts_file: Path, tmp_path: Path, command: Command
+) -> None:
+    said = command(
+        "run", "logit_lens", "--model", tiny, "--prompts", prompts_file, "--untrained-twin", "--out", tmp_path,
+        "--set", "resamples=20", "--seed", 3,
+    )  # fmt: skip
+
+    assert said.code == 0, said.err
+    folders = {folder.record.asked.untrained: folder for folder in runs_below(tmp_path)}
+    assert set(folders) == {None, 3}
+    own, twin = folders[None].record.asked, folders[3].record.asked
+    assert own.but_for_training() == twin.but_for_training()
+    assert own.weights != twin.weights
+    assert str(folders[3].path) in said.out.splitlines()[-1]
+    assert running.replay(folders[3].path).verdict == "bitwise"
+    other = prepare("logit_lens", model=str(tiny), prompts=str(prompts_file), settings={"resamples": 21})
+    assert other.record.asked.but_for_training() != own.but_for_training()
+
+
+def test_a_plan_of_both_tells_both(tiny: Path, prompts_file: Path, tmp_path: Path, command: Command) -> None:
+    said = command(
+        "plan",
+        "logit_lens",
+        "--model",
+        tiny,
+        "--prompts",
+        prompts_file,
+        "--untrained-twin",
+        "--out",
+        tmp_path,
+    )
+
+    assert [line.partition(":")[0] for line in said.out.splitlines() if "of measuring" in line] == [
+        "logit_lens",
+        "logit_lens, untrained twin",
+    ]
+
+
+def test_what_the_twin_cannot_be_asked_is_told_and_stops_nothing(
+    tiny_model: Any, prompts_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from layerscope.cli import _told_of_a_twin
+
+    refusal = LayerscopeError("no prompt is left", found="none", expected="one", hint="another")
+    own, twin = (
+        prepare("logit_lens", model=model, prompts=str(prompts_file))
+        for model in (tiny_model, layerscope.untrained_twin(tiny_model))
+    )
+
+    with _told_of_a_twin(twin, "logit_lens"):
+        raise refusal
+    assert "logit_lens on the untrained twin: no prompt is left" in capsys.readouterr().err
+    with pytest.raises(LayerscopeError, match="no prompt is left"), _told_of_a_twin(own, "logit_lens"):
+        raise refusal

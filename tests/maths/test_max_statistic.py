@@ -54,3 +54,6 @@ def test_unknown_cells_and_small_groups_stay_unknown() -> None:
     assert compare_curves(a, np.ones((4, 3)), seed=0).p[0] == 1  # no spread, no difference
     assert np.isnan(compare_curves(a[:1], a, seed=0).p).all()
     assert np.isnan(compare_pairs(a[:1], seed=0)).all()
+    nobody = np.ones((0, 3))  # every prompt of two categories was left out
+    assert np.isnan(compare_curves(nobody, nobody, seed=0).p).tolist() == [True] * 3
+    assert np.isnan(compare_pairs(nobody, seed=0)).tolist() == [True] * 3

@@ -22,7 +22,8 @@ def test_the_twin_has_the_shape_of_the_model_and_passes_the_load_check(family: s
     assert twin.config_digest() == model.config_digest()
     assert twin.tokenizer is model.tokenizer
     assert twin.checks
-    assert not twin.facts.loadable
+    assert (twin.facts.source, twin.facts.loadable) == (model.facts.source, model.facts.loadable)
+    assert (twin.facts.untrained, model.facts.untrained) == (1, None)
     assert set(model.refused) <= set(twin.refused)
     assert model.weights_digest() == before
 

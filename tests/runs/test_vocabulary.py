@@ -62,15 +62,15 @@ def test_tokens_near_a_subspace_do_not_depend_on_its_basis(megabytes: float) -> 
     directions, rows, allowed = small()
     basis = torch.linalg.qr(directions[:4].T)[0].T
     mixed = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(4)))[0] @ basis[1:3]
-    groups = torch.tensor([0, 1, 1, 2])
+    groups = torch.tensor([0, 1, 1, -1])
 
-    found, lengths = runs.strongest_in_subspaces(
-        basis, groups, rows, allowed=allowed, top=5, megabytes=megabytes
+    first, second = (
+        runs.strongest_tokens(given, rows, allowed=allowed, top=5, megabytes=megabytes, groups=groups)
+        for given in (basis, torch.stack([basis[0], *mixed, basis[3]]))
     )
-    again, _ = runs.strongest_in_subspaces(
-        torch.stack([basis[0], *mixed, basis[3]]), groups, rows, allowed=allowed, top=5, megabytes=megabytes
-    )
+    found, lengths, again = first.together, first.lengths, second.together
 
+    assert found.shape == (2, 5)
     assert torch.equal(found, again)
     projected = (rows @ basis[1:3].T).norm(dim=1).masked_fill(~allowed, -1)
     assert found[1].tolist() == projected.topk(5).indices.tolist()

@@ -42,6 +42,10 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "variability",
         "0: the same pattern whatever the words are. Half the summed deviation over the attention that counts.",
     )
+    figures["how wide would positions alone spread attention?"] = _beside_positions(result, "span")
+    figures["do heads look at copies, or at where copies stand?"] = _beside_positions(
+        result, "duplicate_share"
+    )
     if "dependency_share" in result:
         figures["does attention follow syntax?"] = _syntax(result)
         figures["attention by part of speech"] = _tags(result)
@@ -70,6 +74,18 @@ def _definitions(result: xr.Dataset, name: str, caption: str) -> Any:
         curves["null"] = result[f"uniform_{name}"].sel(definition=ALL, drop=True).reset_coords(drop=True)
         caption += " Dashed: uniform attention, all keys."
     return curve_over_depth(curves, caption=caption)
+
+
+def _beside_positions(result: xr.Dataset, name: str) -> Any:
+    """A statistic among the first tokens; dashed, what each head's mean pattern over texts would give."""
+    curves = as_curve(result, f"early_{name}").rename(definition="row")
+    null = result[f"own_mean_early_{name}"].reset_coords(drop=True).rename(definition="row")
+    kept = [place for place, label in enumerate(curves.row.values) if str(label) != "without sinks"]
+    return curve_over_depth(
+        curves.assign(null=null).isel(row=kept),
+        caption="Mean over heads, first tokens of all passages. Dashed: the head's mean pattern over passages in the "
+        "place of its pattern, which knows positions and no words. Where both coincide, positions decide.",
+    )
 
 
 def _bins(result: xr.Dataset) -> Any:

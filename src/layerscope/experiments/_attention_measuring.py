@@ -1,29 +1,34 @@
-"""Work items of attention patterns, and what each gives: sums over queries and keys, text by text."""
+"""What a work item of attention patterns gives: sums over queries and keys, text by text."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.errors import LayerscopeError
+from layerscope.experiments._attention_items import (
+    KINDS,
+    PASSAGES,
+    SENTENCES,
+    FirstTokensItem,
+    PassagesItem,
+    RepeatsItem,
+    SentencesItem,
+)
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
+from layerscope.experiments._contract import Earlier
 from layerscope.experiments._coordinates import layer_coordinate, number_coordinate, text_coordinate
-from layerscope.maths.attention import OFFSETS
+from layerscope.maths.attention import DISTANCE_BINS, OFFSETS, band_name
 from layerscope.results.schema import quantity
-from layerscope.text.tokenised import TokenisedPassage
 from layerscope.text.tokenised_words import TokenisedSentence
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
-PASSAGES, SENTENCES = "passages", "sentences"
-KINDS = (PASSAGES, SENTENCES)
 DEFINITIONS = ("all keys", "without first token", "without sinks", "by value norm")
 
 QUERIES = "queries"
@@ -32,146 +37,17 @@ SUMS = (
     "duplicate token", "with duplicate", "induction", "with induction", "fixed", "fixed distance",
     "distance from 11", "distance from 51", *(f"offset {offset}" for offset in range(OFFSETS)),
 )  # fmt: skip
-CORNER_SUMS = ("every", "distance", "entropy", "span", "entropy queries", "deviation")
+BIN_SUMS = tuple(band_name(first) for first, _ in DISTANCE_BINS)
+CORNER_SUMS = (
+    QUERIES, "every", "first token", "self", "previous token", "distance", "entropy", "span", "entropy queries",
+    "duplicate token", "with duplicate", "induction", "with induction", "deviation", *BIN_SUMS,
+)  # fmt: skip
+CORNERS = {
+    "corner": "the model's attention",
+    "own_mean": "the head's mean pattern",
+    "uniform_corner": "uniform attention",
+}
 SENTENCE_SUMS = ("every", "dependency", "to head", "to dependent")
-
-_OPERATIONS_AN_ITEM = 1e12
-_MOST_IN_AN_ITEM = 16
-
-
-class FirstTokensItem(WorkItem):
-    """The first tokens of some texts, all equally many."""
-
-    kind: str
-    rows: tuple[tuple[int, ...], ...]
-
-
-class PassagesItem(WorkItem):
-    """Some passages, and the queries at which distances are read."""
-
-    passages: tuple[TokenisedPassage, ...]
-    fixed: tuple[int, int] | None
-
-
-class SentencesItem(WorkItem):
-    """Some sentences of one length in tokens."""
-
-    sentences: tuple[TokenisedSentence, ...]
-    tags: tuple[str, ...]
-
-
-class RepeatsItem(WorkItem):
-    """Texts whose second half repeats the first."""
-
-    rows: tuple[tuple[int, ...], ...]
-
-
-# -- which texts ----------------------------------------------------------------------------------
-
-
-def chosen_sentences(inputs: Inputs, settings: Settings) -> list[TokenisedSentence]:
-    """Sentences of the test part, or of all where there is none, spread evenly over its documents."""
-    if not settings.sentences:
-        return []
-    splits = {sentence.sentence.split for sentence in inputs.treebank}
-    split = next((name for name in ("test", "dev", "", "train") if name in splits), "")
-    documents: dict[str, list[TokenisedSentence]] = defaultdict(list)
-    for sentence in inputs.treebank:
-        if sentence.sentence.split == split and len(sentence.tokens) > 2:
-            documents[sentence.sentence.document].append(sentence)
-    deepest = max((len(sentences) for sentences in documents.values()), default=0)
-    in_turn = [own[i] for i in range(deepest) for own in documents.values() if i < len(own)]
-    return in_turn[: settings.sentences]
-
-
-def fixed_queries(inputs: Inputs, settings: Settings) -> tuple[int, int] | None:
-    """Queries first .. last + 1 that at least half of the passages have: those from which distances are read."""
-    lengths = sorted(len(passage.tokens) for passage in inputs.passages)
-    median = lengths[(len(lengths) - 1) // 2]
-    first = settings.fixed_query if median > settings.fixed_query else median // 2
-    return (first, median) if first >= 1 else None
-
-
-def first_token_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[FirstTokensItem]:
-    """Batches of beginnings of one length."""
-    if max(len(passage.tokens) for passage in inputs.passages) < 3:
-        raise LayerscopeError(
-            "there is nothing to attend to",
-            found=f"the longest passage has {max(len(p.tokens) for p in inputs.passages)} tokens",
-            expected="passages of at least three tokens",
-            hint="longer passages",
-        )
-    texts = {
-        PASSAGES: [passage.tokens.ids for passage in inputs.passages],
-        SENTENCES: [sentence.tokens.ids for sentence in chosen_sentences(inputs, settings)],
-    }
-    for kind, ids in texts.items():
-        beginnings = [row[: settings.mean_positions] for row in ids]
-        for rows in in_batches(beginnings, inputs.tokens_per_pass, length=len):
-            yield FirstTokensItem(
-                name=f"first tokens of {len(rows)} {kind}",
-                size=sum(map(len, rows)),
-                kind=kind,
-                rows=tuple(rows),
-            )
-
-
-def in_batches(things: Sequence[Any], tokens_per_pass: int, *, length: Any) -> Iterator[list[Any]]:
-    """Things of equal length together, at most so many tokens in a batch; lengths in rising order."""
-    by_length: dict[int, list[Any]] = defaultdict(list)
-    for thing in things:
-        by_length[length(thing)].append(thing)
-    for tokens, own in sorted(by_length.items()):
-        at_once = max(1, tokens_per_pass // tokens)
-        yield from (own[start : start + at_once] for start in range(0, len(own), at_once))
-
-
-def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PassagesItem]:
-    """Passages in their order, some at a time."""
-    longest = max(len(passage.tokens) for passage in inputs.passages)
-    at_once = int(_OPERATIONS_AN_ITEM / (2 * inputs.facts.n_parameters * longest))
-    at_once = min(max(1, at_once), _MOST_IN_AN_ITEM)
-    for start in range(0, len(inputs.passages), at_once):
-        passages = inputs.passages[start : start + at_once]
-        yield PassagesItem(
-            name=passages[0].name,
-            size=sum(len(passage.tokens) for passage in passages),
-            passages=passages,
-            fixed=fixed_queries(inputs, settings),
-        )
-
-
-def sentence_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[SentencesItem]:
-    """Sentences of equal length together."""
-    sentences = chosen_sentences(inputs, settings)
-    tags = tuple(sorted({tag for sentence in sentences for tag in sentence.sentence.upos if tag}))
-    for batch in in_batches(sentences, inputs.tokens_per_pass, length=lambda one: len(one.tokens)):
-        yield SentencesItem(
-            name=f"{len(batch)} sentences of {len(batch[0].tokens)} tokens",
-            size=sum(len(sentence.tokens) for sentence in batch),
-            sentences=tuple(batch),
-            tags=tags,
-        )
-
-
-def repeat_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[RepeatsItem]:
-    """Random tokens of the passages, all different, read twice; in batches."""
-    bos = sorted({passage.tokens.ids[0] for passage in inputs.passages if passage.tokens.bos})[:1]
-    pool = sorted({token for p in inputs.passages for token in p.tokens.ids[p.tokens.bos :]} - set(bos))
-    room = (inputs.facts.context or 10**9) - len(bos)
-    tokens = min(settings.repeated_tokens, len(pool), room // 2)
-    if tokens < 2:
-        return
-    rows = []
-    for number in range(settings.repeats):
-        chance = np.random.default_rng([settings.seed, number])
-        half = [int(token) for token in chance.choice(pool, size=tokens, replace=False)]
-        rows.append((*bos, *half, *half))
-    for batch in in_batches(rows, inputs.tokens_per_pass, length=len):
-        yield RepeatsItem(name=f"{len(batch)} repeated texts", size=sum(map(len, batch)), rows=tuple(batch))
-
-
-# -- measuring ------------------------------------------------------------------------------------
 
 
 def measure_first_tokens(
@@ -258,8 +134,9 @@ def measure_passages(
     columns = {
         "model_sums": ("model", SUMS, "sum", "sums of attention"),
         "uniform_sums": ("uniform", SUMS, "sum", "sums of uniform attention"),
-        "corner_sums": ("corner", CORNER_SUMS, "corner_sum", "sums of attention among the first tokens"),
-        "own_mean_sums": ("own_mean", CORNER_SUMS, "corner_sum", "sums of the head's mean pattern"),
+    } | {
+        f"{source}_sums": (source, CORNER_SUMS, "corner_sum", f"sums among the first tokens, {whose}")
+        for source, whose in CORNERS.items()
     }
     variables = {
         name: quantity(
@@ -319,7 +196,8 @@ def _one(sums: Mapping[str, Any], name: str) -> np.ndarray:
         ends = {"distance": ("query position", "every"), "fixed distance": ("query position, fixed", "fixed")}
         query, total = ends[name]
         return _one(sums, query) - _one(sums, f"key position, {total}")
-    return np.asarray(sums[name].double().cpu().numpy())
+    known = sums.get(name)  # a bin that the first tokens do not reach is empty; nulls deviate from nothing
+    return np.asarray((sums["every"] * 0 if known is None else known).double().cpu().numpy())
 
 
 def measure_sentences(
@@ -340,7 +218,7 @@ def measure_sentences(
     mean = _mean_pattern(earlier["means"], SENTENCES)
     found = runs.attention_sums(model, asked, runs.ValueLengths(model), mean_pattern=mean)
     variables = {}
-    for source in ("model", "uniform", "corner", "own_mean"):
+    for source in ("model", "uniform", *CORNERS):
         sums = getattr(found, source)
         flat = np.concatenate(
             [np.stack([_one(sums, name) for name in SENTENCE_SUMS], axis=-1), _one(sums, "tags")], axis=-1
@@ -388,17 +266,25 @@ def _relations(sentence: TokenisedSentence) -> dict[str, list[tuple[int, int]]]:
 def measure_repeats(
     model: LayeredModel, item: RepeatsItem, settings: Settings, earlier: Earlier
 ) -> xr.Dataset:
-    """Attention in random text that is read twice."""
+    """Attention in random text that is read twice, and at the same places of text that is not.
+
+    What a head gives these places in texts without a repetition is what its positions alone give them.
+    """
+    import torch
+
     asked = runs.asked_of(list(item.rows), least_kept=settings.least_kept, device=model.device)
-    found = runs.attention_sums(model, asked, runs.ValueLengths(model))
+    lengths = runs.ValueLengths(model)
+    found = runs.attention_sums(model, asked, lengths)
+    apart = runs.attention_sums(model, replace(asked, ids=torch.tensor(item.others)), lengths)
+    sums = {"model": found.model, "uniform": found.uniform, "own_mean": apart.model}
     return xr.Dataset(
         {
             f"repeat_{source}_sums": quantity(
-                _table(getattr(found, source), SUMS, found.layers, model.n_layers),
+                _table(own, SUMS, found.layers, model.n_layers),
                 "sample definition layer head sum",
-                f"sums of attention in repeated texts ({source})",
+                f"sums of attention in repeated texts ({source.replace('_', ' ')})",
             )
-            for source in ("model", "uniform")
+            for source, own in sums.items()
         },
         coords=_definition_and_layer(model)
         | {"sum": text_coordinate(SUMS, "sum", "sum over queries and keys")},

@@ -42,7 +42,7 @@ def conclude(result: xr.Dataset, settings: Any) -> xr.Dataset:
     parts = stretches(shares.shape[-1])
     along = np.stack([known_mean(shares[..., a:b], -1) for a, b in parts], axis=-1)
     alike = np.stack([known_mean(uniform[..., a:b], -1) for a, b in parts], axis=-1)
-    late, late_uniform = _late(shares, settings), _late(uniform, settings)
+    late, late_uniform = (_late(_read_by_all(values), settings) for values in (shares, uniform))
     over_heads = known_mean(along, 3)
     excess = known_mean(late, 3) - late_uniform[..., None]
     long = "share of attention on the first token"
@@ -98,6 +98,19 @@ def conclude(result: xr.Dataset, settings: Any) -> xr.Dataset:
         )
     )
     return write_json(result, cautions=_cautions(result, main))
+
+
+def _read_by_all(values: np.ndarray) -> np.ndarray:
+    """Shares [passage reading ... position] at positions that a passage has in every reading, NaN at others.
+
+    A text with nothing in front ends a position earlier; with that position in the one mean and not in the
+    other, a share that falls like 1 / position would change where nothing has.
+    """
+    there = ~np.isnan(values).all(axis=tuple(range(2, values.ndim - 1)))  # passage reading position
+    tried = there.any(axis=(0, 2))  # a reading that no passage has (no BOS) decides nothing
+    by_all = there[:, tried].all(axis=1)
+    shape = (len(values), *(1,) * (values.ndim - 2), values.shape[-1])
+    return np.where(by_all.reshape(shape), values, np.nan)
 
 
 def _late(values: np.ndarray, settings: Any) -> np.ndarray:

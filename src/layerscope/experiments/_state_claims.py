@@ -95,7 +95,7 @@ def _writing(result: xr.Dataset) -> Iterator[Claim]:
     if np.isfinite(direction.low.values).any():
         against, along = (np.flatnonzero(found) for found in (direction.high < 0, direction.low > 0))
         yield Claim(
-            text=f"{_blocks(against)} write against the state that they find, {_blocks(along)} along it",
+            text=f"steps of {_blocks(against)} go against the state that they find, those of {_blocks(along)} along it",
             caveat="cosine between a block's step and the state before it, interval per block without correction",
             select={"variable": "layer_curve", "group": group, "over_layers": "step_direction"},
         )

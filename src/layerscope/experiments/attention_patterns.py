@@ -36,6 +36,7 @@ import xarray as xr
 from layerscope.experiments import (
     _attention_claims,
     _attention_figures,
+    _attention_items,
     _attention_measuring,
     _attention_summary,
 )
@@ -50,19 +51,19 @@ NEEDS = {"passages"}
 STAGES = (
     Stage(
         "means",
-        items=_attention_measuring.first_token_items,
+        items=_attention_items.first_token_items,
         measure=_attention_measuring.measure_first_tokens,
         combine=_attention_measuring.add_patterns,
     ),
     Stage(
-        "passages", items=_attention_measuring.passage_items, measure=_attention_measuring.measure_passages
+        "passages", items=_attention_items.passage_items, measure=_attention_measuring.measure_passages
     ),
     Stage(
-        "sentences", items=_attention_measuring.sentence_items, measure=_attention_measuring.measure_sentences
+        "sentences", items=_attention_items.sentence_items, measure=_attention_measuring.measure_sentences
     ),
     Stage(
         "repeats",
-        items=_attention_measuring.repeat_items,
+        items=_attention_items.repeat_items,
         measure=_attention_measuring.measure_repeats,
         along=(*GROWS, "sample"),
     ),

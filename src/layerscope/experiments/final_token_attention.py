@@ -32,7 +32,7 @@ from pydantic import Field, field_validator
 from layerscope import runs
 from layerscope.errors import LayerscopeError
 from layerscope.experiments import _final_token_figures, _final_token_summary
-from layerscope.experiments._attention_measuring import in_batches
+from layerscope.experiments._attention_items import in_batches
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.experiments._coordinates import (
     layer_coordinate,

@@ -25,8 +25,10 @@ from layerscope.jobs.texts import (
     tokenised_treebank,
     tokenised_words,
 )
+from layerscope.models.facts import ModelFacts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
+from layerscope.models.untrained import kept_twin
 from layerscope.results.record import Asked, Machine, RunRecord, digest
 from layerscope.results.store import RunFolder
 from layerscope.runs import check_branches, machine, tokens_per_pass
@@ -170,8 +172,9 @@ def again(folder: RunFolder, *, model: LayeredModel | None = None) -> Job:
 def _unaltered(folder: RunFolder, record: RunRecord) -> Inputs:
     with suppress(ValidationError):
         inputs = Inputs.model_validate(folder.inputs)
-        about = (_texts_digest(inputs), inputs.facts.model_dump(mode="json"), inputs.tokens_per_pass)
-        if about == (record.asked.texts, record.facts, record.chunk_plan["tokens_per_pass"]):
+        about = (_texts_digest(inputs), inputs.facts, inputs.tokens_per_pass)
+        recorded = ModelFacts.model_validate(record.facts)
+        if about == (record.asked.texts, recorded, record.chunk_plan["tokens_per_pass"]):
             return inputs
     raise LayerscopeError(
         "the texts of this run have been altered",
@@ -189,13 +192,14 @@ def _reloaded(asked: Asked, folder: RunFolder) -> LayeredModel:
             expected="the same model",
             hint=f"from Python: layerscope.open_run({str(folder.path)!r}).resume(model=...)",
         )
-    return load_model(
+    loaded = load_model(
         asked.model,
         device=asked.device,
         dtype=asked.dtype,
         revision=None if asked.model == "bundled" or Path(asked.model).is_dir() else asked.revision,
         trust_remote_code=asked.trust_remote_code,
     )
+    return loaded if asked.untrained is None else kept_twin(loaded, asked.untrained)
 
 
 def new_record(
@@ -223,6 +227,7 @@ def new_record(
         device=str(model.device),
         dtype=facts.dtype,
         trust_remote_code=facts.trust_remote_code,
+        untrained=facts.untrained,
     )
     path = "plain" if "branches" in model.refused else "branches"
     return RunRecord(

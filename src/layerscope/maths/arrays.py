@@ -39,9 +39,15 @@ def divide(above: Float[Array, "*shape"], below: Num[Array, "*#shape"]) -> Float
         return above / (below / (below != 0))
 
 
-def exp_in_place(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """e to the power of each value, written over the values: over a vocabulary a new array takes longer to get."""
-    return values.exp_() if _is_tensor(values) else np.exp(values, out=values)
+def log_sum_exp(values: Float[Array, "*rest n"]) -> Float[Array, "*rest"]:
+    """ln Σ exp along the last axis, safe for values of any size.
+
+    Of a tensor by its library's softmax, which goes over each row once while it lies in the cache.
+    """
+    highest = largest(values)
+    if _is_tensor(values):
+        return highest - largest(values.softmax(-1)).log()  # the largest share is 1 / Σ exp (z − highest)
+    return np.log(np.exp(values - highest[..., None]).sum(-1)) + highest
 
 
 def largest(values: Num[Array, "*shape"]) -> Num[Array, "*rest"]:
@@ -52,7 +58,9 @@ def largest(values: Num[Array, "*shape"]) -> Num[Array, "*rest"]:
 def count_at_least(values: Float[Array, "*rest n"], bound: Float[Array, "*rest one"]) -> Num[Array, "*rest"]:
     """How many values along the last axis are at least a bound."""
     if _is_tensor(values):  # summing truth values is several times slower; float32 counts to 16 million
-        return values.clone().ge_(bound).sum(-1).long()
+        import torch
+
+        return torch.ge(values, bound, out=torch.empty_like(values)).sum(-1).long()
     return (values >= bound).sum(-1)
 
 

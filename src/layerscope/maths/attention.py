@@ -35,6 +35,11 @@ def bin_name(first: int, last: int | None) -> str:
     return str(first) if first == last else f"{first}–{last}"
 
 
+def band_name(first: int) -> str:
+    """The sum over distances from this one to the end of its bin."""
+    return f"distance from {first}"
+
+
 def entropy(kept: Float[Array, "*query"], weighted_log: Float[Array, "*query"]) -> Float[Array, "*query"]:
     """Entropy of attention that is renormalised over what is kept: −Σ p log p, with p = w / Σ w.
 

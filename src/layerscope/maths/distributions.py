@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 
-from layerscope.maths.arrays import Array, at_least_float32, count_at_least, exp, exp_in_place, largest, log
+from layerscope.maths.arrays import Array, at_least_float32, count_at_least, exp, largest, log, log_sum_exp
 
 _ROUNDING = 5e-7
 
@@ -40,9 +40,7 @@ def distribution(logits: Float[Array, "token vocabulary"]) -> Distribution:
 
 def log_total(logits: Float[Array, "*token vocabulary"]) -> Float[Array, "*token"]:
     """ln Σ exp z: what is taken from a logit to give a log-probability. Safe for logits of any size."""
-    logits = at_least_float32(logits)
-    highest = largest(logits)
-    return log(exp_in_place(logits - highest[..., None]).sum(-1)) + highest
+    return log_sum_exp(at_least_float32(logits))
 
 
 def divergence(

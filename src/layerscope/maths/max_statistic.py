@@ -8,6 +8,7 @@ level, whatever the correlation.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +54,7 @@ def compare_curves(
     """
     first, second = to_float64(a), to_float64(b)
     shape = first.shape[1:]
-    pooled = np.concatenate([first, second]).reshape(len(first) + len(second), -1)
+    pooled = np.concatenate([first, second]).reshape(len(first) + len(second), math.prod(shape))
     known = ~np.isnan(pooled).any(axis=0)
     difference, p = np.full(pooled.shape[1], np.nan), np.full(pooled.shape[1], np.nan)
     if min(len(first), len(second)) > 1 and known.any():
@@ -115,7 +116,7 @@ def compare_pairs(
     Source: Nichols & Holmes 2002, "Nonparametric permutation tests for functional neuroimaging".
     """
     rows = to_float64(differences)
-    shape, rows = rows.shape[1:], rows.reshape(len(rows), -1)
+    shape, rows = rows.shape[1:], rows.reshape(len(rows), math.prod(rows.shape[1:]))
     known, p = ~np.isnan(rows).any(axis=0), np.full(rows.shape[1], np.nan)
     if len(rows) > 1 and known.any():
         signs = _signs(len(rows), seed, permutations)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from layerscope.maths.arrays import divide
 
 
 def largest_t_p(
-    values: Float[np.ndarray, "*family"], draws: Float[np.ndarray, "draw *family"], *, nothing: float = 0.0
+    values: Float[np.ndarray, "*family"],
+    draws: Float[np.ndarray, "draw *family"],
+    *,
+    units: int | Int[np.ndarray, "*family"],
+    nothing: float = 0.0,
 ) -> Float[np.ndarray, "*family"]:
     """One-sided p for each value of a family, adjusted for all of them by the largest t.
 
@@ -18,17 +22,25 @@ def largest_t_p(
     resamples, the data counted as one, whose largest t is at least the value's. Resamples are of whole
     units and the same for all, so scores that go together (neighbouring depths) cost less than by Holm.
 
+    Resamples understate the variance by n / (n − 1) and know no t tail: a t is taken for the normal score that
+    is as rare, Φ⁻¹(F(t √((n − 1) / n))), F being Student's with n − 1 degrees of freedom. Without it a family of
+    13 scores of 20 units without an effect raised an alarm in 10 % of simulations at level 0.05, with it in 5 %.
+
     Args:
         values: the scores.
         draws: their resamples, as in `cells.score_within_cells`.
+        units: how many units each score rests on.
         nothing: the score that means no effect.
 
     Returns:
         In (0, 1]; NaN where a score or all its resamples are unknown. A score without spread has the
         smallest p if it lies above `nothing`, and 1 otherwise.
 
-    Source: Westfall & Young 1993, "Resampling-Based Multiple Testing", single-step max T.
+    Source: Westfall & Young 1993, "Resampling-Based Multiple Testing", single-step max T; Hesterberg 2015 for
+    the tail.
     """
+    from scipy.special import ndtri, stdtr
+
     flat, rows = np.asarray(values, dtype=float).ravel(), draws.reshape(len(draws), -1)
     p = np.full(flat.shape, np.nan)
     known = np.flatnonzero(np.isfinite(flat) & np.isfinite(rows).any(axis=0))
@@ -38,6 +50,8 @@ def largest_t_p(
             np.where(error > 0, divide(rows[:, known] - flat[known], error), -np.inf), axis=1, initial=-np.inf
         )
         above = flat[known] - nothing
-        t = np.where(error > 0, divide(above, error), np.where(above > 0, np.inf, -np.inf))
-        p[known] = (1 + (reached[:, None] >= t).sum(axis=0)) / (1 + len(rows))
+        n = np.maximum(np.broadcast_to(units, np.shape(values)).ravel()[known], 2).astype(float)
+        rare = ndtri(stdtr(n - 1, divide(above, error) * np.sqrt((n - 1) / n)))
+        score = np.where(error > 0, rare, np.where(above > 0, np.inf, -np.inf))
+        p[known] = (1 + (reached[:, None] >= score).sum(axis=0)) / (1 + len(rows))
     return p.reshape(np.shape(values))

@@ -25,3 +25,6 @@ class ModelFacts(BaseModel):
     device: str
     revision: str | None = None
     trust_remote_code: bool = False
+    untrained: int | None = Field(
+        None, description="where it is the untrained twin of what `source` names, the seed of its weights"
+    )

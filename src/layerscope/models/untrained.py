@@ -1,7 +1,8 @@
 """The untrained twin of a model: the same architecture, freshly initialised.
 
-What a probe reads from the twin's states is owed to the tokens, their positions and random mixing, not
-to training: it is the control that a measurement on the trained model must be held against.
+What is measured on the twin is owed to the architecture, the tokens, their positions and random mixing, not
+to training: it is the control that a measurement on the trained model must be held against. Any
+experiment can be run on it, since it is a model like any other (`--untrained-twin`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def untrained_twin(model: LayeredModel, seed: int = 0) -> LayeredModel:
         seed: seed of the weights.
 
     Returns:
-        The twin, not loadable by name; its name says what it is.
+        The twin: its name says what it is, and its facts keep the seed, so that a run on it can be
+        resumed and replayed like one on the model.
 
     Raises:
         LayerscopeError: the model's class cannot be made from its configuration, or the load check
@@ -43,9 +45,11 @@ def untrained_twin(model: LayeredModel, seed: int = 0) -> LayeredModel:
     twin.facts = twin.facts.model_copy(
         update={
             "name": f"{model.facts.name} untrained",
-            "source": f"{model.facts.source} (untrained, seed {seed})",
-            "revision": None,
+            "source": model.facts.source,
+            "loadable": model.facts.loadable,
+            "revision": model.facts.revision,
             "trust_remote_code": model.facts.trust_remote_code,
+            "untrained": seed,
         }
     )
     twin.refused = {

@@ -36,6 +36,6 @@ def curves_along_text(
         figure.add_trace(null_line(values["null"], axis, name="uniform"))
     ticks = {"tickmode": "array", "tickvals": [2**power for power in range(24)]}
     figure.update_xaxes(title="position in the text [tokens]", type="log", **ticks)
-    figure.update_yaxes(title=quantity_title(values["value"]), **(_log_ticks() if log else {}))
+    figure.update_yaxes(title=quantity_title(values["value"]), **(_log_ticks(values) if log else {}))
     figure.update_layout(hovermode="x unified", legend=legend_above())
     return finish(figure, title=title, caption=caption)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.graph_objects import Figure
@@ -33,18 +34,21 @@ def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", 
     figure = Figure()
     for (name, one), colour in zip(lines(values, axis), cycle(COLOURS), strict=False):
         _add(figure, band(one, axis, colour=colour, legendgroup=name))
-        _add(figure, line(one, axis, name=label(name), colour=colour, legendgroup=name))
+        _add(figure, line(one, axis, name=label(name) or "measured", colour=colour, legendgroup=name))
     _add_nulls(figure, values, axis)
     figure.update_xaxes(title=axis_title(axis), **depth_ticks(last_place(values, axis)))
-    figure.update_yaxes(title=quantity_title(values["value"]), **(_log_ticks() if log else {}))
+    figure.update_yaxes(title=quantity_title(values["value"]), **(_log_ticks(values) if log else {}))
     several = sum(trace.showlegend is not False for trace in figure.data) > 1
     figure.update_layout(hovermode="x unified", showlegend=several, legend=legend_above())
     return finish(figure, title=title, caption=caption, top=44 if several else 16)
 
 
-def _log_ticks() -> dict[str, Any]:
-    """1, 2, 5, 10, 20, ...: plotly's own choice is bare digits between powers of ten."""
-    values = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 2, 5)]
+def _log_ticks(shown: xr.Dataset) -> dict[str, Any]:
+    """1, 2, 5, 10, 20, ..., over many powers of ten these alone: plotly's own choice is bare digits between them."""
+    ends = np.concatenate([shown[name].values.ravel() for name in ("value", "low", "high") if name in shown])
+    known = ends[np.isfinite(ends) & (ends > 0)]
+    wide = known.size > 0 and known.max() > 1e4 * known.min()
+    values = [digit * 10.0**power for power in range(-12, 13) for digit in ((1,) if wide else (1, 2, 5))]
     return {"type": "log", "tickmode": "array", "tickvals": values, "ticktext": [f"{v:.6g}" for v in values]}
 
 
@@ -90,5 +94,7 @@ def _add_nulls(figure: Figure, values: xr.Dataset, axis: str) -> None:
     others = [name for name in values["null"].dims if name != axis]
     if not others:
         _add(figure, null_line(values["null"], axis, name="null"))
-    for name, one in lines(values, axis) if others else ():
-        _add(figure, null_line(one["null"], axis, name=f"null, {label(name)}", legendgroup=name))
+    named = zip(lines(values, axis), cycle(COLOURS), strict=False) if others else ()
+    for (name, one), colour in named:  # each beside its own line
+        dashed = null_line(one["null"], axis, name=f"null, {label(name)}", legendgroup=name)
+        _add(figure, dashed.update(line_color=colour))

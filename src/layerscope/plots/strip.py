@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -16,7 +16,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.plots.axes import depth_axis, depth_ticks, escaped, label, places, quantity_title
 from layerscope.plots.bands import band, line, null_line
 from layerscope.plots.curves import lines
-from layerscope.plots.theme import COLOURS, finish
+from layerscope.plots.theme import COLOURS, NEUTRAL, finish
 
 _PANEL, _AROUND = 120, 76
 
@@ -30,14 +30,18 @@ class StripRow:
         values: `value` and where known `low`, `high`, `null` over layer or depth (an experiment's
             `over_depth`), and at most one dimension more.
         n_layers: blocks of the model.
+        twin: the same of the model's untrained twin, where that was measured; drawn dotted.
     """
 
     name: str
     values: xr.Dataset
     n_layers: int
+    twin: xr.Dataset | None = None
 
 
-def layers_at_a_glance(rows: Sequence[StripRow], *, title: str = "", caption: str = "") -> Figure:
+def layers_at_a_glance(
+    rows: Sequence[StripRow], *, title: str = "", caption: str = "", panel: int = _PANEL
+) -> Figure:
     """Panels under one another on a common axis, each with its own scale of height.
 
     The axis counts blocks applied, a layer standing between the depth before it and the one after;
@@ -47,6 +51,7 @@ def layers_at_a_glance(rows: Sequence[StripRow], *, title: str = "", caption: st
         rows: at least one, drawn from the top.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
+        panel: height of one panel [px].
     """
     if not rows:
         raise LayerscopeError(
@@ -57,13 +62,13 @@ def layers_at_a_glance(rows: Sequence[StripRow], *, title: str = "", caption: st
     titles = [_heading(row) for row in rows]
     spacing = {"shared_xaxes": True, "vertical_spacing": 0.3 / len(rows)}
     figure = make_subplots(len(rows), 1, subplot_titles=titles, **spacing)
-    for panel, row in enumerate(rows, start=1):
+    for place, row in enumerate(rows, start=1):
         for trace in _traces(row, fraction):
-            figure.add_trace(trace, row=panel, col=1)
+            figure.add_trace(trace, row=place, col=1)
     _lay_out(figure, fraction, longest)
     figure.update_layout(showlegend=False, hovermode="x unified")
     return finish(
-        figure, title=title, caption=caption, height=_AROUND + _PANEL * len(rows), top=28, min_width=560
+        figure, title=title, caption=caption, height=_AROUND + panel * len(rows), top=28, min_width=560
     )
 
 
@@ -90,7 +95,7 @@ def _heading(row: StripRow) -> str:
 
 def _traces(row: StripRow, fraction: bool) -> list[go.Scatter]:
     axis = depth_axis(row.values["value"])
-    placed = _placed(row, axis, fraction)
+    placed = _placed(row.values, row.n_layers, axis, fraction)
     drawn: list[go.Scatter | None] = []
     for (name, one), colour in zip(lines(placed, axis), cycle(COLOURS), strict=False):
         drawn += [
@@ -99,10 +104,23 @@ def _traces(row: StripRow, fraction: bool) -> list[go.Scatter]:
         ]
     if "null" in placed and placed["null"].dims == (axis,):
         drawn.append(null_line(placed["null"], axis, name="null"))
-    return [trace for trace in drawn if trace is not None]
+    return [trace for trace in [*drawn, *_of_twin(row, axis, fraction)] if trace is not None]
 
 
-def _placed(row: StripRow, axis: str, fraction: bool) -> xr.Dataset:
+def _of_twin(row: StripRow, axis: str, fraction: bool) -> Iterator[go.Scatter | None]:
+    """The untrained twin's lines, dotted, each in the colour of the line that it stands beside."""
+    if row.twin is None or depth_axis(row.twin["value"]) != axis:
+        return
+    own = [name for name, _ in lines(row.values, axis)]
+    for name, one in lines(_placed(row.twin, row.n_layers, axis, fraction), axis):
+        if name in own:
+            colour = COLOURS[own.index(name) % len(COLOURS)]
+            yield band(one, axis, colour=NEUTRAL)
+            stroke = line(one, axis, name=f"{label(name or row.name)}, untrained", colour=colour)
+            yield stroke.update(line_dash="dot", line_width=1.5)
+
+
+def _placed(values: xr.Dataset, n_layers: int, axis: str, fraction: bool) -> xr.Dataset:
     shift = 0.5 if axis == "layer" else 0.0
-    at = np.asarray(places(row.values, axis), dtype=float) + shift
-    return row.values.assign_coords({axis: at / row.n_layers if fraction else at})
+    at = np.asarray(places(values, axis), dtype=float) + shift
+    return values.assign_coords({axis: at / n_layers if fraction else at})

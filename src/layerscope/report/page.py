@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,16 +17,32 @@ from layerscope.plots.numbers import p_text, with_interval
 from layerscope.plots.theme import DARK, LIGHT
 from layerscope.report.figures import PageFigure, looks
 from layerscope.report.sections import Section
+from layerscope.report.twins import Beside
 from layerscope.results.words import visible
 
 
-def render(sections: Sequence[Section], at_a_glance: PageFigure | None, *, title: str) -> str:
-    """The whole HTML file as text."""
+def render(
+    sections: Sequence[Section],
+    at_a_glance: PageFigure | None,
+    beside: Mapping[str, Beside] | None = None,
+    *,
+    title: str,
+) -> str:
+    """The whole HTML file as text.
+
+    Args:
+        sections: the runs.
+        at_a_glance: all curves over depth in one picture.
+        beside: what untrained twins show, by anchor of the section that they stand beside.
+        title: of the page.
+    """
     environment = _environment()
     scripts = [_script(get_plotlyjs()), _script(_source(environment, "page.js"))]
     return environment.get_template("page.html.j2").render(
         title=title,
         sections=sections,
+        beside=beside or {},
+        twins={one.anchor for one in (beside or {}).values()},
         at_a_glance=at_a_glance,
         style=Markup(_source(environment, "page.css")),
         scripts=scripts,

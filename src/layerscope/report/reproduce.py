@@ -64,7 +64,8 @@ def _command(record: RunRecord, changed: Mapping[str, Any], texts: Mapping[str, 
         words += [f"--{kind}", name]
     for name, value in changed.items():
         words += ["--seed", written(value)] if name == "seed" else ["--set", f"{name}={written(value)}"]
-    for option, value in (_unusual(record) | _about_texts(record)).items():
+    twin = {"untrained-twin": True} if asked.untrained is not None else {}
+    for option, value in (_unusual(record) | _about_texts(record) | twin).items():
         words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     return " ".join(shlex.quote(word) for word in words)
 
@@ -89,6 +90,8 @@ def _python(
     asked = record.asked
     options = "".join(f", {name}={value!r}" for name, value in _unusual(record).items())
     model = f"ls.load_model({asked.model!r}{options})" if asked.loadable else "model"
+    if asked.untrained is not None:
+        model = f"ls.untrained_twin({model}, seed={asked.untrained})"
     inputs = "".join(f", ls.load_{kind}({name!r})" for kind, name in texts.items())
     settings = "".join(
         f", {name}={value!r}" for name, value in (_about_texts(record) | dict(changed)).items()

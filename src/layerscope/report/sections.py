@@ -52,6 +52,8 @@ class Section:
     model: str = ""
     created: str = ""
     n_layers: int = 0
+    asked_name: str = ""
+    untrained: bool = False
     question: str = ""
     problems: list[str] = field(default_factory=list)
     progress: list[tuple[str, int, int]] = field(default_factory=list)
@@ -103,6 +105,8 @@ def _describe(shown: Section, record: RunRecord) -> None:
     shown.model = str(record.facts.get("name", record.asked.model))
     shown.n_layers = int(record.facts.get("n_layers") or 0)
     shown.created = record.created
+    shown.asked_name = record.asked.but_for_training()
+    shown.untrained = record.asked.untrained is not None
     shown.provenance = provenance(record)
 
 

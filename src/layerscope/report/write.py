@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from layerscope.errors import LayerscopeError
-from layerscope.plots.strip import StripRow, layers_at_a_glance
+from layerscope.plots.strip import layers_at_a_glance
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.page import render
 from layerscope.report.sections import Section, section
+from layerscope.report.twins import put_beside, twinned_row, twins_of
 from layerscope.results.files import make_folder, write_text
 from layerscope.results.store import RunFolder
 
@@ -36,25 +37,30 @@ def write_report(runs: Sequence[RunFolder], path: Path, *, title: str | None = N
             hint="layerscope run causal_trace",
         )
     sections = [section(run, number, beside=path.parent) for number, run in enumerate(runs, start=1)]
-    html = render(sections, _at_a_glance(sections), title=title or _title(sections))
+    html = render(sections, _at_a_glance(sections), put_beside(sections), title=title or _title(sections))
     make_folder(path.parent)
     write_text(path, html)
     return path
 
 
 def _title(sections: Sequence[Section]) -> str:
-    models = dict.fromkeys(one.model for one in sections if one.model)
+    twins = {twin.anchor for twin in twins_of(sections).values()}
+    models = dict.fromkeys(one.model for one in sections if one.model and one.anchor not in twins)
     return "What each layer does" + (f": {', '.join(models)}" if models else "")
 
 
 def _at_a_glance(sections: Sequence[Section]) -> PageFigure | None:
-    shown = [one for one in sections if one.over_depth is not None and one.n_layers]
-    several = len({one.model for one in shown}) > 1
-    rows = [
-        StripRow(
-            f"{one.experiment}, {one.model}" if several else one.experiment, one.over_depth, one.n_layers
+    twins = twins_of(sections)
+    beside = {twin.anchor for twin in twins.values()}
+    shown = [one for one in sections if one.anchor not in beside]
+    several = len({one.model for one in shown if one.over_depth is not None}) > 1
+    found = (
+        twinned_row(
+            one, twins.get(one.anchor), f"{one.experiment}, {one.model}" if several else one.experiment
         )
         for one in shown
-        if one.over_depth is not None
-    ]
-    return page_figure("layers", "The layers at a glance", layers_at_a_glance(rows)) if rows else None
+    )
+    rows = [row for row in found if row is not None]
+    caption = "Dotted: the untrained twin." if any(row.twin is not None for row in rows) else ""
+    drawn = layers_at_a_glance(rows, caption=caption) if rows else None
+    return None if drawn is None else page_figure("layers", "The layers at a glance", drawn)

@@ -33,6 +33,14 @@ class Asked(BaseModel):
     device: str
     dtype: str
     trust_remote_code: bool = False
+    untrained: int | None = Field(
+        None, description="seed of the weights, where it was asked of the model's untrained twin"
+    )
+
+    def but_for_training(self) -> str:
+        """Names what was asked, whichever weights answer: a run and its untrained twin's have one name."""
+        without = {"weights", "config", "untrained"}
+        return digest(self.model_dump(mode="json", exclude=without))
 
 
 class Machine(BaseModel):

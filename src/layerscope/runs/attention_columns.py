@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from layerscope.maths.attention import entropy
+from layerscope.maths.attention import DISTANCE_BINS, band_name, entropy
 
 QUERIES_AT_ONCE = 128
 
@@ -62,19 +62,24 @@ class Asked:
     tags: Tensor | None = None
     least_kept: float = 0.1
 
-    def twice_cut(self, tokens: int) -> Asked:
-        """The same of the first tokens only, with every text there twice."""
+    def first_tokens(self, tokens: int, *, times: int) -> Asked:
+        """The same of the first tokens only, with all texts there several times, one time after another."""
         pairs = None
         if self.pairs is not None:
             first = self.pairs[:, self.pairs[1] < tokens]
-            second = first + torch.tensor([[self.ids.shape[0]], [0], [0], [0]], device=first.device)
-            pairs = torch.cat([first, second], dim=1)
+            on = torch.tensor([[self.ids.shape[0]], [0], [0], [0]], device=first.device)
+            pairs = torch.cat([first + time * on for time in range(times)], dim=1)
             pairs = pairs[:, pairs[1].argsort(stable=True)]
-        tags = None if self.tags is None else self.tags[..., :tokens].repeat(2, 1, 1)
+        tags = None if self.tags is None else self.tags[..., :tokens].repeat(times, 1, 1)
         return Asked(
-            ids=self.ids[:, :tokens].repeat(2, 1),
+            ids=self.ids[:, :tokens].repeat(times, 1),
             totals=self.totals,
-            queries=self.queries[..., :tokens].repeat(2, 1, 1),
+            queries=self.queries[..., :tokens].repeat(times, 1, 1),
+            bands=tuple(
+                Band(band_name(first), "every", first, last)
+                for first, last in DISTANCE_BINS
+                if first < tokens
+            ),
             kinds=self.kinds,
             pairs=pairs,
             tags=tags,

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from layerscope.maths.attention import DISTANCE_BINS, OFFSETS, pairs_after_same_token, pairs_with_same_token
+from layerscope.maths.attention import (
+    DISTANCE_BINS,
+    OFFSETS,
+    band_name,
+    pairs_after_same_token,
+    pairs_with_same_token,
+)
 from layerscope.runs.attention_columns import Asked, Band
 
 TOTALS = (
@@ -55,11 +61,6 @@ def asked_of(
 
 
 KINDS = (*PAIRS, *(f"offset {offset}" for offset in range(OFFSETS)))
-
-
-def band_name(first: int) -> str:
-    """The sum over distances from this one to the end of its bin."""
-    return f"distance from {first}"
 
 
 def _pairs_of(

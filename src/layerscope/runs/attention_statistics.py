@@ -51,6 +51,7 @@ class AttentionSums:
         uniform: of attention that falls on all visible keys alike.
         corner: of the model's attention among the first tokens; empty where no mean pattern was given.
         own_mean: of the mean pattern in its place.
+        uniform_corner: of uniform attention in its place.
         value_sources: what the lengths of the last definition are lengths of, by layer.
     """
 
@@ -59,6 +60,7 @@ class AttentionSums:
     uniform: Sums
     corner: Sums
     own_mean: Sums
+    uniform_corner: Sums
     value_sources: dict[int, str]
 
 
@@ -82,7 +84,7 @@ def attention_sums(
     seen: dict[int, Weighted] = {}
     uniform: dict[int, Weighted] = {}
     weights_of: dict[int, Tensor] = {}
-    corners: dict[int, Tensor] = {}
+    corners: dict[int, tuple[Tensor, Tensor]] = {}
     alike = _Uniform(asked)
     corner = 0 if mean_pattern is None else min(mean_pattern.shape[-1], asked.ids.shape[1])
 
@@ -96,7 +98,8 @@ def attention_sums(
                 here.add(block, pattern, scores.sub_(log_sum).mul_(pattern))
                 head_out.append(out)
                 if block.start == 0 and corner:
-                    corners[layer] = pattern[..., :corner, :corner].clone()
+                    own = pattern[..., :corner, :corner].clone()
+                    corners[layer] = own, alike.pattern(call)[:corner, :corner].expand_as(own)
             seen[layer], uniform[layer] = here.weighted(), alike.weighted(call, weights)
             weights_of[layer] = weights[..., :corner]
             return torch.cat(head_out, dim=2)
@@ -126,27 +129,30 @@ def _keep_norms(norms: dict[int, Tensor], layer: int) -> Callable[[Tensor], None
 
 
 def _corner_sums(
-    asked: Asked, weights_of: Mapping[int, Tensor], corners: Mapping[int, Tensor], mean_pattern: Array | None
+    asked: Asked,
+    weights_of: Mapping[int, Tensor],
+    corners: Mapping[int, tuple[Tensor, Tensor]],
+    mean_pattern: Array | None,
 ) -> dict[str, Sums]:
-    """Sums among the first tokens: of the model, and of each head's mean pattern over texts."""
+    """Sums among the first tokens: of the model, of each head's mean pattern over texts, of uniform attention."""
     if mean_pattern is None:
-        return {"corner": {}, "own_mean": {}}
-    here = torch.cat([corners[layer] for layer in sorted(corners)], dim=1)
+        return {"corner": {}, "own_mean": {}, "uniform_corner": {}}
+    here, alike = (torch.cat([corners[layer][which] for layer in sorted(corners)], dim=1) for which in (0, 1))
     texts, _, n, _ = here.shape
     weights = torch.cat([weights_of[layer] for layer in sorted(weights_of)], dim=1)
     mean = torch.as_tensor(mean_pattern[..., :n, :n]).to(here).expand_as(here)
-    cut = asked.twice_cut(n)
-    both = Seen(cut, weights.repeat(2, 1, 1, 1))
-    patterns = torch.cat([here, mean])
-    both.add(cut.blocks[0], patterns, torch.xlogy(patterns, patterns))
-    sums = sums_of(cut, [both.weighted()])
-    deviation = (here - mean).abs()[..., 1:, :].sum(-2)
-    apart = torch.einsum("thdk,thk->dth", weights, deviation)
-    return {
-        "corner": {name: values[:, :texts] for name, values in sums.items()} | {"deviation": apart},
-        "own_mean": {name: values[:, texts:] for name, values in sums.items()}
-        | {"deviation": torch.zeros_like(apart)},
+    cut = asked.first_tokens(n, times=3)
+    seen = Seen(cut, weights.repeat(3, 1, 1, 1))
+    patterns = torch.cat([here, mean, alike])
+    seen.add(cut.blocks[0], patterns, torch.xlogy(patterns, patterns))
+    sums = sums_of(cut, [seen.weighted()])
+    found = {
+        name: {key: values[:, place * texts : (place + 1) * texts] for key, values in sums.items()}
+        for place, name in enumerate(("corner", "own_mean", "uniform_corner"))
     }
+    deviation = (here - mean).abs()[..., 1:, :].sum(-2)
+    found["corner"]["deviation"] = torch.einsum("thdk,thk->dth", weights, deviation)
+    return found
 
 
 @torch.no_grad()
@@ -235,6 +241,10 @@ class _Uniform:
         logs = torch.xlogy(weights, weights) @ pattern.T + kept * pattern.amax(-1).log()
         return weighted(self.asked, columns, weights, kept, logs)
 
+    def pattern(self, call: AttentionCall) -> Tensor:
+        """The share of each key, for every head alike [query key]."""
+        return self._of(call)[0]
+
     def _of(self, call: AttentionCall) -> tuple[Tensor, Tensor]:
         """The pattern [query key] and its columns [text 1 sum token]; layers of a kind share one mask."""
         for mask, pattern, columns in self.known:
@@ -242,7 +252,7 @@ class _Uniform:
                 mask is not None and call.mask is not None and torch.equal(mask, call.mask)
             ):
                 return pattern, columns
-        pattern = uniform_pattern(_visible(call))
+        pattern = uniform_pattern(visible_keys(call))
         sums = Columns(self.asked, 1)
         for block in self.asked.blocks:
             rows = pattern[None, None, block.start : block.stop, : block.stop]
@@ -251,7 +261,7 @@ class _Uniform:
         return self.known[-1][1:]
 
 
-def _visible(call: AttentionCall) -> Tensor:
+def visible_keys(call: AttentionCall) -> Tensor:
     """Which keys each query may see, by the model's own mask [query key]."""
     tokens = call.q.shape[2]
     causal = torch.ones(tokens, tokens, dtype=torch.bool, device=call.q.device).tril()

@@ -17,6 +17,9 @@ from layerscope.runs.contributions import read_states_at
 from layerscope.runs.tuned_lens import TunedLens
 
 _LOGITS_AT_ONCE = 2**24
+_LOGITS_IN_CACHE = 2**19
+_FEWEST_ROWS = 64
+"""Fewer rows in one product would read the unembedding's weights too often."""
 UNKNOWN = -1
 """An id that stands for no token."""
 
@@ -143,14 +146,30 @@ def _chunk(
         columns = []
         for depth in range(len(states)):
             if depth == len(states) - 1:
-                logits = final_logits
-            else:
-                seen = states[depth] if lens is None else lens.translate(depth, states[depth])
-                logits = model.unembed(seen.to(dtype)).float()
-            columns.append(_read_one(logits, final, wanted))
+                columns.append(_read_one(final_logits, final, wanted))
+                continue
+            seen = states[depth] if lens is None else lens.translate(depth, states[depth])
+            columns.append(_read_in_blocks(model, seen.to(dtype), final, wanted))
         kl, logs, ranks = (torch.stack(column, dim=-1) for column in zip(*columns, strict=True))
         readings.append(LensReading(kl, logs[0], ranks, logs[1], logs[2], top, answer, average))
     return readings
+
+
+def _read_in_blocks(
+    model: LayeredModel,
+    states: Float[Tensor, "token width"],
+    final: Distribution,
+    wanted: Int[Tensor, "kind token"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One depth, some tokens at a time: their logits are gone over several times, and stay in the cache."""
+    size = max(_FEWEST_ROWS, _LOGITS_IN_CACHE // model.facts.vocabulary)
+    parts = []
+    for start in range(0, len(states), size):
+        rows = slice(start, start + size)
+        here = Distribution(final.probabilities[rows], final.negative_entropy[rows])
+        parts.append(_read_one(model.unembed(states[rows]).float(), here, wanted[:, rows]))
+    kl, logs, ranks = zip(*parts, strict=True)
+    return torch.cat(kl), torch.cat(logs, dim=-1), torch.cat(ranks)
 
 
 def _read_one(

@@ -47,12 +47,17 @@ class Strongest:
         tokens: ids.
         scores: how many standard deviations of all tokens' scores they lie from the mean.
         largest, smallest: the extreme products themselves.
+        together: ids of the tokens with the longest projection onto each subspace, whatever basis its
+            directions are.
+        lengths: of those projections.
     """
 
     tokens: Int[Tensor, "direction sign place"]
     scores: Float[Tensor, "direction sign place"]
     largest: Float[Tensor, "direction"]
     smallest: Float[Tensor, "direction"]
+    together: Int[Tensor, "subspace place"]
+    lengths: Float[Tensor, "subspace place"]
 
 
 def token_rows(model: LayeredModel, side: Side) -> TokenRows:
@@ -105,116 +110,92 @@ def strongest_tokens(
     allowed: Bool[Tensor, "token"],
     top: int,
     megabytes: float,
+    groups: Int[Tensor, "direction"] | None = None,
 ) -> Strongest:
     """The tokens with the largest and the smallest product with each direction.
 
     Args:
         directions: as tokens meet them; any number.
         rows: a vector for each token, in any floating type.
-        allowed: which tokens count; the others are passed over.
+        allowed: which tokens count; the others are passed over. At least `top`.
         top: how many are kept at each end.
         megabytes: memory for pieces of rows and of scores, beside the weights themselves.
+        groups: the subspace that each direction belongs to, from 0, or -1; directions of one subspace are
+            orthonormal. Without it there are no subspaces.
 
     Raises:
         LayerscopeError: that memory does not hold even one direction's scores of a handful of tokens.
     """
+    if groups is None:
+        groups = torch.full((len(directions),), -1)
     allowed = allowed.to(rows.device)
-    batch, piece = _pieces(len(directions), rows, top, megabytes)
-    parts = [
-        _strongest(some.to(rows.device), rows, allowed, top, piece)
-        for some in torch.split(directions, max(1, batch))
-    ]
-    if not parts:
-        empty = torch.zeros(0, 2, top)
-        return Strongest(empty.long(), empty, torch.zeros(0), torch.zeros(0))
-    joined = [
-        torch.cat([getattr(part, name) for part in parts]).cpu() for name in Strongest.__dataclass_fields__
-    ]
-    return Strongest(*joined)
+    directions, groups = directions.to(rows.device).float(), groups.to(rows.device)
+    number = int(groups.max()) + 1 if len(groups) else 0
+    batch, piece = _pieces(len(directions), number, rows, top, megabytes)
+    ends = [_Kept(len(directions), top, rows.device, largest=largest) for largest in (True, False)]
+    spans = _Kept(number, top, rows.device)
+    total, squares = torch.zeros(2, len(directions), dtype=torch.float64, device=rows.device)
+    for first in range(0, len(rows) if len(directions) else 0, piece):
+        part = rows[first : first + piece].float().T
+        passed_over = (~allowed[first : first + piece]).nonzero()[:, 0]
+        lengths = part.new_zeros(number, part.shape[1])
+        for start in range(0, len(directions), batch):
+            at = slice(start, start + batch)
+            scores = (directions[at] @ part).index_fill_(1, passed_over, 0.0)
+            total[at] += scores.sum(1).double()
+            squares[at] += torch.linalg.vector_norm(scores, dim=1).double().square()
+            theirs = groups[at] >= 0
+            if theirs.any():
+                lengths.index_add_(0, groups[at][theirs], scores[theirs].square_())
+            for end in ends:
+                end.take(at, scores, passed_over, first)
+        spans.take(slice(None), lengths.sqrt_(), passed_over, first)
+    number_of_tokens = max(1, int(allowed.sum()))
+    mean = total / number_of_tokens
+    spread = (squares / number_of_tokens - mean.square()).clamp_min(1e-30).sqrt()
+    raw = torch.stack([end.values for end in ends], dim=1)
+    standard = ((raw.double() - mean[:, None, None]) / spread[:, None, None]).float()
+    found = (torch.stack([end.ids for end in ends], dim=1), standard, raw[:, 0, 0], raw[:, 1, 0])
+    return Strongest(*(one.cpu() for one in (*found, spans.ids, spans.values)))
 
 
-def _pieces(directions: int, rows: Tensor, top: int, megabytes: float) -> tuple[int, int]:
+def _pieces(directions: int, subspaces: int, rows: Tensor, top: int, megabytes: float) -> tuple[int, int]:
     """How many directions and how many tokens are scored at a time."""
     budget = megabytes * 1e6 / _BYTES
     for batch in (_AT_ONCE, 64, 8, 1):
-        # Rows in float32, their scores twice (the sorted ones), for each token of a piece.
-        piece = int(budget // (rows.shape[1] + 3 * batch))
+        # Rows in float32 and their scores twice, and once more where sorted, for each token of a piece.
+        piece = int(budget // (rows.shape[1] + 3 * batch + subspaces))
         if piece >= max(4 * top, 64) or piece >= len(rows):
             return min(batch, max(1, directions)), min(piece, len(rows))
     raise LayerscopeError(
         "the vocabulary cannot be scored in so little memory",
         found=f"{megabytes:g} MB for {len(rows):,} tokens of {rows.shape[1]} entries, {top} kept",
-        expected=f"at least {max(4 * top, 64) * (rows.shape[1] + 3) * _BYTES / 1e6:.2g} MB",
+        expected=f"at least {max(4 * top, 64) * (rows.shape[1] + 3 + subspaces) * _BYTES / 1e6:.2g} MB",
         hint="--set megabytes=256",
     )
 
 
-def _strongest(directions: Tensor, rows: Tensor, allowed: Tensor, top: int, piece: int) -> Strongest:
-    n = len(directions)
-    directions = directions.float()
-    best = [directions.new_full((n, top), -torch.inf) for _ in range(2)]
-    ids = [torch.zeros((n, top), dtype=torch.long, device=rows.device) for _ in range(2)]
-    total, squares = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
-    for start in range(0, len(rows), piece):
-        there = allowed[start : start + piece]
-        scores = directions @ rows[start : start + piece].float().T
-        known = scores * there
-        total += known.sum(1).double().cpu()
-        squares += (
-            known.double().square().sum(1).cpu() if piece < 256 else known.square().sum(1).double().cpu()
-        )
-        for end, sign in enumerate((1.0, -1.0)):
-            _merge(best[end], ids[end], (sign * scores).masked_fill(~there, -torch.inf), start)
-    number = max(1, int(allowed.sum()))
-    mean = total / number
-    spread = (squares / number - mean.square()).clamp_min(1e-30).sqrt()
-    raw = torch.stack([best[0], -best[1]], dim=1).cpu()
-    scores = (raw.double() - mean[:, None, None]) / spread[:, None, None]
-    return Strongest(torch.stack(ids, dim=1), scores.float(), raw[:, 0, 0], raw[:, 1, 0])
+class _Kept:
+    """The largest (or smallest) values of each row so far, and the tokens they belong to."""
 
+    def __init__(self, number: int, top: int, device: torch.device, *, largest: bool = True) -> None:
+        self.largest, self.nothing = largest, -torch.inf if largest else torch.inf
+        self.values = torch.full((number, top), self.nothing, device=device)
+        self.ids = torch.zeros((number, top), dtype=torch.long, device=device)
 
-def _merge(best: Tensor, ids: Tensor, scores: Tensor, start: int) -> None:
-    """Take a piece's strongest tokens among the best so far, in place; of equals the first stays."""
-    values, places = scores.topk(min(best.shape[1], scores.shape[1]), dim=1)
-    both = torch.cat([best, values], dim=1)
-    order = both.argsort(dim=1, descending=True, stable=True)[:, : best.shape[1]]
-    merged = torch.cat([ids, places + start], dim=1).gather(1, order)
-    best.copy_(both.gather(1, order))
-    ids.copy_(merged)
+    def take(self, at: slice, scores: Tensor, passed_over: Tensor, first: int) -> None:
+        """Take a piece's best among the best so far, in place; of equals the first stays.
 
-
-@torch.no_grad()
-def strongest_in_subspaces(
-    directions: Float[Tensor, "direction entry"],
-    groups: Int[Tensor, "direction"],
-    rows: Tensor,
-    *,
-    allowed: Bool[Tensor, "token"],
-    top: int,
-    megabytes: float,
-) -> tuple[Int[Tensor, "subspace place"], Float[Tensor, "subspace place"]]:
-    """The tokens with the longest projection onto each subspace, whatever basis its directions are.
-
-    Args:
-        directions: orthonormal within a group; those of a group lie one after another.
-        groups: the subspace of each direction, from 0.
-        rows, allowed, top, megabytes: as in `strongest_tokens`.
-
-    Returns:
-        Token ids and lengths of their projections, longest first.
-    """
-    number = int(groups.max()) + 1 if len(groups) else 0
-    _, piece = _pieces(len(directions), rows, top, megabytes)
-    best = torch.full((number, top), -torch.inf, device=rows.device)
-    ids = torch.zeros((number, top), dtype=torch.long, device=rows.device)
-    directions, groups = directions.float().to(rows.device), groups.to(rows.device)
-    for start in range(0, len(rows) if number else 0, piece):
-        lengths = torch.zeros(number, min(piece, len(rows) - start), device=rows.device)
-        part = rows[start : start + piece].float().T
-        for some, theirs in zip(
-            torch.split(directions, _AT_ONCE), torch.split(groups, _AT_ONCE), strict=True
-        ):
-            lengths.index_add_(0, theirs, (some @ part).square())
-        there = allowed.to(rows.device)[start : start + piece]
-        _merge(best, ids, lengths.sqrt().masked_fill(~there, -torch.inf), start)
-    return ids.cpu(), best.cpu()
+        Args:
+            at: which rows.
+            scores: of these rows, of the tokens from `first` on; overwritten where tokens are passed over.
+            passed_over: tokens of the piece that do not count.
+            first: the piece's first token.
+        """
+        scores.index_fill_(1, passed_over, self.nothing)
+        top = self.values.shape[1]
+        values, places = scores.topk(min(top, scores.shape[1]), dim=1, largest=self.largest)
+        both = torch.cat([self.values[at], values], dim=1)
+        order = both.argsort(dim=1, descending=self.largest, stable=True)[:, :top]
+        merged = torch.cat([self.ids[at], places + first], dim=1)
+        self.values[at], self.ids[at] = both.gather(1, order), merged.gather(1, order)

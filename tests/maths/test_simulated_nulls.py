@@ -1,0 +1,313 @@
+"""Every interval and every correction in use, on data made by chance: do they err as rarely as they say?
+
+Coverage of intervals at level 0.95 must be at least 90 %, and the chance of any false alarm in a family at most
+5 %, both but for three standard errors of the simulation. Each null is the one that the function is used under:
+texts, documents or prompts that are drawn anew, with whatever hangs together in them.
+"""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import layerscope.maths
+from layerscope.maths.attention import crossings
+from layerscope.maths.bootstrap import (
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_statistic,
+    interval_of_draws,
+    resampled_counts,
+)
+from layerscope.maths.cells import score_within_cells
+from layerscope.maths.change_points import cut, phases
+from layerscope.maths.max_statistic import compare_curves, compare_pairs
+from layerscope.maths.paired import sign_flip_p as drawn_sign_flip_p
+from layerscope.maths.permutation import holm, pairwise_contrasts, permutation_difference, sign_flip_p
+from layerscope.maths.quantiles import quantile_draws
+from layerscope.maths.rater_agreement import alpha_interval
+from layerscope.maths.ratios import bootstrap_ratio
+from layerscope.maths.regression import regress
+from layerscope.maths.simultaneous import largest_t_p
+from layerscope.maths.transitions import transition
+from layerscope.maths.trend import rate_difference_p, rate_trend
+
+Rng = np.random.Generator
+TIMES = 400
+ERROR = 3 * np.sqrt(0.05 * 0.95 / TIMES)
+
+# -- intervals: whether one simulated interval holds the truth ---------------------------------------
+
+
+def mean_of_texts(rng: Rng, seed: int) -> bool:
+    found = bootstrap_mean(rng.exponential(size=24), seed=seed, resamples=400)
+    return bool(found.low <= 1 <= found.high)
+
+
+def difference_of_uneven_groups(rng: Rng, seed: int) -> bool:
+    found = bootstrap_difference(rng.normal(2, 3, 12), rng.normal(0, 1, 30), seed=seed, resamples=400)
+    return bool(found.low <= 2 <= found.high)
+
+
+def median(rng: Rng, seed: int) -> bool:
+    found = bootstrap_statistic(rng.exponential(size=25), np.median, seed=seed, resamples=300)
+    return bool(found.low <= np.log(2) <= found.high)
+
+
+def crossing_of_mean_rows(rng: Rng, seed: int) -> bool:
+    """The layer at which one row overtakes another: prompts cross at layers of their own, 6 on average."""
+    centres = rng.normal(6, 1.5, size=(20, 1))
+    rows = np.clip(0.5 + (np.arange(13) - centres) / 8, 0, 1) + rng.normal(0, 0.05, size=(20, 13))
+
+    def crossing(chosen: np.ndarray) -> float:
+        return transition(1 - chosen.mean(axis=0), chosen.mean(axis=0)).layer
+
+    found = bootstrap_statistic(rows, crossing, seed=seed, resamples=200)
+    return bool(found.low <= 6 <= found.high)
+
+
+def ratio_of_sums(rng: Rng, seed: int) -> bool:
+    below = rng.uniform(1, 20, size=(24, 1))
+    above = below * 0.3 + rng.normal(0, 0.5, size=(24, 1)) * np.sqrt(below)
+    found = bootstrap_ratio(above, below, seed=seed, resamples=300)
+    return bool(found.low[0] <= 0.3 <= found.high[0])
+
+
+def end_of_a_block(rng: Rng, seed: int) -> bool:
+    """Where the mean of rising curves passes a level, by resamples that are one matrix product."""
+    curves = 0.1 * np.arange(8) + rng.normal(0, 0.12, size=(20, 8)) + rng.normal(0, 0.1, size=(20, 1))
+    counts = resampled_counts(20, seed=seed, resamples=300)
+    draws = np.array([crossings(row, 0.35)[0] for row in counts @ curves / 20])
+    found = interval_of_draws(np.array(crossings(curves.mean(axis=0), 0.35)[0]), draws, units=20)
+    return bool(found.low <= 3.5 <= found.high)
+
+
+def median_of_tokens_in_documents(rng: Rng, seed: int) -> bool:
+    documents = np.repeat(np.arange(16), 12)
+    values = (rng.normal(size=16)[documents] + rng.normal(size=192))[:, None]
+    found = quantile_draws(values, documents, units=16, seed=seed, resamples=200).interval()
+    return bool(found.low[0] <= 0 <= found.high[0])
+
+
+def score_of_prompts(rng: Rng, seed: int) -> bool:
+    """Balanced share right, above chance: 0.7 right of two labels is 0.4, easy and hard prompts among them."""
+    units = np.repeat(np.arange(40), 6)
+    labels, cells = rng.integers(0, 2, 240), np.tile(np.arange(6), 40)
+    chance = np.clip(rng.normal(0.7, 0.1, 40), 0, 1)[units]
+    found = score_within_cells(
+        rng.random(240) < chance, labels=labels, cells=cells, units=units, seed=seed, resamples=200
+    ).interval
+    return bool(found.low <= 0.4 <= found.high)
+
+
+def agreement_of_raters(rng: Rng, seed: int) -> bool:
+    """Two raters who copy the truth with probability .8 and guess otherwise: alpha is .64."""
+    truth = rng.integers(0, 2, 60)
+    answers = np.where(rng.random((60, 2)) < 0.8, truth[:, None], rng.integers(0, 2, (60, 2)))
+    units = [[str(a) for a in row] for row in answers]
+    found = alpha_interval(units, [str(i // 2) for i in range(60)], seed=seed, level=0.95, resamples=60)
+    return bool(found.low <= 0.64 <= found.high)
+
+
+def coefficient_with_uneven_errors(rng: Rng, seed: int) -> bool:
+    x, other = rng.normal(size=(2, 40))
+    y = 1.5 * x - other + rng.normal(size=40) * (0.5 + np.abs(x))
+    terms, _ = regress(y, {"x": x, "other": other})
+    return bool(terms[0].low <= 1.5 <= terms[0].high)
+
+
+def slope_of_rates(rng: Rng, seed: int) -> bool:
+    n = np.full(12, 80)
+    found = rate_trend(rng.binomial(n, 0.2 + 0.3 * np.linspace(0, 1, 12)), n)
+    return bool(found.low <= 0.3 <= found.high)
+
+
+def place_of_a_change(rng: Rng, seed: int) -> bool:
+    """A step between layers 5 and 6 of 12, small enough to be misplaced often."""
+    curves = (np.arange(12) >= 6) * 1.0 + rng.normal(0, 2.2, size=(24, 12))
+    counts = resampled_counts(24, seed=seed, resamples=200)
+    draws = np.array([cut((row @ curves / 24)[:, None], 1) for row in counts], dtype=float)
+    found = interval_of_draws(np.array(cut(curves.mean(axis=0)[:, None], 1), dtype=float), draws, units=24)
+    return bool(found.low[0] <= 6 <= found.high[0])
+
+
+INTERVALS: dict[Callable[[Rng, int], bool], tuple[str, ...]] = {
+    mean_of_texts: ("bootstrap_mean",),
+    difference_of_uneven_groups: ("bootstrap_difference",),
+    median: ("bootstrap_statistic",),
+    crossing_of_mean_rows: ("bootstrap_statistic",),
+    ratio_of_sums: ("bootstrap_ratio",),
+    end_of_a_block: ("interval_of_draws",),
+    median_of_tokens_in_documents: ("quantile_draws",),
+    score_of_prompts: ("score_within_cells",),
+    agreement_of_raters: ("alpha_interval",),
+    coefficient_with_uneven_errors: ("regress",),
+    slope_of_rates: ("rate_trend",),
+    place_of_a_change: ("cut",),
+}
+
+
+LONG = {crossing_of_mean_rows, agreement_of_raters, place_of_a_change}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [pytest.param(held, marks=[pytest.mark.slow] * (held in LONG), id=held.__name__) for held in INTERVALS],
+)
+def test_intervals_hold_the_truth_nine_times_in_ten(held: Callable[[Rng, int], bool]) -> None:
+    rng = np.random.default_rng(11)
+
+    share = np.mean([held(rng, seed) for seed in range(TIMES)])
+
+    assert share >= 0.9 - 3 * np.sqrt(0.9 * 0.1 / TIMES), share
+
+
+def test_an_interval_that_takes_tokens_for_units_would_be_found_out() -> None:
+    """What the simulations are for: six tokens of a document that all say the same are no six documents."""
+    rng = np.random.default_rng(12)
+
+    def held(seed: int) -> bool:
+        found = bootstrap_mean(np.repeat(rng.normal(size=24), 6), seed=seed, resamples=200)
+        return bool(found.low <= 0 <= found.high)
+
+    assert np.mean([held(seed) for seed in range(100)]) < 0.8
+
+
+# -- corrections: the smallest adjusted p of a family in which there is nothing ----------------------
+
+
+def curves_that_go_together(rng: Rng, units: int, cells: int = 20) -> np.ndarray:
+    """Random walks over depth: neighbouring layers say much the same, on very different scales."""
+    return rng.standard_normal((units, cells)).cumsum(axis=1) * np.geomspace(1, 1e3, cells)
+
+
+def two_groups_of_curves(rng: Rng, seed: int) -> float:
+    groups = curves_that_go_together(rng, 15), curves_that_go_together(rng, 10)
+    return float(np.nanmin(compare_curves(*groups, seed=seed, permutations=199).p))
+
+
+def pairs_of_curves(rng: Rng, seed: int) -> float:
+    return float(np.nanmin(compare_pairs(curves_that_go_together(rng, 8), seed=seed)))
+
+
+def every_pair_of_categories(rng: Rng, seed: int) -> float:
+    family = pairwise_contrasts(
+        rng.exponential(size=32), [*"abcd"] * 8, seed=seed, permutations=199, resamples=1
+    )
+    return min(one.p_adjusted for one in family)
+
+
+def two_groups_by_holm(rng: Rng, seed: int) -> float:
+    values = rng.exponential(size=(20, 6))
+    tests = [
+        permutation_difference(values[:8, i], values[8:, i], seed=seed, resamples=199).p for i in range(6)
+    ]
+    return float(holm(tests).min())
+
+
+def signs_of_pairs_by_holm(rng: Rng, seed: int) -> float:
+    values = rng.normal(size=(10, 1)) + rng.normal(size=(10, 6))
+    return float(holm([sign_flip_p(column, seed=seed, resamples=1024)[0] for column in values.T]).min())
+
+
+def drawn_signs_by_holm(rng: Rng, seed: int) -> float:
+    values = rng.standard_t(3, size=(14, 4))
+    return float(holm([drawn_sign_flip_p(column, seed=seed, resamples=499) for column in values.T]).min())
+
+
+def best_of_many_scores(rng: Rng, seed: int) -> float:
+    """Scores of all depths are means over the same documents."""
+    values = rng.normal(size=(20, 1)) * 0.7 + rng.normal(size=(20, 13))
+    counts = resampled_counts(20, seed=seed, resamples=300)
+    return float(largest_t_p(values.mean(axis=0), counts @ values / 20, units=20).min())
+
+
+def rates_of_layers(rng: Rng, seed: int) -> float:
+    hits = rng.binomial(60, 0.3, size=(8, 2))
+    return float(holm([rate_difference_p(int(a), 60, int(b), 60) for a, b in hits]).min())
+
+
+def trend_of_rates(rng: Rng, seed: int) -> float:
+    found = rate_trend(rng.binomial(60, 0.3, size=12), np.full(12, 60))
+    return float(holm([found.p, found.structure_p]).min())
+
+
+def terms_of_a_regression(rng: Rng, seed: int) -> float:
+    columns = rng.normal(size=(3, 40))
+    y = rng.normal(size=40) * (0.5 + np.abs(columns[0]))
+    terms, _ = regress(y, {str(i): column for i, column in enumerate(columns)})
+    return float(holm([term.p for term in terms]).min())
+
+
+def phases_of_a_drift(rng: Rng, seed: int) -> float:
+    """No p but a verdict: phases that beat every smooth slope, where a slope is all there is."""
+    slopes = np.linspace(0, 2, 24)[:, None] ** rng.choice([1, 2], size=3)
+    return 0.0 if phases(slopes + rng.normal(0, 0.15, size=(24, 3))).better_than_drift else 1.0
+
+
+CORRECTIONS: dict[Callable[[Rng, int], float], tuple[str, ...]] = {
+    two_groups_of_curves: ("compare_curves",),
+    pairs_of_curves: ("compare_pairs",),
+    every_pair_of_categories: ("pairwise_contrasts", "holm"),
+    two_groups_by_holm: ("permutation_difference", "holm"),
+    signs_of_pairs_by_holm: ("sign_flip_p", "holm"),
+    drawn_signs_by_holm: ("sign_flip_p", "holm"),
+    best_of_many_scores: ("largest_t_p",),
+    rates_of_layers: ("rate_difference_p", "holm"),
+    trend_of_rates: ("rate_trend",),
+    terms_of_a_regression: ("regress",),
+    phases_of_a_drift: ("phases",),
+}
+
+
+@pytest.mark.parametrize("smallest", CORRECTIONS, ids=lambda smallest: smallest.__name__)
+def test_families_without_an_effect_raise_an_alarm_once_in_twenty(
+    smallest: Callable[[Rng, int], float],
+) -> None:
+    rng = np.random.default_rng(13)
+
+    alarms = np.mean([smallest(rng, seed) <= 0.05 for seed in range(TIMES)])
+
+    assert alarms <= 0.05 + ERROR, alarms
+
+
+def test_without_correction_the_alarm_would_be_raised_far_too_often() -> None:
+    rng = np.random.default_rng(14)
+
+    def smallest(seed: int) -> float:
+        values = rng.normal(size=(10, 6))
+        return min(sign_flip_p(column, seed=seed, resamples=1024)[0] for column in values.T)
+
+    assert np.mean([smallest(seed) <= 0.05 for seed in range(100)]) > 0.12
+
+
+# -- nothing in use is left out -----------------------------------------------------------------------
+
+_TELLS = {
+    "Interval", "QuantileDraws", "WithinCells", "Trend", "Curves", "PermutationTest", "list[Contrast]",
+    "tuple[list[Term], int]", "Phases",
+}  # fmt: skip
+_P_VALUES = {"holm", "compare_pairs"}
+_NO_NULL = {
+    "alignment_p": "an exact distribution, tested against it",
+    "interval": "of draws that are simulated with `quantile_draws`",
+}
+
+
+def test_whatever_gives_intervals_or_p_values_is_simulated() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(layerscope.maths.__path__):
+        file = importlib.import_module(f"layerscope.maths.{module.name}").__file__
+        assert file is not None
+        for node in ast.walk(ast.parse(Path(file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                gives = ast.unparse(node.returns) if node.returns else ""
+                if gives in _TELLS or node.name.endswith("_p") or node.name in _P_VALUES:
+                    found.add(node.name)
+
+    simulated = {name for table in (INTERVALS, CORRECTIONS) for names in table.values() for name in names}
+    assert found - simulated - set(_NO_NULL) == set()
