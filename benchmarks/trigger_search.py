@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from layerscope.experiments import _trigger_census, _trigger_search
+from layerscope.experiments import _trigger_census, _trigger_search, _trigger_units
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.models.load import load_model
 
@@ -107,7 +107,7 @@ def compare(job: Job, keys: str, repeats: int, clock: Any) -> None:
     turns = [(seconds_of(forward, clock), seconds_of(search, clock)) for _ in range(repeats)]
     bare, ours = (statistics.median(column) for column in zip(*turns, strict=True))
     ratio = statistics.median(a / b for a, b in turns)
-    units = len(_trigger_search.chosen_units(earlier["census"], settings))
+    units = len(_trigger_units.chosen_units(earlier["census"], settings))
     print(f"{job.model}, {keys}: {units} keys and tails, {tokens:,} tokens")
     print(f"  forward {tokens / bare:10,.0f} tokens/s   search {tokens / ours:10,.0f} tokens/s")
     print(f"ratio search speed over forward speed, {keys}: {ratio:.2f}   (aim 0.80)")
@@ -116,7 +116,7 @@ def compare(job: Job, keys: str, repeats: int, clock: Any) -> None:
 def memory(model: str, shape: str | None, longest: int, threads: int) -> None:
     """Print how far peak memory rises in the search, over a corpus and over eight times as much."""
     rises = []
-    for times in (1, 8):
+    for times in (4, 32):  # from four times on, passages of equal length fill a pass
         asked = {"model": model, "shape": shape, "longest": longest, "threads": threads, "times": times}
         here = str(Path(__file__).parent)
         done = subprocess.run(

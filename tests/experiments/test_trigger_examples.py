@@ -16,6 +16,7 @@ import zoo
 from layerscope import LayerscopeError, experiments
 from layerscope.experiments import _trigger_contexts, _trigger_search
 from layerscope.experiments._contract import Inputs
+from layerscope.experiments._trigger_best import Best
 from layerscope.experiments.trigger_examples import Settings
 from layerscope.planted import bigram_key
 from layerscope.results.sheets import Judgements, read_sheets, write_sheet
@@ -115,6 +116,45 @@ def _plain(
             seen.add(ending)
             chosen.append((value, text, position))
     return chosen
+
+
+def test_places_that_wait_are_sorted_as_if_all_had_come_at_once() -> None:
+    rng = np.random.default_rng(0)
+    most, best = 4, Best(3, 4, 2)
+    columns = {
+        "unit": rng.integers(0, 3, 6000),
+        "value": rng.integers(0, 500, 6000).astype(np.float32),  # many are equal
+        "text": np.repeat(np.arange(300), 20),
+        "position": np.tile(np.arange(20), 300),
+        "alike": rng.integers(0, 40, 6000).astype(np.uint64),
+    }
+    for start in range(0, 6000, 20):
+        some = {name: column[start : start + 20] for name, column in columns.items()}
+        high = some["value"] >= best.threshold[some["unit"]]
+        found = {name: column[high] for name, column in some.items()}
+        windows = {
+            "along": np.zeros((high.sum(), 2), np.float32),
+            "ids": np.stack([found["text"]] * 2, axis=1),
+        }
+        best.add(found | windows)
+    best.settle()
+
+    assert (best.threshold > 0).all()
+    for unit in range(3):
+        mine = [
+            (-value, text, position, alike)
+            for at, value, text, position, alike in zip(*columns.values(), strict=True)
+            if at == unit
+        ]
+        expected: list[tuple[float, int, int]] = []
+        seen: set[int] = set()
+        for value, text, position, alike in sorted(mine):
+            if alike not in seen and len(expected) < most:
+                seen.add(alike)
+                expected.append((-value, text, position))
+        tables = [best.table(name, -1)[unit].tolist() for name in ("value", "text", "position")]
+        assert list(zip(*tables, strict=True)) == expected
+        assert best.table("ids", -1)[unit, :, 0].tolist() == tables[1]
 
 
 def test_contexts_that_read_alike_do_not_crowd_out_others() -> None:

@@ -21,6 +21,7 @@ import zoo
 from layerscope import LayerscopeError, experiments, planted
 from layerscope.jobs import running, selftest
 from layerscope.models.layered import LayeredModel
+from layerscope.models.load import load_model
 from layerscope.planted.token_set import COLOURS, HEAD, LAYER, PEOPLE, token_set
 
 SMALL: dict[str, Any] = {
@@ -117,6 +118,177 @@ def result_allowed(model: LayeredModel) -> np.ndarray:
     texts = [model.tokenizer.decode([token]) for token in range(len(model.tokenizer))]
     shown = [bool(text.strip()) and "\ufffd" not in text for text in texts]
     return np.array(shown + [False] * (zoo.VOCABULARY - len(shown)))
+
+
+Matrices = Callable[[Any], dict[str, torch.Tensor]]
+
+
+def _gated(block: Any) -> dict[str, torch.Tensor]:
+    mlp = block.mlp
+    return {
+        "MLP gates": mlp.gate_proj.weight.T,
+        "MLP reads": mlp.up_proj.weight.T,
+        "MLP writes": mlp.down_proj.weight.T,
+    }
+
+
+MLPS: dict[str, Matrices] = {
+    "gpt2": lambda block: {"MLP reads": block.mlp.c_fc.weight, "MLP writes": block.mlp.c_proj.weight},
+    "gpt_neox": lambda block: {
+        "MLP reads": block.mlp.dense_h_to_4h.weight.T,
+        "MLP writes": block.mlp.dense_4h_to_h.weight.T,
+    },
+    "opt": lambda block: {"MLP reads": block.fc1.weight.T, "MLP writes": block.fc2.weight.T},
+    "llama": _gated,
+    "gemma2": _gated,
+}
+
+
+@pytest.mark.parametrize("family", list(MLPS))
+def test_directions_of_mlps_agree_with_a_plain_svd(family: str) -> None:
+    model = zoo.layered(family, flipped=family != "opt")  # that one's tokens pass a projection
+    kinds = ["MLP reads", "MLP gates", "MLP writes"]
+    result = run(model, kinds=kinds, top_tokens=6)
+    rows_of = {
+        "embedding": model.module.get_input_embeddings().weight,
+        "unembedding": model.module.get_output_embeddings().weight,
+    }
+    shown = ~np.isin(np.arange(zoo.VOCABULARY), model.tokenizer.all_special_ids) & result_allowed(model)
+    compared = 0
+    for kind, matrix in MLPS[family](model.blocks[2]).items():
+        u, scales, v = torch.linalg.svd(matrix.double().detach())
+        found = rows(result, layer=2, kind=kind)
+        np.testing.assert_allclose(result.scale.values[found], scales[: len(found)], rtol=1e-4)
+        side = "unembedding" if kind == "MLP writes" else "embedding"
+        for rank, row in enumerate(found):
+            if scales[rank] / scales[rank + 1] < 1.03 or (rank and scales[rank - 1] / scales[rank] < 1.03):
+                continue
+            vector = v[rank] if kind == "MLP writes" else u[:, rank]
+            scores = (rows_of[side].double() @ vector).detach().numpy()
+            scores = scores if scores[shown].max() > -scores[shown].min() else -scores
+            scores[~shown] = -np.inf
+            assert result.top_token.values[row, 0].tolist() == np.argsort(-scores)[:6].tolist()
+            compared += 1
+    assert compared >= 2
+    assert ("MLP gates" in result.kind.values) == (family in ("llama", "gemma2"))
+
+
+def _query_key(family: str, block: Any, head: int) -> torch.Tensor:
+    """The whole [width width] form of a head, which the package never makes."""
+    if family == "gpt2":
+        weight, at = block.attn.c_attn.weight, slice(head * 12, head * 12 + 12)
+        product = weight[:, :48][:, at] @ weight[:, 48:96][:, at].T
+    elif family == "gpt_neox":
+        fused = block.attention.query_key_value.weight.T.reshape(64, 4, 3, 16)
+        product = fused[:, head, 0] @ fused[:, head, 1].T
+    else:
+        q, k = block.self_attn.q_proj.weight.T, block.self_attn.k_proj.weight.T
+        product = q[:, head * 16 : head * 16 + 16] @ k[:, head // 2 * 16 : head // 2 * 16 + 16].T
+    return product.detach()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "mistral"])
+def test_queries_and_keys_as_pairs_agree_with_the_whole_form(family: str) -> None:
+    model = zoo.layered(family)
+    result = run(model, kinds=["QK asks", "QK answers"], top_tokens=6, pairs=5)
+    embedding = model.module.get_input_embeddings().weight.detach()
+
+    for head in (0, 3):
+        whole = _query_key(family, model.blocks[1], head)
+        asks, answers = (
+            rows(result, layer=1, kind=kind, matrix=f"head {head}") for kind in ("QK asks", "QK answers")
+        )
+        np.testing.assert_allclose(
+            result.scale.values[asks], torch.linalg.svdvals(whole.double())[: len(asks)], rtol=1e-4
+        )
+        ends = [sorted(set(result.top_token.values[some].ravel().tolist())) for some in (asks, answers)]
+        scores = embedding @ whole @ embedding.T
+        plain = sorted(((float(scores[i, j]), i, j) for i in ends[0] for j in ends[1]), reverse=True)[:5]
+        here = np.flatnonzero((result.pair_layer.values == 1) & (result.pair_head.values == head))
+        found = list(zip(result.pair_asks.values[here], result.pair_answers.values[here], strict=True))
+        assert found == [(i, j) for _, i, j in plain]
+        assert (np.diff(result.pair_score.values[here]) <= 0).all()
+
+
+def test_pairs_say_what_their_tokens_share() -> None:
+    result = run(zoo.layered("llama"), kinds=["QK asks", "QK answers"], top_tokens=6, pairs=5)
+    texts = dict(zip(result.entry.values.tolist(), result.token_text.values.tolist(), strict=True))
+    text = {token: json.loads(f'"{shown}"').strip(" ").lower() for token, shown in texts.items()}
+    pairs = zip(result.pair_asks.values.tolist(), result.pair_answers.values.tolist(), strict=True)
+
+    same = np.array([text[i] == text[j] for i, j in pairs])
+
+    np.testing.assert_array_equal(result.pair_same_token_here.values, same)
+    heads = [
+        (same - result.pair_same_token.values)[
+            (result.pair_layer.values == 2) & (result.pair_head.values == head)
+        ].mean()
+        for head in range(4)
+    ]
+    assert float(result.pairs_same_token.sel(layer=2)) == pytest.approx(np.mean(heads))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_tokens_after_the_first_block_are_what_is_read(family: str) -> None:
+    model = zoo.layered(family)
+    result = run(model, kinds=["MLP reads"], top_tokens=6, tokens_as="after the first block")
+    with torch.no_grad():
+        alone = [
+            model.module(torch.tensor([[token]]), output_hidden_states=True).hidden_states[1][0, 0]
+            for token in range(zoo.VOCABULARY)
+        ]
+    matrix = MLPS[family](model.blocks[2])["MLP reads"].detach()
+    shown = ~np.isin(np.arange(zoo.VOCABULARY), model.tokenizer.all_special_ids) & result_allowed(model)
+
+    first = rows(result, layer=2, kind="MLP reads")[0]
+
+    scores = (torch.stack(alone) @ torch.linalg.svd(matrix)[0][:, 0]).numpy()
+    scores = scores if scores[shown].max() > -scores[shown].min() else -scores
+    scores[~shown] = -np.inf
+    assert result.top_token.values[first, 0].tolist() == np.argsort(-scores)[:6].tolist()
+
+
+def test_attention_to_the_first_token_is_that_of_the_models_own_patterns(tmp_path: Path) -> None:
+    model = zoo.layered("llama")
+    texts = tmp_path / "texts.jsonl"
+    lines = ["the red fox met the old dog in the town", "a small bird sang and the dog ran to the red town"]
+    texts.write_text("\n".join(json.dumps({"text": line}) for line in lines), encoding="utf-8")
+    result = run(model, kinds=["OV writes"], corpus=str(texts))
+    eager = zoo.make("llama")
+    eager.set_attn_implementation("eager")
+    plain = np.zeros((2, 4))
+    for row, line in enumerate(lines):
+        ids = [model.tokenizer.bos_token_id, *model.tokenizer(line, add_special_tokens=False)["input_ids"]]
+        with torch.no_grad():
+            patterns = eager(torch.tensor([ids]), output_attentions=True).attentions
+        plain[row] = [float(pattern[0, :, 1:, 0].mean()) for pattern in patterns]
+
+    np.testing.assert_allclose(result.sink.values, plain.mean(0), rtol=1e-4)
+
+
+class _EightBits(torch.nn.Module):
+    """A linear map whose weights are whole numbers of eight bits with a scale for each row."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        scale = linear.weight.abs().amax(1, keepdim=True) / 127
+        self.register_buffer("weight", (linear.weight / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states @ (self.weight.to(states) * self.scale).T
+
+
+def test_packed_weights_are_declined_by_name_before_anything_is_rated(tmp_path: Path) -> None:
+    module = zoo.make("qwen3")
+    module.model.layers[2].mlp.down_proj = _EightBits(module.model.layers[2].mlp.down_proj)
+    model = load_model(module, tokenizer=zoo.tokenizer())
+
+    with pytest.raises(LayerscopeError, match="packed") as refusal:
+        run(model, out=tmp_path)
+
+    assert "block 2: mlp.down_proj (_EightBits)" in str(refusal.value)
+    assert not list(tmp_path.rglob("parts/*/*.nc"))
 
 
 def test_folding_in_the_norm_is_a_multiplication_by_its_gain() -> None:

@@ -1,8 +1,10 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from layerscope.maths.trend import rate_difference_p, rate_error, rate_trend
+from layerscope.maths.trend import goes_with, rate_difference_p, rate_error, rate_trend
 
 
 def test_a_straight_line_leaves_nothing() -> None:
@@ -59,3 +61,39 @@ def test_difference_of_rates_against_a_chi_squared_test() -> None:
     assert rate_difference_p(12, 100, 30, 150) == pytest.approx(expected)
     assert np.isnan(rate_difference_p(0, 0, 3, 9))
     assert rate_difference_p(0, 5, 0, 9) == 1.0
+
+
+def test_series_that_go_together_are_told_by_their_stretches() -> None:
+    a = np.array([1.0, 2, 3, 4, 5, 6, 7, 8])
+
+    rho, p = goes_with(a, 10 * a, block=2, seed=0)
+
+    assert rho == pytest.approx(1)
+    # Of the 24 orders of four stretches only the true one gives 1; none gives -1, for stretches still rise.
+    assert p == pytest.approx(1 / 24)
+
+
+def test_only_whole_stretches_are_moved() -> None:
+    a = np.array([1.0, 2, 3, 4, 5, 6])
+    orders = [[*x, *y, *z] for x, y, z in permutations(([3.0, 1], [6, 4], [5, 2]))]
+    b = orders[0]
+
+    rho, p = goes_with(a, np.array(b), block=2, seed=0)
+
+    expected = stats.spearmanr(a, b).statistic
+    assert rho == pytest.approx(expected)
+    as_far = [abs(stats.spearmanr(a, order).statistic) >= abs(expected) - 1e-9 for order in orders]
+    assert p == pytest.approx(np.mean(as_far))
+
+
+def test_many_stretches_are_drawn_and_gaps_left_out() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 40))
+    a[3] = np.nan
+
+    rho, p = goes_with(a, b, block=2, seed=0, resamples=199)
+
+    assert rho == pytest.approx(stats.spearmanr(np.delete(a, 3), np.delete(b, 3)).statistic)
+    assert 1 / 200 <= p <= 1
+    assert np.isnan(goes_with(a, np.ones(40), block=2, seed=0)[0])
+    assert np.isnan(goes_with(a[:4], b[:4], block=2, seed=0)[0])

@@ -14,14 +14,16 @@ from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._weight_settings import OWN, RATERS, ROTATED, SINGULAR, Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.coherence import share_of_commonest
+from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.decompositions import alignment_p
 from layerscope.maths.permutation import holm
 from layerscope.results.schema import quantity
 
 if TYPE_CHECKING:
-    from layerscope.experiments._weight_summaries import Rated
+    from layerscope.experiments._weight_rated import Rated
 
 _SEARCH_HITS = 40
+_SHOWN = ("top_token", "together_token", "pair_asks", "pair_answers")
 
 
 def character(
@@ -98,13 +100,8 @@ def _nanmean(values: np.ndarray) -> float:
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float:
-    from scipy.stats import rankdata
-
     known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 10:
-        return float("nan")
-    ranks = rankdata(a[known]), rankdata(b[known])
-    return float(np.corrcoef(*ranks)[0, 1]) if min(np.ptp(r) for r in ranks) > 0 else float("nan")
+    return rank_correlation(a[known], b[known]) if known.sum() >= 10 else float("nan")
 
 
 def removals(edits: xr.Dataset, settings: Settings) -> xr.Dataset:
@@ -201,7 +198,7 @@ def conversation(answers: xr.Dataset) -> xr.Dataset:
 
 def named_tokens(result: xr.Dataset, vocabulary: xr.Dataset) -> xr.Dataset:
     """The texts of the tokens that are shown, along `entry`."""
-    ids = [result[name].values.ravel() for name in ("top_token", "together_token") if name in result]
+    ids = [result[name].values.ravel() for name in _SHOWN if name in result]
     shown = np.unique(np.concatenate(ids)).astype(int) if ids else np.zeros(0, int)
     return result.merge(
         vocabulary[["token_text", "occurrences", "fragment", "part_of_speech"]].isel(entry=shown),

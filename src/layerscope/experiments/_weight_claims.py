@@ -9,6 +9,7 @@ import xarray as xr
 
 from layerscope.experiments._contract import Claim
 from layerscope.experiments._summaries import number_or_none
+from layerscope.experiments._weight_pairs import LIKENESS
 from layerscope.results.schema import read_json
 from layerscope.results.words import restored
 
@@ -22,7 +23,8 @@ def claims(result: xr.Dataset) -> list[Claim]:
         *_depth(result, rater),
         *_last_block(result, rater),
     ]
-    found += [*_subspaces(result), *_frequency(result), *_removals(result), *_words(result)]
+    found += [*_sinks(result, rater), *_pairs(result), *_subspaces(result), *_frequency(result)]
+    found += [*_removals(result), *_words(result)]
     return found or [
         Claim(
             text="no direction of this model could be rated",
@@ -115,7 +117,9 @@ def _depth(result: xr.Dataset, rater: str) -> Iterator[Claim]:
             else "no trend over depth is distinguishable"
         )
         more = (
-            "and more than a straight line is there" if left < 0.05 else "and a straight line leaves nothing"
+            "and more than a straight line is there"
+            if left < 0.05
+            else "and nothing beyond a straight line is told apart"
         )
         yield Claim(
             text=f"{kind}: {trend}, {more} (p = {left:.2g})",
@@ -161,6 +165,58 @@ def _last_block(result: xr.Dataset, rater: str) -> Iterator[Claim]:
             distinguishable=False,
             caveat="two proportions, Holm over kinds",
             select={"variable": "last_block_p", "rater": rater},
+        )
+
+
+def _sinks(result: xr.Dataset, rater: str) -> Iterator[Claim]:
+    """Where rates go with attention to the first token, or that none does."""
+    if "with_sink" not in result:
+        return
+    here = result.sel(rater=rater)
+    known = here.isel(kind=np.flatnonzero(here.with_sink_p.notnull().values))
+    clear = known.isel(kind=np.flatnonzero((known.with_sink_p < 0.05).values))
+    for kind in clear.kind.values:
+        one = clear.sel(kind=kind)
+        yield Claim(
+            text=f"{kind}: layers whose directions mean something give the first token "
+            f"{'more' if float(one.with_sink) > 0 else 'less'} attention, rank correlation {float(one.with_sink):+.2f}",
+            value=float(one.with_sink),
+            p_adjusted=float(one.with_sink_p),
+            distinguishable=True,
+            caveat="over layers; p by orders of stretches of layers, Holm over kinds",
+            select={"variable": "with_sink", "kind": kind, "rater": rater},
+        )
+    if known.sizes["kind"] and not clear.sizes["kind"]:
+        yield Claim(
+            text="rates of interpretable directions do not distinguishably go with attention to the first token",
+            distinguishable=False,
+            caveat=f"rank correlations over layers from {float(known.with_sink.min()):+.2f} to "
+            f"{float(known.with_sink.max()):+.2f}; p by orders of stretches of layers, Holm over kinds",
+            select={"variable": "with_sink", "rater": rater},
+        )
+
+
+def _pairs(result: xr.Dataset) -> Iterator[Claim]:
+    """Whether queries and keys join tokens of one word or one part of speech."""
+    for name, what in LIKENESS.items():
+        value = float(result[f"all_pairs_{name}"]) if f"all_pairs_{name}" in result else np.nan
+        if np.isnan(value):
+            continue
+        low, high = (number_or_none(result[f"all_pairs_{name}_{end}"]) for end in ("low", "high"))
+        told = low is not None and high is not None and not low <= 0 <= high
+        chance, share = (float(result[f"pair_{name}{end}"].mean()) for end in ("", "_here"))
+        yield Claim(
+            text=f"the tokens that queries and keys join most are of {what} in {share:.1%} of pairs, any two of the "
+            f"tokens compared in {chance:.1%}"
+            if told
+            else f"tokens that queries and keys join are of {what} no more often than any two of them",
+            value=value,
+            low=low,
+            high=high,
+            distinguishable=told,
+            caveat=f"mean over {int(result[f'all_pairs_{name}_n'])} heads; pairs are looked for among the tokens at "
+            "the ends of what each head asks and answers",
+            select={"variable": f"all_pairs_{name}"},
         )
 
 

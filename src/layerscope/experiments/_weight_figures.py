@@ -9,6 +9,7 @@ import xarray as xr
 
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import as_curve
+from layerscope.experiments._weight_pairs import LIKENESS
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
 from layerscope.plots.panels import rows_by_category
@@ -26,7 +27,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     figures["near-equal singular values"] = curve_over_depth(
         _with_lines(result.near_equal, result), caption="Such directions are defined only together."
     )
-    figures |= _removals(result)
+    figures |= _pairs(result) | _sinks(result) | _removals(result)
     return figures
 
 
@@ -58,8 +59,7 @@ def _rates(result: xr.Dataset, rater: str) -> Any:
     )
     folded = "norms folded in" if read_json(result, "folded") else "norms not folded in"
     caption = (
-        f"Rater: {rater}; {folded}. What exceeds rotations speaks for the directions, what exceeds random ones "
-        "for their space."
+        f"Rater: {rater}; {folded}. Above rotations: the directions; above random ones only: their space."
     )
     return rows_by_category(values, caption=caption)
 
@@ -106,6 +106,41 @@ def _with_lines(values: xr.DataArray, result: xr.Dataset) -> xr.Dataset:
     """A line for each kind, without intervals, which would cover one another."""
     known = values.isel(kind=np.flatnonzero(values.notnull().any("layer").values))
     return xr.Dataset({"value": known.reset_coords(drop=True)}).transpose("kind", "layer")
+
+
+def _pairs(result: xr.Dataset) -> dict[str, Any]:
+    known = [
+        name for name in LIKENESS if f"all_pairs_{name}" in result and result[f"pairs_{name}"].notnull().any()
+    ]
+    if not known:
+        return {}
+    columns = {
+        column: quantity(
+            np.stack([result[f"pairs_{name}{end}"].values for name in known]),
+            "row layer",
+            "share of pairs, less that of any two tokens",
+        )
+        for column, end in (("value", ""), ("low", "_low"), ("high", "_high"))
+    }
+    curve = xr.Dataset(
+        columns,
+        coords={
+            "row": text_coordinate([LIKENESS[name] for name in known], "row", "what the two tokens share"),
+            "layer": result.layer,
+        },
+    )
+    caption = "Pairs with the largest query-key product of each head; mean over heads. 0: no more than any two tokens."
+    return {"what do queries and keys join?": curve_over_depth(curve, caption=caption)}
+
+
+def _sinks(result: xr.Dataset) -> dict[str, Any]:
+    if "sink" not in result:
+        return {}
+    curve = as_curve(result, "sink")
+    caption = (
+        "On the texts of the removals; mean over heads and tokens. What rates over depth are compared with."
+    )
+    return {"attention to the first token": curve_over_depth(curve, caption=caption)}
 
 
 def _removals(result: xr.Dataset) -> dict[str, Any]:

@@ -80,11 +80,19 @@ def _of_heads(heads: HeadWeights, wanted: list[Kind], settings: Settings) -> Ite
         scales, reads, writes = product_directions(values, outputs)
         sides: dict[Kind, Any] = {"OV reads": reads, "OV writes": writes}
         yield from _by_head(scales, {kind: sides[kind] for kind in wanted if kind in sides}, each)
-    if heads.query is not None and heads.key is not None and {"QK asks", "QK answers"} & set(wanted):
-        keys = _folded_in(heads.key, before)[group]
-        scales, asks, answers = product_directions(_folded_in(heads.query, before), keys.swapaxes(-1, -2))
+    product = query_key(heads, settings)
+    if product is not None and {"QK asks", "QK answers"} & set(wanted):
+        scales, asks, answers = product_directions(product[0], product[1].swapaxes(-1, -2))
         sides = {"QK asks": asks, "QK answers": answers}
         yield from _by_head(scales, {kind: sides[kind] for kind in wanted if kind in sides}, each)
+
+
+def query_key(heads: HeadWeights, settings: Settings) -> tuple[Any, Any] | None:
+    """Query and key matrices of every head [head width key_width], folded where asked; None where there are none."""
+    if heads.query is None or heads.key is None:
+        return None
+    before = heads.before if settings.fold_norms else None
+    return _folded_in(heads.query, before), _folded_in(heads.key, before)[list(heads.group)]
 
 
 def _by_head(scales: Any, sides: dict[Kind, Any], each: int) -> Iterator[Decomposed]:

@@ -13,6 +13,7 @@ from layerscope import runs
 from layerscope.experiments._contract import Earlier, Inputs, WorkItem
 from layerscope.experiments._coordinates import number_coordinate
 from layerscope.experiments._weight_matrices import Decomposed, decomposed
+from layerscope.experiments._weight_pairs import joined_pairs
 from layerscope.experiments._weight_rating import Block, Ground, rated
 from layerscope.experiments._weight_settings import (
     ATTENTION,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
     from layerscope.models.projections import Projections
 
-GROWING = ("direction", "together", "lack")
+GROWING = ("direction", "together", "lack", "pair")
 
 
 def headline(earlier: Earlier, settings: Settings) -> str:
@@ -64,7 +65,12 @@ def one_item(name: str, size: float) -> Any:
 def measure_vocabulary(
     model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier
 ) -> xr.Dataset:
-    """See `_weight_vocabulary`."""
+    """See `_weight_vocabulary`. Packed weights are refused here, before anything is computed."""
+    from layerscope.models.projections import refuse_packed
+
+    for layer, block in enumerate(model.blocks):
+        refuse_packed(model, block, f"block {layer}")
+    refuse_packed(model, model.module, "the embeddings")
     return vocabulary(model, settings)
 
 
@@ -113,8 +119,9 @@ def _measured(ground: Ground, projections: Projections, part: str) -> xr.Dataset
     known = not any(why.startswith("the norm") for _, why in lacking)
     matrices = list(decomposed(ground.model, projections, part, settings)) if known else []
     blocks = _blocks(matrices, settings, layer)
-    together = _together(ground, matrices, layer)
-    return xr.merge([rated(ground, blocks, layer), together, _lacks(lacking, layer)])
+    directions = rated(ground, blocks, layer)
+    parts = [directions, _together(blocks, layer, settings), _lacks(lacking, layer)]
+    return xr.merge([*parts, joined_pairs(ground, projections, directions)])
 
 
 def _lacking(projections: Projections, part: str, settings: Settings) -> list[tuple[str, str]]:
@@ -175,18 +182,10 @@ def _no_scales(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return nothing, nothing, np.full(number, -1)
 
 
-def _together(ground: Ground, matrices: Sequence[Decomposed], layer: int) -> xr.Dataset:
+def _together(blocks: Sequence[Block], layer: int, settings: Settings) -> xr.Dataset:
     """Subspaces of two or more near-equal directions, as the tokens nearest to them whatever their basis."""
-    found: list[tuple[str, str, int, int, Any]] = []
-    for matrix in matrices:
-        groups = near_equal(matrix.scales, ratio=ground.settings.near)
-        for kind, side in matrix.sides.items():
-            here = groups[: len(side)]
-            for group in np.unique(here):
-                at = np.flatnonzero(here == group)
-                if len(at) > 1:
-                    found.append((kind, matrix.name, int(at[0]), len(at), side[at[0] : at[-1] + 1]))
-    ids = _tokens_of_subspaces(ground, [one[0] for one in found], [one[4] for one in found])
+    found = [(block.kind, block.matrix, *span) for block in blocks for span in block.together]
+    ids = np.array([one[4] for one in found], np.int32).reshape(len(found), settings.top_tokens)
     return xr.Dataset(
         {
             "together_token": quantity(ids, "together place", "id of a token near the subspace"),
@@ -203,27 +202,6 @@ def _together(ground: Ground, matrices: Sequence[Decomposed], layer: int) -> xr.
             "together_matrix": as_text([one[1] for one in found], "together", "matrix of the subspace"),
         },
     )
-
-
-def _tokens_of_subspaces(ground: Ground, kinds: Sequence[str], spans: Sequence[Any]) -> np.ndarray:
-    """Tokens near each span of directions; all spans of a side go through the vocabulary together."""
-    import torch
-
-    ids = np.zeros((len(kinds), ground.settings.top_tokens), np.int32)
-    for side in dict.fromkeys(ground.side(kind) for kind in kinds):
-        here = [place for place, kind in enumerate(kinds) if ground.side(kind) == side]
-        rows = runs.token_rows(ground.model, side)
-        groups = torch.tensor([group for group, place in enumerate(here) for _ in spans[place]])
-        joined = torch.cat([spans[place].float() for place in here])
-        ids[here] = runs.strongest_in_subspaces(
-            runs.towards_tokens(joined, rows, fold=ground.settings.fold_norms),
-            groups,
-            rows.rows,
-            allowed=torch.tensor(ground.vocabulary.allowed.values),
-            top=ground.settings.top_tokens,
-            megabytes=ground.settings.megabytes,
-        )[0].numpy()
-    return ids
 
 
 def as_text(values: list[str], dimension: str, what: str) -> xr.Variable:

@@ -64,7 +64,10 @@ def _chapters(result: xr.Dataset, layer: int, texts: dict[int, str]) -> Iterator
                 if len(set(together)) > 1
                 else f"{matrix}: {kind}"
             )
-            yield Chapter(heading, excerpts + tuple(_subspaces(result, layer, together, str(matrix), texts)))
+            more = [*_subspaces(result, layer, together, str(matrix), texts)]
+            if kind == "QK asks":
+                more += _pairs(result, layer, str(matrix), texts)
+            yield Chapter(heading, (*excerpts, *more))
 
 
 def _of(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) -> Iterator[Excerpt]:
@@ -94,10 +97,29 @@ def _subspaces(
     )
     for row in here[:2]:
         first, size = int(result.together_first.values[row]), int(result.together_size.values[row])
-        value = f"{result.together_kind.values[row]} {first} to {first + size - 1} together"
+        value = f"{result.together_kind.values[row]} {first} to {first + size - 1}"
         yield Excerpt(
-            _pieces(result.together_token.values[row], texts, 0.0), value, "near-equal singular values"
+            _pieces(result.together_token.values[row], texts, 0.0),
+            value,
+            "near-equal singular values, defined only together",
         )
+
+
+def _pairs(result: xr.Dataset, layer: int, matrix: str, texts: dict[int, str]) -> Iterator[Excerpt]:
+    """The pairs of tokens that a head joins most, in one line."""
+    if "pair_head" not in result.coords:
+        return
+    here = np.flatnonzero(
+        (result.pair_layer.values == layer) & (result.pair_head.values == int(matrix.removeprefix("head ")))
+    )
+    pieces: list[Piece] = []
+    for row in here[:_SHOWN]:
+        asks, answers = (
+            texts.get(int(result[name].values[row]), "") for name in ("pair_asks", "pair_answers")
+        )
+        pieces += [Piece(asks, 0.3), Piece(" → "), Piece(answers, -0.3), _GAP]
+    if pieces:
+        yield Excerpt(tuple(pieces[:-1]), "pairs: asks → answers", "largest query-key products")
 
 
 def _search(result: xr.Dataset, texts: dict[int, str]) -> Chapter:
@@ -105,10 +127,10 @@ def _search(result: xr.Dataset, texts: dict[int, str]) -> Chapter:
     for place in range(min(20, result.sizes["found"])):
         here = result.isel(found=place)
         row, cosine = int(here.found), float(here.answer)
-        place_of = f"{here.found_kind.item()} {here.found_matrix.item()} {int(here.found_rank)}"
-        value = f"{cosine:+.2f} layer {int(here.found_layer)} {place_of}"
+        place_of = f"layer {int(here.found_layer)}, {here.found_kind.item()} {here.found_matrix.item()}"
+        source = f"{place_of}, direction {int(here.found_rank)}; p = {float(here.answer_p):.2g}"
         ids = result.top_token.values[row, 0 if cosine > 0 else 1]
-        excerpts.append(Excerpt(_pieces(ids, texts, abs(cosine)), value, f"p = {float(here.answer_p):.2g}"))
+        excerpts.append(Excerpt(_pieces(ids, texts, abs(cosine)), f"{cosine:+.2f}", source))
     return Chapter(str(read_json(result, "search")), tuple(excerpts))
 
 

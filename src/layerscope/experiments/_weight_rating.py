@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -30,6 +31,7 @@ from layerscope.results.schema import quantity
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
+    from layerscope.runs.vocabulary import TokenRows
 
 Side = Literal["embedding", "unembedding"]
 _AT_ONCE, _NEIGHBOURS = 256, 20
@@ -48,6 +50,8 @@ class Block:
         subspaces: the subspace of near-equal values that each belongs to, from 0; -1 for controls.
         primary: whether this side decides which end is "+"; the other side of the pair is `partner`.
         partner: the block whose signs this one takes over.
+        turned: which directions are turned, so that "+" is the stronger end; filled in by `rated`.
+        together: first place, number of directions and tokens of every subspace of more than one; likewise.
     """
 
     kind: str
@@ -59,6 +63,17 @@ class Block:
     subspaces: np.ndarray
     partner: Block | None = None
     turned: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    together: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """First place and number of directions of every subspace of more than one."""
+        here = self.subspaces[: len(self.vectors)]
+        numbers, firsts, sizes = np.unique(here, return_index=True, return_counts=True)
+        return [
+            (int(first), int(size))
+            for number, first, size in zip(numbers, firsts, sizes, strict=True)
+            if number >= 0 and size > 1
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +95,13 @@ class Ground:
     def mean_row(self, rows: Any) -> np.ndarray:
         """The mean of the rows of the tokens that may be shown."""
         return mean_embedding(rows, self.vocabulary.allowed.values)
+
+    def rows(self, side: Side) -> TokenRows:
+        """The vectors of tokens that directions of a side are held against."""
+        found = runs.token_rows(self.model, side)
+        if side == "unembedding" or self.settings.tokens_as == "embedding":
+            return found
+        return replace(found, rows=_alone(self.model), into=None)
 
     @cached_property
     def tokens_by_frequency(self) -> np.ndarray:
@@ -106,10 +128,21 @@ class Ground:
         return "unembedding" if kind in (*WRITES, "writes") else "embedding"
 
 
+_ALONE: WeakKeyDictionary[LayeredModel, Any] = WeakKeyDictionary()
+"""Tokens after the first block, of the models at hand: every work item needs them again."""
+
+
+def _alone(model: LayeredModel) -> Any:
+    if model not in _ALONE:
+        _ALONE[model] = runs.states_of_tokens_alone(model)
+    return _ALONE[model]
+
+
 def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
     """Tokens at both ends of every direction, and their coherence by every rater.
 
-    The two sides of a head's matrix are turned together, so that their "+" ends belong together.
+    The two sides of a head's matrix are turned together, so that their "+" ends belong together. The tokens
+    of near-equal directions are left in their blocks.
     """
     import torch
 
@@ -120,7 +153,7 @@ def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
         here = [block for block in blocks if ground.side(block.kind) == side and len(block.vectors)]
         if not here:
             continue
-        rows = runs.token_rows(ground.model, side)
+        rows = ground.rows(side)
         joined = torch.cat([block.vectors.float() for block in here])
         met = runs.towards_tokens(joined, rows, fold=ground.settings.fold_norms)
         found = runs.strongest_tokens(
@@ -129,13 +162,16 @@ def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
             allowed=allowed,
             top=ground.settings.top_tokens,
             megabytes=ground.settings.megabytes,
+            groups=torch.from_numpy(_groups(here)),
         )
+        together = iter(found.together.numpy())
         start = 0
         for block in here:
             at = slice(start, start + len(block.vectors))
             start = at.stop
             tokens[id(block)], scores[id(block)] = found.tokens[at].numpy(), found.scores[at].numpy()
             towards[id(block)] = met[at]
+            block.together = [(first, size, next(together)) for first, size in block.spans()]
             block.turned = turned(
                 np.ones(len(block.vectors)),
                 positive=found.largest[at].numpy(),
@@ -148,6 +184,18 @@ def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
         scores[id(block)][flip] = -scores[id(block)][flip, ::-1]
     parts = [_part(ground, block, layer, tokens, scores, towards) for block in there]
     return joined_parts(parts, ground.settings)
+
+
+def _groups(blocks: Sequence[Block]) -> np.ndarray:
+    """The subspace of each direction of all blocks, numbered in order; -1 where it stands alone."""
+    groups, number = [], 0
+    for block in blocks:
+        here = np.full(len(block.vectors), -1)
+        for first, size in block.spans():
+            here[first : first + size] = number
+            number += 1
+        groups.append(here)
+    return np.concatenate(groups)
 
 
 def _part(
@@ -242,7 +290,7 @@ def word_vector(ground: Ground, words: Sequence[str], side: Side) -> np.ndarray:
     """
     import torch
 
-    rows = runs.token_rows(ground.model, side).rows
+    rows = ground.rows(side).rows
     tokenizer = ground.model.tokenizer
     found = []
     for word in words:

@@ -23,10 +23,9 @@ from layerscope.experiments._weight_settings import (
     WRITES,
     Settings,
 )
-from layerscope.experiments._weight_vocabulary import default_texts
+from layerscope.experiments._weight_vocabulary import short_texts
 from layerscope.maths.decompositions import random_rotation
 from layerscope.results.schema import quantity
-from layerscope.text.passages import load_passages
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
@@ -88,12 +87,9 @@ def measure_edit(model: LayeredModel, item: EditItem, settings: Settings, earlie
     control = (
         side.new_tensor(random_rotation(len(side), generator=numpy_generator(settings, *names))[0]) @ side
     )
-    texts = _texts(model, settings)
-    changes = [
-        [_change(model, projections, item, ids, direction) for ids in texts]
-        for direction in (side[item.rank], control)
-    ]
-    values = np.array(changes, dtype=np.float64).reshape(2, len(texts), 2)
+    texts = short_texts(model, settings)
+    changes = [_changes(model, projections, item, ids, (side[item.rank], control)) for ids in texts]
+    values = np.array(changes, dtype=np.float64).reshape(len(texts), 2, 2).swapaxes(0, 1)
     dims = "edit edit_text"
     return xr.Dataset(
         {
@@ -117,36 +113,31 @@ def measure_edit(model: LayeredModel, item: EditItem, settings: Settings, earlie
     )
 
 
-def _texts(model: LayeredModel, settings: Settings) -> list[list[int]]:
-    source = settings.corpus if settings.corpus != "auto" else default_texts(model)
-    if not source:
-        return []
-    tokenizer, n = model.tokenizer, model.facts.vocabulary
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    longest = min(settings.edit_tokens, model.facts.context or settings.edit_tokens)
-    encoded = (
-        tokenizer(passage.text, add_special_tokens=False, verbose=False)["input_ids"]
-        for passage in load_passages(source)
-    )
-    rows = [[*first, *(i for i in ids if i < n)][:longest] for ids in encoded]
-    return [row for row in rows if len(row) >= 4][: settings.edit_texts]
+def _changes(
+    model: LayeredModel,
+    projections: Projections,
+    item: EditItem,
+    ids: Sequence[int],
+    directions: Sequence[Any],
+) -> list[tuple[float, float]]:
+    """For each direction taken out, the mean change of the logits of the item's tokens and of others as likely.
 
-
-def _change(
-    model: LayeredModel, projections: Projections, item: EditItem, ids: Sequence[int], direction: Any
-) -> tuple[float, float]:
-    """Mean change of the logits of the direction's own tokens and of others as likely, less that of all tokens."""
+    Both less the change of all tokens.
+    """
     import torch
 
     row = torch.tensor([list(ids)])
     before = model.logits(row)[0].float()
-    with _without(model, projections, item, direction):
-        after = model.logits(row)[0].float()
-    apart = after - before
-    moved = (apart - apart.mean(-1, keepdim=True)).abs().mean(0).cpu().numpy()
     order = np.argsort(before.mean(0).cpu().numpy(), kind="stable")
     own = np.array(sorted(set(item.tokens)))
-    return float(moved[own].mean()), float(moved[_as_likely(order, own)].mean())
+    others = _as_likely(order, own)
+    found = []
+    for direction in directions:
+        with _without(model, projections, item, direction):
+            apart = model.logits(row)[0].float() - before
+        moved = (apart - apart.mean(-1, keepdim=True)).abs().mean(0).cpu().numpy()
+        found.append((float(moved[own].mean()), float(moved[others].mean())))
+    return found
 
 
 def _as_likely(order: np.ndarray, own: np.ndarray, *, each: int = 4) -> np.ndarray:
@@ -155,7 +146,7 @@ def _as_likely(order: np.ndarray, own: np.ndarray, *, each: int = 4) -> np.ndarr
     places[order] = np.arange(len(order))
     taken, chosen = set(own.tolist()), []
     for token in own:
-        steps = [s for distance in range(1, len(order)) for s in (distance, -distance)]
+        steps = (s for distance in range(1, len(order)) for s in (distance, -distance))
         there = (order[places[token] + s] for s in steps if 0 <= places[token] + s < len(order))
         near = [int(t) for _, t in zip(range(8 * each), there, strict=False) if int(t) not in taken]
         chosen += near[:each]

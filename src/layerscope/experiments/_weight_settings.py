@@ -53,6 +53,14 @@ class Settings(ExperimentSettings):
         description="multiply what reads by the norm before it, and the unembedding by the final norm; the post "
         "did not",
     )
+    tokens_as: Literal["embedding", "after the first block"] = Field(
+        "embedding",
+        description="what is read is held against embeddings, or against the states in which the first block leaves "
+        "each token alone: what early layers meet where embeddings are tied",
+    )
+    pairs: int = Field(
+        8, ge=0, description="pairs of tokens that each head's query-key form joins most; 0: none"
+    )
     near: float = Field(
         1.02, ge=1, description="singular values within this ratio are one subspace, shown as one"
     )

@@ -67,7 +67,7 @@ def vocabulary(model: LayeredModel, settings: Settings) -> xr.Dataset:
         },
     )
     width = int(rows.shape[1])
-    return write_json(dataset.assign_attrs(width=width), cautions=cautions)
+    return write_json(dataset.assign_attrs(width=width, n_layers=model.n_layers), cautions=cautions)
 
 
 def mean_embedding(rows: Any, allowed: np.ndarray) -> np.ndarray:
@@ -155,6 +155,22 @@ def default_texts(model: LayeredModel) -> str | Path:
         return beside
     wanted = "world" if model.facts.source == "bundled" else "english"
     return wanted if wanted in bundled_names("passages") else ""
+
+
+def short_texts(model: LayeredModel, settings: Settings) -> list[list[int]]:
+    """The beginnings of a few texts as ids, for what is measured by running the model."""
+    source = settings.corpus if settings.corpus != "auto" else default_texts(model)
+    if not source:
+        return []
+    tokenizer, n = model.tokenizer, model.facts.vocabulary
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    longest = min(settings.edit_tokens, model.facts.context or settings.edit_tokens)
+    encoded = (
+        tokenizer(passage.text, add_special_tokens=False, verbose=False)["input_ids"]
+        for passage in load_passages(source)
+    )
+    rows = [[*first, *(i for i in ids if i < n)][:longest] for ids in encoded]
+    return [row for row in rows if len(row) >= 4][: settings.edit_texts]
 
 
 def _default_treebank(model: LayeredModel) -> str:

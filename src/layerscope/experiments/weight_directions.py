@@ -25,7 +25,13 @@ from typing import Any
 
 import xarray as xr
 
-from layerscope.experiments import _weight_claims, _weight_figures, _weight_pages, _weight_summaries
+from layerscope.experiments import (
+    _weight_claims,
+    _weight_depth,
+    _weight_figures,
+    _weight_pages,
+    _weight_summaries,
+)
 from layerscope.experiments._contract import Claim, Earlier, Stage
 from layerscope.experiments._language_rater import items_for_rater, measure_answers
 from layerscope.experiments._weight_measuring import (
@@ -40,6 +46,7 @@ from layerscope.experiments._weight_measuring import (
 )
 from layerscope.experiments._weight_removals import items_of_edits, measure_edit
 from layerscope.experiments._weight_settings import Settings as Settings
+from layerscope.experiments._weight_sinks import items_of_sinks, measure_sinks
 from layerscope.results.pages import Page
 
 TAKES: set[str] = set()
@@ -49,6 +56,7 @@ STAGES = (
     Stage("random", items=one_item("random directions", 1.0), measure=measure_random),
     Stage("directions", items=items_of_parts, measure=measure_part, along=GROWING),
     Stage("untrained", items=items_of_twin, measure=measure_twin),
+    Stage("sinks", items=items_of_sinks, measure=measure_sinks, along=("sink_text",)),
     Stage("edits", items=items_of_edits, measure=measure_edit, along=("edit",)),
     Stage("answers", items=items_for_rater, measure=measure_answers, along=("asked",)),
 )
@@ -66,7 +74,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
 
 def over_depth(result: xr.Dataset) -> xr.Dataset:
     """The share of interpretable directions in each layer, all kinds together, beside that of random ones."""
-    return _weight_summaries.rate_over_layers(result)
+    return _weight_depth.rate_over_layers(result)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from layerscope.maths.arrays import divide
+from layerscope.maths.correlation import rank_correlation
 
 
 @dataclass(frozen=True)
@@ -100,3 +102,49 @@ def rate_difference_p(hits: int, n: int, other_hits: int, other_n: int) -> float
     if variance <= 0:
         return 1.0
     return float(2 * ndtr(-abs(hits / n - other_hits / other_n) / math.sqrt(variance)))
+
+
+def goes_with(
+    a: Float[np.ndarray, "layer"],
+    b: Float[np.ndarray, "layer"],
+    *,
+    block: int,
+    seed: int,
+    resamples: int = 1999,
+) -> tuple[float, float]:
+    """Spearman's rank correlation of two series over layers, and p where neighbours are alike.
+
+    Both change slowly over depth, so that layers are not independent: whole stretches of `block` layers
+    of one series are put in other orders. All orders are taken where they are few.
+
+    Args:
+        a, b: NaN where a layer has no value.
+        block: layers of one stretch.
+        seed: of the orders.
+        resamples: how many orders are drawn, where there are more.
+
+    Returns:
+        Correlation and two-sided p; NaN where fewer than three stretches or a constant series is left.
+
+    Source: Künsch 1989, "The jackknife and the bootstrap for general stationary observations", for blocks.
+    """
+    from scipy.stats import rankdata
+
+    there = np.isfinite(a) & np.isfinite(b)
+    a, b = np.asarray(a)[there], np.asarray(b)[there]
+    if not len(a) or not np.ptp(a) or not np.ptp(b):
+        return math.nan, math.nan
+    first, second = (rankdata(one) for one in (a, b))
+    stretches = [second[start : start + block] for start in range(0, len(b), block)]
+    if len(stretches) < 3:
+        return math.nan, math.nan
+    exact = math.factorial(len(stretches)) <= resamples
+    rng = np.random.default_rng(seed)
+    places = range(len(stretches))
+    orders = permutations(places) if exact else (rng.permutation(len(stretches)) for _ in range(resamples))
+    shuffled = np.array([np.concatenate([stretches[i] for i in order]) for order in orders])
+    centred = first - first.mean()
+    found, others = centred @ second, shuffled @ centred
+    as_far = int((abs(others) >= abs(found) * (1 - 1e-12)).sum())
+    p = as_far / len(shuffled) if exact else (as_far + 1) / (resamples + 1)
+    return rank_correlation(a, b), float(p)

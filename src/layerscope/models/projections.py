@@ -105,16 +105,20 @@ def find_projections(model: LayeredModel, layer: int) -> Projections:
     Raises:
         LayerscopeError: the block's weights are packed (quantised).
     """
-    block = model.blocks[layer]
-    packed = packed_module(block)
+    refuse_packed(model, model.blocks[layer], f"block {layer}")
+    return _Finder(model, layer).find()
+
+
+def refuse_packed(model: LayeredModel, module: nn.Module, where: str) -> None:
+    """Raise a LayerscopeError that names the first packed (quantised) module in a part of the model."""
+    packed = packed_module(module)
     if packed:
         raise LayerscopeError(
             f"the weights of {model.facts.name} are packed, so their directions cannot be computed",
-            found=f"quantised weights in block {layer}: {packed}",
+            found=f"quantised weights in {where}: {packed}",
             expected="floating-point weights",
             hint="the same model without quantisation (the checkpoint in bfloat16 or float16)",
         )
-    return _Finder(model, layer).find()
 
 
 class _Finder:

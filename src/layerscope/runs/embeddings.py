@@ -48,3 +48,31 @@ def _first_states(model: LayeredModel, ids: Sequence[int], *, silenced: bool = F
         except _SeenEnough:
             return seen[0]
     raise AssertionError("the forward pass ended without reaching block 0")
+
+
+@torch.no_grad()
+def states_of_tokens_alone(
+    model: LayeredModel, *, tokens_per_pass: int = 4096
+) -> Float[Tensor, "token width"]:
+    """The state in which the first block leaves each token of the vocabulary, where it is the whole text.
+
+    What attention and MLP of the first block make of the token itself: sometimes called an extended
+    embedding, since models with tied embeddings write over theirs there.
+
+    Source: McDougall et al. 2023, "Copy suppression: comprehensively understanding an attention head".
+    """
+    seen: list[Tensor] = []
+
+    def stop(stream: Tensor) -> None:
+        seen.append(stream.detach().reshape(-1, stream.shape[-1]).float())
+        raise _SeenEnough
+
+    ids = torch.arange(len(model.module.get_input_embeddings().weight))
+    with on_output(model.blocks[0], stop):
+        for some in torch.split(ids, tokens_per_pass):
+            try:
+                model.logits(some[:, None], last=True)
+            except _SeenEnough:
+                continue
+            raise AssertionError("the forward pass ended without reaching block 0")
+    return torch.cat(seen)

@@ -170,25 +170,26 @@ def mean_head_outputs(
     tokens_per_pass: int,
 ) -> dict[int, dict[int, Tensor]]:
     """Mean output of some heads over all tokens of some texts, by block and head."""
-    sums: dict[tuple[int, int], Tensor] = {}
+    wanted: dict[int, list[int]] = {}
+    for layer, head in heads:
+        wanted.setdefault(layer, []).append(head)
+    sums: dict[int, Tensor] = {}
     tokens = sum(len(text) for text in texts)
 
     def adder(layer: int) -> Callable[[Attended], None]:
         def add(call: Attended) -> None:
-            for block, head in heads:
-                if block == layer:
-                    total = call.head_out[:, head].double().sum((0, 1)).cpu()
-                    sums[block, head] = sums.get((block, head), 0) + total
+            total = call.head_out[:, wanted[layer]].sum((0, 2), dtype=torch.float64).cpu()
+            sums[layer] = sums.get(layer, 0) + total
 
         return add
 
     model.need("head_out")
-    modules = {layer: model.attention_modules[layer] for layer, _ in heads}
+    modules = {layer: model.attention_modules[layer] for layer in wanted}
     watches = {module: adder(layer) for layer, module in modules.items() if module is not None}
     for batch in equal_length_batches([len(text) for text in texts], tokens_per_pass):
         with watched(model.module, watches):
             model.logits(torch.tensor([list(texts[row]) for row in batch]), last=True)
-    found: dict[int, dict[int, Tensor]] = {}
-    for (layer, head), total in sums.items():
-        found.setdefault(layer, {})[head] = (total / tokens).float()
-    return found
+    return {
+        layer: dict(zip(wanted[layer], (total / tokens).float(), strict=True))
+        for layer, total in sums.items()
+    }
