@@ -268,6 +268,72 @@ def test_labels_too_rare_to_learn_are_told(text: str) -> None:
     assert "fine part of speech: 2 words with labels too rare to learn are not asked about (VBX)" in cautions
 
 
+def test_labels_that_only_tested_words_have_are_told_and_not_asked_about(tmp_path: Path) -> None:
+    whole = treebanks.small(documents=8, seed=1)
+    (tmp_path / "x-train.conllu").write_text(whole)
+    unseen = treebanks.small(documents=8, seed=2).replace("tale-", "test-").replace("report-", "tested-")
+    (tmp_path / "x-test.conllu").write_text(unseen.replace("\tDET\t", "\tNEW\t"))
+
+    result = run(zoo.layered("gpt2"), str(tmp_path), untrained=False, code=False, tasks=["part of speech"])
+
+    cautions = " ".join(read_json(result, "cautions"))
+    assert "words with labels too rare to learn are not asked about" in cautions
+    assert "NEW" in cautions
+    assert "NEW" not in read_json(result, "classes")["part of speech"]
+    assert (result.label.sel(task="part of speech").values == -1).any()
+    assert np.isfinite(result.loss).all()
+
+
+def test_what_a_treebank_does_not_annotate_is_said(text: str) -> None:
+    blank = "\n".join(_without_fine_tags(line) for line in text.split("\n"))
+
+    result = run(zoo.layered("gpt2"), blank, untrained=False, code=False, controls=False)
+
+    assert "fine part of speech" not in result.task.values
+    said = "fine part of speech is not asked about: this treebank does not annotate it"
+    assert said in read_json(result, "cautions")
+
+
+def _without_fine_tags(line: str) -> str:
+    columns = line.split("\t")
+    return "\t".join([*columns[:4], "_", *columns[5:]]) if len(columns) == 10 else line
+
+
+def test_where_the_head_stands_can_be_asked_with_a_rule_for_each_word_type_as_control(text: str) -> None:
+    design, words = _design(text, tasks=["head"])
+    control = design.control(0, 0)
+    sentences = {sentence.name: sentence for sentence in load_treebank(text)}
+    heads = [head for name in words.sentence.values for head in sentences[str(name)].head]
+    starts = np.cumsum(words.sentence_words.values) - words.sentence_words.values
+    places = np.arange(len(heads)) - np.repeat(starts, words.sentence_words.values)  # of each word, from 0
+    ends = np.repeat(words.sentence_words.values, words.sentence_words.values) - 1
+
+    def label(distance: int) -> str:
+        side = "right" if distance > 0 else "left"
+        sizes = {1: "1", 2: "2", 3: "3 to 5", 4: "3 to 5", 5: "3 to 5"}
+        return "root" if distance == 0 else f"{sizes.get(abs(distance), '6 or more')} {side}"
+
+    classes = design.tasks[0].classes
+    assert [task.name for task in design.tasks] == ["head", "next head"]
+    rules: dict[str, set[str]] = {}
+    for word, head in enumerate(heads):
+        if design.labels[0, word] >= 0:
+            true = label(head - 1 - places[word]) if head else "root"
+            assert classes[design.labels[0, word]] == true
+        if control[0, word] >= 0:
+            here = classes[control[0, word]]
+            rule = {"itself": 0, "first": -places[word], "last": ends[word] - places[word]}
+            fitting = {name for name, distance in rule.items() if label(int(distance)) == here}
+            assert fitting
+            kind = str(design.types[word])
+            rules[kind] = rules.get(kind, {"itself", "first", "last"}) & fitting
+    assert all(rules.values())  # one rule explains all words of a type
+    assert len(set().union(*[rule for rule in rules.values() if len(rule) == 1])) > 1
+
+    result = run(zoo.layered("gpt2"), text, untrained=False, code=False, tasks=["head"])
+    assert np.isfinite(result.selectivity.sel(task="head")).all()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -12,7 +12,7 @@ import zoo
 from layerscope import LayerscopeError
 from layerscope.experiments._formation_design import erased_cases, made_up, pairs_of, twins_of
 from layerscope.results.words import restored
-from layerscope.text.tokenised_words import tokenise_word
+from layerscope.text.tokenised_words import TokenisedWord, tokenise_word
 
 WORDS = [
     *(
@@ -65,6 +65,39 @@ def test_pairs_share_the_last_piece_and_made_up_ones_are_no_words() -> None:
     for pair in invented:
         assert not {pair.source_ids, pair.target_ids} & known
         assert pair.source_ids[-1] == pair.target_ids[-1]
+
+
+def test_a_blank_that_begins_every_word_is_not_its_first_piece() -> None:
+    words = [
+        TokenisedWord(word=text, ids=(7, *map(ord, text)), texts=("▁", *text), alone=())
+        for text in ("ax", "bx", "cy", "dy", "ez")
+    ]
+
+    pairs = pairs_of(words, 3, 10, np.random.default_rng(0))
+
+    assert {frozenset((pair.source, pair.target)) for pair in pairs} == {
+        frozenset(("ax", "bx")),
+        frozenset(("cy", "dy")),
+    }
+    assert pairs_of(words[:1], 3, 10, np.random.default_rng(0)) == []
+    same = [word.model_copy(update={"ids": (7, 8, word.ids[-1])}) for word in words]
+    assert pairs_of(same, 3, 10, np.random.default_rng(0)) == []
+
+
+def test_the_refusal_of_pairs_names_a_number_of_pieces_that_has_some() -> None:
+    words = ["reds", "olds", "toes", "foes", "stoned", "birded"]
+    model = zoo.layered("llama")
+    sizes = {word: len(tokenise_word(zoo.tokenizer(), word).ids) for word in words}
+    few = [word for word, size in sizes.items() if size != 2]
+    expected = sorted(
+        size for size in set(sizes.values()) if size > 2 and list(sizes.values()).count(size) > 1
+    )
+
+    with pytest.raises(LayerscopeError, match="no two split words") as refused:
+        ls.run("word_formation", model, words=few, progress=False, **(FEW | {"most_pieces": 2}))
+
+    assert expected, sizes
+    assert f"--set most_pieces={expected[0]}" in str(refused.value)
 
 
 def test_twins_read_alike_and_swapped_ones_keep_the_last_piece() -> None:

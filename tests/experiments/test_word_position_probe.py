@@ -169,6 +169,25 @@ def test_what_cannot_be_asked_is_refused(settings: dict[str, Any], words: list[s
         ls.run("word_position_probe", zoo.layered("llama"), words=words, progress=False, **(FEW | settings))
 
 
+def test_the_refusal_of_lengths_names_others_that_the_list_allows() -> None:
+    model = zoo.layered("llama")
+    with pytest.raises(LayerscopeError) as refused:
+        ls.run("word_position_probe", model, words=WORDS, progress=False, **(FEW | {"most_pieces": 3}))
+
+    assert "--set fewest_pieces=1 --set most_pieces=2" in str(refused.value)
+    result = ls.run(
+        "word_position_probe",
+        model,
+        words=WORDS,
+        progress=False,
+        **(
+            FEW
+            | {"fewest_pieces": 1, "most_pieces": 2, "untrained": False, "sentences": False, "names": False}
+        ),
+    )
+    assert np.isfinite(result.accuracy).all()
+
+
 def test_prompts_and_cases_survive_the_dataset() -> None:
     from layerscope.experiments._word_design import as_dataset
 

@@ -74,7 +74,7 @@ def test_the_largest_t_by_hand() -> None:
     values = np.array([0.5, 2.0, 0.9])
     draws = values + np.stack([spread, spread[::-1], spread], axis=1)
 
-    p = largest_t_p(values, draws)
+    p = largest_t_p(values, draws, units=10**9)  # so many that t is normal
 
     # The largest deviation of every draw is 0.866 errors: 0.5 is reached by all four, the others by none.
     np.testing.assert_allclose(p, [1.0, 1 / 5, 1 / 5])
@@ -85,13 +85,13 @@ def test_false_alarms_in_a_family_stay_below_the_level() -> None:
     for trial in range(300):
         data = rng.normal(size=(40, 13))
         counts = np.random.default_rng(trial).multinomial(40, np.full(40, 1 / 40), size=400)
-        alarms += largest_t_p(data.mean(0), counts @ data / 40).min() < 0.05
+        alarms += largest_t_p(data.mean(0), counts @ data / 40, units=40).min() < 0.05
 
     assert alarms / 300 < 0.09  # 0.05 and three standard errors
 
 
 def test_scores_without_spread_and_unknown_ones() -> None:
-    p = largest_t_p(np.array([1.0, 0.0, np.nan]), np.tile([1.0, 0.0, np.nan], (9, 1)))
+    p = largest_t_p(np.array([1.0, 0.0, np.nan]), np.tile([1.0, 0.0, np.nan], (9, 1)), units=9)
 
     assert p[0] == pytest.approx(0.1)
     assert p[1] == 1

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 from layerscope.maths.probe_scores import (
     backed_off,
     compression,
+    control_heads,
     control_labels,
     f1_counts,
     label_frequencies,
@@ -87,3 +88,19 @@ def test_selectivity_and_compression() -> None:
     assert float(selectivity(np.array(0.9), np.array(0.6))) == pytest.approx(0.3)
     # 100 labels of 8 classes are 300 bits; in 150 bits they are sent twice as short
     assert float(compression(np.array(150.0), np.array(100), np.array(8))) == pytest.approx(2.0)
+
+
+def test_control_heads_follow_one_rule_of_each_type() -> None:
+    # Three sentences of four words; every word type has a place of its own in each.
+    types = np.array(["a", "b", "c", "d"] * 3)
+    before = np.array([0, 1, 2, 3] * 3)
+    behind = 3 - before
+
+    seen = set()
+    for seed in range(20):
+        distances = control_heads(types, before, behind, seed=seed).reshape(3, 4)
+        assert (distances == distances[0]).all()
+        assert distances[0, 1] in (0, -1, 2)
+        assert distances[0, 3] in (0, -3)
+        seen.add(int(distances[0, 1]))
+    assert seen == {0, -1, 2}

@@ -23,6 +23,7 @@ from layerscope.experiments._coordinates import number_coordinate, text_coordina
 from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._syntax_rows import scored
 from layerscope.experiments._syntax_scores import Resampled
+from layerscope.experiments._word_tasks import depth_chunks
 from layerscope.maths.bootstrap import Interval
 from layerscope.maths.probe_scores import backed_off, label_frequencies
 from layerscope.maths.probes import fit_logistic
@@ -48,10 +49,10 @@ class PassageItem(WorkItem):
     tokens: int
 
 
-class DepthItem(WorkItem):
-    """All labels at one depth."""
+class DepthsItem(WorkItem):
+    """All labels at some depths, which are fitted together."""
 
-    depth: int
+    depths: tuple[int, ...]
 
 
 def passage_items(
@@ -64,8 +65,10 @@ def passage_items(
     for passage, genre, (label, place) in zip(passages, genres, announced, strict=True):
         own = (genre if genre in kept[0] else "", label if label in kept[1] else "")
         if any(own):
-            read = min(tokens, len(passage.tokens))
             given = (int(passage.tokens.bos) if own[0] else -1, place if own[1] else -1)
+            read = _needed(min(tokens, len(passage.tokens)), given)
+            if not read:
+                continue
             yield PassageItem(
                 name=passage.name, size=read, passage=passage, labels=own, given=given, tokens=read
             )
@@ -95,6 +98,23 @@ def _frequent(labels: Sequence[str], fewest: int) -> set[str]:
     counts = Counter(label for label in labels if label)
     kept = {label for label, count in counts.items() if count >= fewest}
     return kept if len(kept) > 1 else set()
+
+
+def _needed(tokens: int, given: tuple[int, int]) -> int:
+    """Tokens up to the last one that is read: 2ⁿ behind a label, as far as the text goes; 0 if there is none."""
+    behind = [(place, tokens - 1 - place) for place in given if place >= 0]
+    return max((place + (1 << left.bit_length() - 1) + 1 for place, left in behind if left > 0), default=0)
+
+
+def depth_items(rows: xr.Dataset, n_layers: int, width: int) -> Iterator[DepthsItem]:
+    """All depths, as many at a time as memory allows; none where no passage has a label."""
+    if "token_passage" not in rows.coords:
+        return
+    read = int(np.any(_places(rows.since.values), axis=1).sum())
+    for depths in depth_chunks(n_layers + 1, read, width):
+        yield DepthsItem(
+            name=f"labels, depths {depths.start} to {depths.stop - 1}", size=len(depths), depths=tuple(depths)
+        )
 
 
 def rows_of(
@@ -127,20 +147,18 @@ def _places(since: np.ndarray) -> np.ndarray:
 
 
 def fit_labels(
-    model: LayeredModel, item: DepthItem, rows: xr.Dataset, *, l2: float, tolerance: float, seed: int
+    model: LayeredModel, item: DepthsItem, rows: xr.Dataset, *, l2: float, tolerance: float, seed: int
 ) -> xr.Dataset:
     """Loss and answer for every token that is read, by probes that learnt from other passages.
 
     Beside each task stands its null: the same labels dealt to other passages.
     """
     tokens = _texts(rows)
-    picked = np.flatnonzero(
-        np.any([_places(rows.since.values[:, kind]) for kind in range(len(KINDS))], axis=0)
-    )
-    states = _states(model, tokens, picked, item.depth)
+    picked = np.flatnonzero(np.any(_places(rows.since.values), axis=1))
+    states = _states(model, tokens, picked, item.depths)
     passage = np.repeat(np.arange(len(tokens)), [len(ids) for ids in tokens])[picked]
-    right = np.full((len(KINDS), 2, len(picked)), np.nan)
-    loss = np.full((len(KINDS), 2, len(picked)), np.nan)
+    right = np.full((len(item.depths), len(KINDS), 2, len(picked)), np.nan)
+    loss = np.full_like(right, np.nan)
     for kind, name in enumerate(KINDS):
         read = np.flatnonzero(_places(rows.since.values[picked, kind]))
         classes, labels = np.unique(rows[f"passage_{name}"].values, return_inverse=True)
@@ -160,18 +178,17 @@ def fit_labels(
                 states[:, learn], asked[:, learn], [int(has.sum())] * 2, l2=l2, tolerance=tolerance
             )
             for row, logs in enumerate(probes.log_probabilities(states[:, test])):
-                loss[kind, row, test], right[kind, row, test] = scored(
-                    logs[0].exp().double().cpu().numpy(), asked[row, test]
-                )
+                for depth, told in enumerate(logs.exp().double().cpu().numpy()):
+                    loss[depth, kind, row, test], right[depth, kind, row, test] = scored(
+                        told, asked[row, test]
+                    )
     return xr.Dataset(
         {
-            "right": quantity(
-                right[None], "fit label_kind against read", "whether the likeliest label is right"
-            ),
-            "loss": quantity(loss[None], "fit label_kind against read", "−log p of the label", "nat"),
+            "right": quantity(right, "fit label_kind against read", "whether the likeliest label is right"),
+            "loss": quantity(loss, "fit label_kind against read", "−log p of the label", "nat"),
         },
         coords={
-            "fit": number_coordinate([item.depth], "fit", "probes at one depth"),
+            "fit": number_coordinate(item.depths, "fit", "probes at one depth"),
             "label_kind": text_coordinate(KINDS, "label_kind", "which label"),
             "against": text_coordinate(
                 ["label", "dealt"], "against", "true labels, or dealt to other passages"
@@ -186,18 +203,22 @@ def _texts(rows: xr.Dataset) -> list[list[int]]:
     return [ids.tolist() for ids in np.split(rows.token_id.values, ends[:-1])]
 
 
-def _states(model: LayeredModel, tokens: list[list[int]], picked: np.ndarray, depth: int) -> Tensor:
+def _states(
+    model: LayeredModel, tokens: list[list[int]], picked: np.ndarray, depths: Sequence[int]
+) -> Tensor:
+    """States [depth row width] of the picked tokens."""
     import torch
 
-    cache, parts, start = runs.StateCache(model), [], 0
+    cache, start = runs.StateCache(model), 0
+    parts: list[list[Tensor]] = [[] for _ in depths]
     for group in runs.groups([len(ids) for ids in tokens]):
         stop = start + sum(len(tokens[text]) for text in group)
-        here = picked[(picked >= start) & (picked < stop)] - start
-        states = cache.states([tokens[text] for text in group], depth)
-        parts.append(states[torch.from_numpy(here)])
+        here = torch.from_numpy(picked[(picked >= start) & (picked < stop)] - start)
+        for part, depth in zip(parts, depths, strict=True):
+            part.append(cache.states([tokens[text] for text in group], depth)[here])
         start = stop
-    found = torch.cat(parts)
-    return found.to(model.device, torch.promote_types(torch.float32, found.dtype))[None]
+    found = torch.stack([torch.cat(part) for part in parts])
+    return found.to(model.device, torch.promote_types(torch.float32, found.dtype))
 
 
 def _dealt(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -239,7 +260,11 @@ def concluded(
         variables |= interval_variables(name, stacked([one[name][0] for one in each]), dims, what)
     gains, draws = zip(*(one["label_gain"] for one in each), strict=True)
     variables["label_p"] = quantity(
-        largest_t_p(np.stack([gain.value for gain in gains]), np.stack(draws, axis=1)),
+        largest_t_p(
+            np.stack([gain.value for gain in gains]),
+            np.stack(draws, axis=1),
+            units=np.stack([gain.n for gain in gains]),
+        ),
         over,
         "p of that gain, adjusted for all labels, depths and places",
     )

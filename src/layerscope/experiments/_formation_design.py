@@ -63,15 +63,23 @@ class Erased(BaseModel):
 
 
 def pairs_of(words: Sequence[TokenisedWord], pieces: int, most: int, rng: np.random.Generator) -> list[Pair]:
-    """Pairs of words of so many pieces that share the last one; no word is in two pairs."""
+    """Pairs of words of so many pieces that share the last one and not the first; no word is in two pairs.
+
+    A piece that every such word begins with (a blank of its own) does not count as their first.
+    """
+    fitting = [word for word in words if len(word.ids) == pieces]
+    columns = zip(*(word.ids for word in fitting), strict=True)
+    first = next((place for place, column in enumerate(columns) if len(set(column)) > 1), pieces)
+    if first >= pieces - 1:
+        return []
     by_last: dict[int, list[TokenisedWord]] = defaultdict(list)
-    for word in _shuffled([w for w in words if len(w.ids) == pieces], rng):
+    for word in _shuffled(fitting, rng):
         by_last[word.ids[-1]].append(word)
     found = [
         Pair(kind="words", source=a.word, target=b.word, source_ids=a.ids, target_ids=b.ids)
         for group in by_last.values()
         for a, b in zip(group[0::2], group[1::2], strict=False)
-        if a.ids[0] != b.ids[0]
+        if a.ids[first] != b.ids[first]
     ]
     return _shuffled(found, rng)[:most]
 

@@ -1,9 +1,8 @@
-"""The rows of syntax probes: which words are read, what is asked about each, and what words alone tell."""
+"""The rows of syntax probes: what is known of each word, what is asked about it, and what words alone tell."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,117 +10,20 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import WorkItem
 from layerscope.experiments._coordinates import text_coordinate
-from layerscope.maths.probe_scores import backed_off, control_labels, label_frequencies
+from layerscope.experiments._syntax_sentences import SentencesItem
+from layerscope.maths.probe_scores import backed_off, control_heads, control_labels, label_frequencies
 from layerscope.results.schema import quantity
-from layerscope.text.tokenised_words import TokenisedSentence
 
-SENTENCES_PER_ITEM = 64
-FIELDS = {"part of speech": "upos", "fine part of speech": "xpos", "relation": "deprel", "genre": "genre"}
+FIELDS = {
+    "part of speech": "upos",
+    "fine part of speech": "xpos",
+    "relation": "deprel",
+    "head": "head",
+    "genre": "genre",
+}
 NEXT = "next "
-_TEST_SHARE = 0.3
-_FEWEST_DOCUMENTS = 4
 _LAST_POSITION = 31
-_AT_A_TIME = 5
-
-
-class SentencesItem(WorkItem):
-    """Some sentences; for each the draws of training documents it belongs to, or −1: it is tested on."""
-
-    sentences: tuple[TokenisedSentence, ...]
-    draws: tuple[int, ...]
-
-
-# -- which sentences ----------------------------------------------------------------------------------
-
-
-def chosen_sentences(
-    treebank: Sequence[TokenisedSentence],
-    *,
-    seed: int,
-    draws: int,
-    train_words: int,
-    test_words: int,
-    one_to_one: bool,
-) -> list[tuple[TokenisedSentence, int]]:
-    """Sentences to learn from and to test on, each with its draws as bits, or −1 for tested on; in file order.
-
-    A treebank's own parts are kept (train, and test or else dev); one without parts is split by document.
-    Documents are taken in an order of chance, five sentences of each at a time until there are enough words:
-    many documents make better intervals than few long ones.
-
-    Raises:
-        LayerscopeError: too few documents to learn from some and test on others, or no sentence left.
-    """
-    usable = [s for s in treebank if (_one_to_one(s) if one_to_one else any(not why for why in s.left_out))]
-    learnt, tested = _parts(usable, seed)
-    marks: dict[str, int] = {}
-    for sentence in _enough(tested, test_words, seed, "test"):
-        marks[sentence.name] = -1
-    for draw in range(draws):
-        for sentence in _enough(learnt, train_words, seed, f"train {draw}"):
-            marks[sentence.name] = marks.get(sentence.name, 0) | 1 << draw
-    return [(sentence, marks[sentence.name]) for sentence in usable if sentence.name in marks]
-
-
-def _one_to_one(sentence: TokenisedSentence) -> bool:
-    return not any(sentence.left_out) and sentence.first == sentence.last
-
-
-def _parts(
-    sentences: Sequence[TokenisedSentence], seed: int
-) -> tuple[list[TokenisedSentence], list[TokenisedSentence]]:
-    by_split: dict[str, list[TokenisedSentence]] = {}
-    for sentence in sentences:
-        by_split.setdefault(sentence.sentence.split, []).append(sentence)
-    tested = by_split.get("test") or by_split.get("dev")
-    if by_split.get("train") and tested:
-        return by_split["train"], tested
-    documents = sorted({sentence.sentence.document for sentence in sentences})
-    if len(documents) < _FEWEST_DOCUMENTS:
-        raise LayerscopeError(
-            "this treebank cannot be split by document",
-            found=f"{len(documents)} documents with words that can be read",
-            expected=f"parts named train and test, or at least {_FEWEST_DOCUMENTS} documents (# newdoc)",
-            hint="a larger treebank; or read words of any token length, if kept_words=one_to_one is set",
-        )
-    random.Random(f"{seed} split").shuffle(documents)
-    held_out = set(documents[: max(1, round(_TEST_SHARE * len(documents)))])
-    return (
-        [sentence for sentence in sentences if sentence.sentence.document not in held_out],
-        [sentence for sentence in sentences if sentence.sentence.document in held_out],
-    )
-
-
-def _enough(
-    sentences: Sequence[TokenisedSentence], words: int, seed: int, purpose: str
-) -> Iterator[TokenisedSentence]:
-    by_document: dict[str, list[TokenisedSentence]] = {}
-    for sentence in sentences:
-        by_document.setdefault(sentence.sentence.document, []).append(sentence)
-    order = sorted(by_document)
-    random.Random(f"{seed} {purpose}").shuffle(order)
-    held, longest = 0, max(map(len, by_document.values()), default=0)
-    for start in range(0, longest, _AT_A_TIME):
-        for document in order:
-            for sentence in by_document[document][start : start + _AT_A_TIME]:
-                if held >= words:
-                    return
-                held += sum(not why for why in sentence.left_out)
-                yield sentence
-
-
-def sentence_items(chosen: Sequence[tuple[TokenisedSentence, int]]) -> Iterator[SentencesItem]:
-    """The chosen sentences in pieces that a part can hold."""
-    for start in range(0, len(chosen), SENTENCES_PER_ITEM):
-        some = chosen[start : start + SENTENCES_PER_ITEM]
-        yield SentencesItem(
-            name=f"sentences {start + 1} to {start + len(some)}",
-            size=len(some),
-            sentences=tuple(sentence for sentence, _ in some),
-            draws=tuple(draws for _, draws in some),
-        )
 
 
 # -- what is known about them -------------------------------------------------------------------------
@@ -149,6 +51,7 @@ def words_of(item: SentencesItem, *, final_punctuation: bool, subtypes: bool) ->
         "upos": (coarse, "word", "part of speech"),
         "xpos": (fine, "word", "fine part of speech"),
         "deprel": (relations, "word", "relation to the head"),
+        "head": ([place for s in sentences for place in _heads(s.head)], "word", "where the head stands"),
         "left_out": ([why for t in item.sentences for why in t.left_out], "word", "why it is left out"),
     }
     return xr.Dataset(
@@ -169,6 +72,20 @@ def _tags(tags: Sequence[str], final: bool, upos: Sequence[str] | None = None) -
     if final and found and (upos or tags)[-1] == "PUNCT":
         found[-1] = "FINAL"
     return found
+
+
+def _heads(heads: Sequence[int]) -> list[str]:
+    """Where each word's head stands, seen from the word; "" where the treebank has no head."""
+    places = [0 if head == 0 else head - number for number, head in enumerate(heads, start=1)]
+    return [head_place(place) if head >= 0 else "" for place, head in zip(places, heads, strict=True)]
+
+
+def head_place(words: int) -> str:
+    """The label of a head so many words to the right (negative: to the left); 0 is the root, which has none."""
+    if words == 0:
+        return "root"
+    far = abs(words)
+    return f"{far if far < 3 else '3 to 5' if far < 6 else '6 or more'} {'right' if words > 0 else 'left'}"
 
 
 # -- what is asked ------------------------------------------------------------------------------------
@@ -203,6 +120,7 @@ class Design:
         types: the word type of each word.
         next_types: of the word after it; "" at a sentence's end.
         position: number of the word in its sentence, from 0.
+        behind: words of its sentence behind it.
         document: number of its document.
         documents: names of documents.
         draws: as bits, −1 for words that are tested on.
@@ -215,6 +133,7 @@ class Design:
     types: np.ndarray
     next_types: np.ndarray
     position: np.ndarray
+    behind: np.ndarray
     document: np.ndarray
     documents: tuple[str, ...]
     draws: np.ndarray
@@ -234,12 +153,18 @@ class Design:
         return words[np.argsort(order[self.document[words]], kind="stable")]
 
     def control(self, seed: int, draw: int) -> np.ndarray:
-        """Labels of the control tasks [task word]: of the type that the task is about."""
+        """Labels of the control tasks [task word], by the type of the word that the task is about."""
         rows = []
         for number, (task, labels) in enumerate(zip(self.tasks, self.labels, strict=True)):
             types = self.next_types if task.shift else self.types
-            drawn = np.random.SeedSequence([seed, draw, number]).generate_state(1)[0]
-            rows.append(control_labels(types, labels, len(task.classes), seed=int(drawn)))
+            drawn = int(np.random.SeedSequence([seed, draw, number]).generate_state(1)[0])
+            if task.field == "head":
+                before, behind = self.position + task.shift, self.behind - task.shift
+                places = control_heads(types, before, behind, seed=drawn)
+                dealt = _numbered(np.array([head_place(int(place)) for place in places]), task.classes)
+                rows.append(np.where(labels >= 0, dealt, -1))
+            else:
+                rows.append(control_labels(types, labels, len(task.classes), seed=drawn))
         return np.stack(rows)
 
 
@@ -265,7 +190,7 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
     following = np.where(ends, "", np.roll(types, -1))
     columns = {
         "genre": words.sentence_genre.values[sentence],
-        **{name: words[name].values for name in ("upos", "xpos", "deprel")},
+        **{name: words[name].values for name in ("upos", "xpos", "deprel", "head")},
     }
     learnt = (draws > 0) & (pieces[0] >= 0)
     found = []
@@ -274,8 +199,7 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
             asked = np.where(ends, "", np.roll(columns[FIELDS[name]], -1)) if shift else columns[FIELDS[name]]
             task = _task(name, shift, asked, learnt, words.sentence_draws.values[sentence], fewest)
             if task is not None:
-                place = {label: number for number, label in enumerate(task.classes)}
-                found.append((task, [place.get(str(label), -1) for label in asked]))
+                found.append((task, _numbered(asked.astype(str), task.classes)))
     if not found:
         raise LayerscopeError(
             "no question can be asked of this treebank",
@@ -285,16 +209,25 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
         )
     return Design(
         tasks=tuple(task for task, _ in found),
-        labels=np.array([labels for _, labels in found]),
+        labels=np.stack([labels for _, labels in found]),
         types=types,
         next_types=following,
         position=np.arange(len(sentence)) - starts[sentence],
+        behind=(starts + per_sentence - 1)[sentence] - np.arange(len(sentence)),
         document=document.reshape(-1)[sentence],
         documents=tuple(str(name) for name in names),
         draws=draws,
         rows=np.where(pieces >= 0, pieces + token_starts[sentence], -1),
         tokens=[words.token_id.values[a:b].tolist() for a, b in zip(token_starts, token_ends, strict=True)],
     )
+
+
+def _numbered(asked: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """The number of each label among the classes, −1 for another."""
+    found = np.full(len(asked), -1)
+    for number, label in enumerate(classes):
+        found[asked == label] = number
+    return found
 
 
 def _task(

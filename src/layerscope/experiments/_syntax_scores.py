@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 
 from layerscope.experiments._coordinates import depth_coordinate, number_coordinate, text_coordinate
 from layerscope.experiments._summaries import as_curve, interval_variables
-from layerscope.experiments._syntax_rows import Design, baselines
+from layerscope.experiments._syntax_rows import FIELDS, Design, baselines
 from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts
 from layerscope.maths.probe_scores import compression, f1_counts, macro_f1, selectivity
 from layerscope.maths.simultaneous import largest_t_p
@@ -54,9 +54,19 @@ class Resampled:
 
 
 def conclude(
-    words: xr.Dataset, fits: xr.Dataset, design: Design, *, seed: int, level: float, resamples: int
+    words: xr.Dataset,
+    fits: xr.Dataset,
+    design: Design,
+    *,
+    asked: Sequence[str],
+    seed: int,
+    level: float,
+    resamples: int,
 ) -> xr.Dataset:
-    """The result: scores of every task at every depth, and the answer about every tested word."""
+    """The result: scores of every task at every depth, and the answer about every tested word.
+
+    `asked` are the tasks that were wanted; of those that could not be asked it is said why.
+    """
     tested, n_depths = design.tested, int(fits.fit.values.max()) + 1
     again = Resampled(design.document[tested], seed=seed, level=level, resamples=resamples)
     labels = design.labels[:, tested]
@@ -89,7 +99,7 @@ def conclude(
     )
     return write_json(
         result,
-        cautions=_cautions(words, fits, design, again.units),
+        cautions=_not_asked(words, design, asked) + _cautions(words, fits, design, again.units),
         classes={task.name: list(task.classes) for task in design.tasks},
         level=level,
         learnt_words=len(design.learnt(0)),
@@ -147,7 +157,9 @@ def _scores(
     found |= interval_variables("macro_f1", _f1(main["predicted"], labels, design, again), _OVER, "macro-F1")
     found |= interval_variables("gain", gain, _OVER, "accuracy beyond what the word type tells")
     found["p_adjusted"] = quantity(
-        largest_t_p(gain.value, gain_draws), _OVER, "p of the gain, adjusted for all tasks and depths"
+        largest_t_p(gain.value, gain_draws, units=gain.n),
+        _OVER,
+        "p of the gain, adjusted for all tasks and depths",
     )
     met = np.isin(design.types[design.tested], design.types[design.learnt(0)])
     on_met = np.where(met, main["right"] - without["type"][1][:, None], np.nan)
@@ -275,6 +287,24 @@ def _answers(design: Design, labels: np.ndarray, predicted: np.ndarray) -> dict[
             predicted.astype(np.int16), "task depth tested", "number of the likeliest label"
         ),
     }
+
+
+def _not_asked(words: xr.Dataset, design: Design, asked: Sequence[str]) -> list[str]:
+    """Why a task that was wanted is not there."""
+    found = []
+    there = {task.name for task in design.tasks}
+    for name in asked:
+        if name in there:
+            continue
+        column = words.sentence_genre if FIELDS[name] == "genre" else words[FIELDS[name]]
+        labels = set(column.values.tolist()) - {""}
+        if not labels:
+            found.append(f"{name} is not asked about: this treebank does not annotate it")
+        elif len(labels) == 1:
+            found.append(f"{name} is not asked about: this treebank has only one ({labels.pop()})")
+        else:
+            found.append(f"{name} is not asked about: fewer than two labels have enough words")
+    return found
 
 
 def _cautions(words: xr.Dataset, fits: xr.Dataset, design: Design, documents: int) -> list[str]:

@@ -97,7 +97,7 @@ def _of_head(
     order = np.argsort(-scores, axis=None, kind="stable")[: ground.settings.pairs]
     standard = (scores - scores.mean()) / max(float(scores.std()), 1e-30)
     return [
-        (head, int(asking[i]), int(answering[j]), float(standard[i, j]), *by_chance)
+        (head, int(asking[i]), int(answering[j]), float(standard[i, j]), by_chance[0], by_chance[1])
         for i, j in zip(*np.unravel_index(order, scores.shape), strict=True)
     ]
 

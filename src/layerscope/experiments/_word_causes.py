@@ -42,12 +42,13 @@ MOVES = ("none", "later", "earlier", "control forth", "control back")
 
 
 def looks(
-    model: LayeredModel, prompts: Sequence[Laid], anchors: Sequence[int], tokens_per_pass: int
+    model: LayeredModel, prompts: Sequence[Laid], anchors: Sequence[int], depth: int, tokens_per_pass: int
 ) -> xr.Dataset:
     """For each head, how much more than its share it attends to beginnings of words, and how much to the anchor.
 
     Queries are last pieces. The token itself is left out. Preference is the attention on beginnings of
     words less what would fall on them if the attention on the words' tokens fell on all of these alike.
+    With it, the mean output of every head below the depth, which is what stands in a head's place later.
     """
     words = len(prompts[0].last)
     run = runs.read_units(
@@ -59,6 +60,7 @@ def looks(
     )
     assert run.shares is not None
     shares = run.shares.numpy().reshape(len(prompts), words, *run.shares.shape[1:])
+    means = {} if "head_out" in model.refused else _mean_outputs(model, prompts, depth, tokens_per_pass)
     preference = np.stack([_preference(prompt, row) for prompt, row in zip(prompts, shares, strict=True)])
     return xr.Dataset(
         {
@@ -70,13 +72,32 @@ def looks(
             "anchor_share": quantity(
                 shares[..., 2].mean(axis=1), "prompt layer head", "attention to the anchor's tokens"
             ),
-        },
+        }
+        | means,
         coords={
             "prompt": text_coordinate([prompt.name for prompt in prompts], "prompt", "prompt"),
             "layer": layer_coordinate(model.n_layers),
             "head": number_coordinate(range(shares.shape[-2]), "head", "head"),
         },
     )
+
+
+def _mean_outputs(
+    model: LayeredModel, prompts: Sequence[Laid], depth: int, tokens_per_pass: int
+) -> dict[str, xr.Variable]:
+    """Of every head of the blocks below a depth [block_below head entry_of_head]; NaN where there is none."""
+    layers = [layer for layer in range(depth) if model.attention_modules[layer] is not None]
+    heads = [(layer, head) for layer in layers for head in range(model.facts.n_heads or 0)]
+    means = runs.mean_head_outputs(
+        model, [prompt.ids for prompt in prompts], heads, tokens_per_pass=tokens_per_pass
+    )
+    width = max((len(mean) for by_head in means.values() for mean in by_head.values()), default=0)
+    found = np.full((depth, model.facts.n_heads or 0, width), np.nan, dtype=np.float32)
+    for layer, by_head in means.items():
+        for head, mean in by_head.items():
+            found[layer, head, : len(mean)] = mean.numpy()
+    says = "mean output of each head below the depth of the causal steps"
+    return {"mean_output": quantity(found, "block_below head entry_of_head", says)}
 
 
 def _kinds(prompt: Laid, anchors: Sequence[int]) -> Any:
@@ -106,6 +127,8 @@ def _preference(prompt: Laid, shares: np.ndarray) -> np.ndarray:
 
 def head_sets(looked: xr.Dataset, settings: Any, *, depth: int) -> dict[str, list[tuple[int, int]]]:
     """Heads of blocks below a depth to take out: by what they look at, and drawn at random as a control."""
+    if "mean_output" not in looked:
+        return {}
     below = looked.isel(layer=slice(0, depth))
     size = settings.heads
     chosen = {
@@ -135,15 +158,18 @@ def without_heads(
     name: str,
     heads: Sequence[tuple[int, int]],
     prompts: Sequence[Laid],
-    train: Sequence[Laid],
+    looked: xr.Dataset,
     probes: Sequence[IndexProbe],
     tokens_per_pass: int,
     units: int,
 ) -> xr.Dataset:
     """What the probes guess of test prompts that are run without some heads."""
-    means = runs.mean_head_outputs(
-        model, [prompt.ids for prompt in train], heads, tokens_per_pass=tokens_per_pass
-    )
+    import torch
+
+    means: dict[int, dict[int, Any]] = {}
+    for layer, head in heads:
+        mean = looked.mean_output.values[layer, head]
+        means.setdefault(layer, {})[head] = torch.from_numpy(mean[np.isfinite(mean)])
     run = runs.read_units(
         model,
         [prompt.ids for prompt in prompts],

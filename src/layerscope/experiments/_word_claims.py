@@ -224,8 +224,8 @@ def _attention(result: xr.Dataset) -> Claim:
     cell = result.sel(layer=layer, head=head)
     shifted = int((p < _BELOW).sum())
     return Claim(
-        text=f"{shifted} heads attend to other words when the state is moved along the index; most "
-        f"surely head {layer}.{head}, "
+        text=f"{'1 head attends' if shifted == 1 else f'{shifted} heads attend'} to other words when the "
+        f"state is moved along the index; most surely head {layer}.{head}, "
         f"by {number(float(cell.head_shift))} words"
         if clear
         else "no head can be shown to attend to other words when the state is moved along the index",

@@ -107,12 +107,27 @@ def pools(
                 f"too few words of {length} token{'s' * (length > 1)} on this tokenizer",
                 found=f"{len(fitting)} among {len(words)} words; words by number of tokens: {there}",
                 expected=f"at least {FEWEST_WORDS} of each length from {min(lengths)} to {max(lengths)}",
-                hint="--words FILE with more words, or other lengths: --set fewest_pieces=2 --set most_pieces=4",
+                hint=f"--words FILE with more words{_other_lengths(there)}",
             )
         order = [fitting[i] for i in rng.permutation(len(fitting))]
         held = min(len(order) - 1, max(1, round(held_out * len(order))))
         train[length], test[length] = tuple(order[held:]), tuple(order[:held])
     return Pools(train, test)
+
+
+def _other_lengths(there: dict[int, int]) -> str:
+    """Up to three neighbouring lengths that have enough words, the most words in all, as settings."""
+    fitting = [length for length, count in there.items() if length and count >= FEWEST_WORDS]
+    runs = [
+        range(start, end + 1)
+        for start in fitting
+        for end in range(start, start + 3)
+        if set(range(start, end + 1)) <= set(fitting)
+    ]
+    if not runs:
+        return ""
+    best = max(runs, key=lambda run: sum(there[length] for length in run))
+    return f", or other lengths: --set fewest_pieces={best[0]} --set most_pieces={best[-1]}"
 
 
 class Writer:

@@ -57,6 +57,8 @@ def _cautions(stages: Earlier, left_out: dict[str, str]) -> list[str]:
     said = [f"{arm} were left out: {why}" for arm, why in left_out.items()]
     if not stages["looks"].sizes:
         said.append("attention cannot be watched on this model: no heads are taken out, no attention is read")
+    elif "mean_output" not in stages["looks"]:
+        said.append("outputs of heads cannot be replaced on this model: no heads are taken out")
     if not stages["moves"].sizes:
         said.append("no state was moved: no position is shared by words of neighbouring index")
     if not stages["probe"].converged.values.all():
@@ -97,7 +99,7 @@ def _accuracies(cases: xr.Dataset, tasks: list[str], settings: Any) -> dict[str,
 
 
 def _scores(scored: dict[str, WithinCells], tasks: list[str], settings: Any) -> dict[str, xr.Variable]:
-    p = np.stack([largest_t_p(scored[task].interval.value, scored[task].draws) for task in tasks])
+    p = np.stack([_adjusted(scored[task].interval, scored[task].draws) for task in tasks])
     counted = np.array([scored[task].counted for task in tasks])
     main = p[tasks.index("last")]
     clear = np.flatnonzero(main < 1 - settings.level)
@@ -122,10 +124,15 @@ def _scores(scored: dict[str, WithinCells], tasks: list[str], settings: Any) -> 
     }
 
 
+def _adjusted(interval: Interval, draws: np.ndarray) -> np.ndarray:
+    """p of scores above chance, adjusted for all depths."""
+    return largest_t_p(interval.value, draws, units=interval.n)
+
+
 def _matched(cases: xr.Dataset, tasks: list[str], settings: Any) -> dict[str, xr.Variable]:
     """The same within cells of equal position and equal length of the word itself."""
     scored = [_scored(_cases_of(cases, "case_task", task), settings, matched=True) for task in tasks]
-    p = np.stack([largest_t_p(each.interval.value, each.draws) for each in scored])
+    p = np.stack([_adjusted(each.interval, each.draws) for each in scored])
     return (
         interval_variables(
             "matched_score",
@@ -172,7 +179,7 @@ def _gains(scored: dict[str, WithinCells], settings: Any) -> dict[str, xr.Variab
         draws = main.draws - scored[task].draws
         units = int(main.interval.n.flat[0])
         intervals.append(interval_of_draws(value, draws, units=units, level=settings.level))
-        p.append(largest_t_p(value, draws))
+        p.append(largest_t_p(value, draws, units=units))
     adjusted = np.stack([holm(column) for column in np.stack(p).T], axis=1)
     label = text_coordinate(controls, "control", "control that the score is held against")
     return (
@@ -284,7 +291,7 @@ def _ablations(stages: Earlier, main: WithinCells, settings: Any) -> xr.Dataset:
         value, draws = whole.interval.value - scored.interval.value, whole.draws - scored.draws
         units = int(whole.interval.n.flat[0])
         lost[name] = interval_of_draws(value, draws, units=units, level=settings.level)
-        p.append(largest_t_p(value, draws))
+        p.append(largest_t_p(value, draws, units=units))
     variables = interval_variables(
         "score_without",
         stacked([s.interval for s in without.values()]),

@@ -55,12 +55,8 @@ STAGES = (
         measure=_attention_measuring.measure_first_tokens,
         combine=_attention_measuring.add_patterns,
     ),
-    Stage(
-        "passages", items=_attention_items.passage_items, measure=_attention_measuring.measure_passages
-    ),
-    Stage(
-        "sentences", items=_attention_items.sentence_items, measure=_attention_measuring.measure_sentences
-    ),
+    Stage("passages", items=_attention_items.passage_items, measure=_attention_measuring.measure_passages),
+    Stage("sentences", items=_attention_items.sentence_items, measure=_attention_measuring.measure_sentences),
     Stage(
         "repeats",
         items=_attention_items.repeat_items,

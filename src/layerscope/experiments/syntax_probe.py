@@ -41,14 +41,8 @@ from layerscope.experiments._syntax_fitting import (
     model_of,
     read_group,
 )
-from layerscope.experiments._syntax_rows import (
-    Design,
-    SentencesItem,
-    chosen_sentences,
-    design_of,
-    sentence_items,
-    words_of,
-)
+from layerscope.experiments._syntax_rows import Design, design_of, words_of
+from layerscope.experiments._syntax_sentences import SentencesItem, chosen_sentences, sentence_items
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
@@ -56,7 +50,7 @@ if TYPE_CHECKING:
 TAKES = {"treebank", "passages"}
 NEEDS = {"treebank"}
 
-TaskName = Literal["part of speech", "fine part of speech", "relation", "genre"]
+TaskName = Literal["part of speech", "fine part of speech", "relation", "head", "genre"]
 
 
 class Settings(ExperimentSettings):
@@ -64,7 +58,9 @@ class Settings(ExperimentSettings):
 
     tasks: tuple[TaskName, ...] = Field(
         ("part of speech", "fine part of speech", "relation", "genre"),
-        description="what is asked about words; a task that the treebank does not annotate is passed over",
+        description="what is asked about words; a task that the treebank does not annotate is passed over, and "
+        "that is said. 'head' (not by default): on which side and how far away the head stands, with Hewitt and "
+        "Liang's control for dependencies",
     )
     next_word: bool = Field(True, description="whether each task is also asked about the next word")
     pieces: tuple[Piece, ...] = Field(
@@ -195,9 +191,7 @@ def _passages(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[
 
 
 def _label_fits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Any]:
-    if "token_passage" in earlier["passages"].coords:
-        for depth in range(inputs.facts.n_layers + 1):
-            yield document_labels.DepthItem(name=f"labels, depth {depth}", size=1, depth=depth)
+    yield from document_labels.depth_items(earlier["passages"], inputs.facts.n_layers, inputs.facts.width)
 
 
 def _label_fit(model: LayeredModel, item: Any, settings: Settings, earlier: Earlier) -> xr.Dataset:
@@ -226,6 +220,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         stages["words"],
         stages["fits"],
         _design(stages, settings),
+        asked=settings.tasks,
         seed=settings.seed,
         level=settings.level,
         resamples=settings.resamples,

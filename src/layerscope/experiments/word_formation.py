@@ -141,7 +141,7 @@ def _design(model: LayeredModel, item: DesignItem, settings: Settings, earlier: 
         pairs += found + made_up(found, words, seeded(settings, "made up", pieces))
     twins = twins_of(model.tokenizer, words, settings.twin, settings.twins, seeded(settings, "twins"))
     erased = erased_cases(words, settings.classes, settings.contexts, seeded(settings, "erasure"))
-    _check(pairs, len(head), model.facts.context, settings)
+    _check(pairs, words, len(head), model.facts.context, settings)
     by_pieces = {n: sum(len(word.ids) == n for word in words) for n in sorted({len(w.ids) for w in words})}
     counts = quantity(list(by_pieces.values()), "n_pieces", "words of the list by number of pieces")
     counted = xr.Dataset(
@@ -157,13 +157,17 @@ def _design(model: LayeredModel, item: DesignItem, settings: Settings, earlier: 
     )
 
 
-def _check(pairs: list[Pair], head: int, context: int | None, settings: Settings) -> None:
+def _check(
+    pairs: list[Pair], words: list[TokenisedWord], head: int, context: int | None, settings: Settings
+) -> None:
     if not pairs:
+        longer = sorted({len(word.ids) for word in words if len(word.ids) > settings.most_pieces})
+        enough = [n for n in longer if pairs_of(words, n, 1, seeded(settings, "pairs", n))]
         raise LayerscopeError(
             "no two split words can be paired",
             found=f"no two words of 2 to {settings.most_pieces} pieces with the same last piece",
             expected="words that share their last piece, such as two that end in the same suffix",
-            hint="--words FILE with more words, or --set most_pieces=5",
+            hint="--words FILE with more words" + (f", or --set most_pieces={enough[0]}" if enough else ""),
         )
     longest = head + max(len(pair.source_ids) for pair in pairs)
     if context is not None and longest > context:

@@ -299,7 +299,8 @@ def _looks_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
 def _looks(model: LayeredModel, item: ProbeItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     train = prompts_of(earlier["design"], "anchored", test=False)[: settings.causal_prompts]
     anchors = read_json(earlier["design"], "anchors")
-    return _word_causes.looks(model, train, anchors, item.tokens_per_pass)
+    depth = depth_of(settings, model.n_layers)
+    return _word_causes.looks(model, train, anchors, depth, item.tokens_per_pass)
 
 
 def _heads_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[HeadsItem]:
@@ -323,7 +324,7 @@ def _without_heads(model: LayeredModel, item: HeadsItem, settings: Settings, ear
         item.set_name,
         item.heads,
         prompts_of(design, "anchored", test=True)[: settings.causal_prompts],
-        prompts_of(design, "anchored", test=False)[: settings.causal_prompts],
+        earlier["looks"],
         _probes(earlier, model.n_layers),
         item.tokens_per_pass,
         design.sizes["unit"],

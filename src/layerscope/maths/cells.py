@@ -75,15 +75,21 @@ def score_within_cells(
     enough &= (enough.sum(axis=1) >= 2)[:, None]
     names, unit = np.unique(units, return_inverse=True)
     numbers, hits = _sums(flat, kinds, unit, len(names), enough.size)
+    held = np.flatnonzero(enough)  # pairs of cell and label that count, cell by cell
+    cell_of = held // shape[1]
+    kept = numbers[:, held], hits[:, held].reshape(len(names), len(held) * flat.shape[1])
     everyone = np.ones((1, len(names)))
-    value = _scores(everyone, numbers, hits, enough)[0]
+    value = _scores(everyone, *kept, cell_of, flat.shape[1])[0]
     counts = resampled_counts(len(names), seed=seed, resamples=resamples)
     draws = np.concatenate(
-        [_scores(counts[block], numbers, hits, enough) for block in _blocks(len(counts), hits.shape[1])]
+        [
+            _scores(counts[block], *kept, cell_of, flat.shape[1])
+            for block in _blocks(len(counts), kept[1].shape[1])
+        ]
     )
     interval = interval_of_draws(value, draws, units=len(names), level=level)
     rest = right.shape[1:]
-    recall = divide(hits.sum(0).reshape(-1, flat.shape[1]), cases[:, None].astype(float))
+    recall = divide(hits.sum(0), cases[:, None].astype(float))
     recall[~enough.reshape(-1)] = np.nan
     return WithinCells(
         interval=Interval(
@@ -129,31 +135,35 @@ def _sums(
     unit: Int[np.ndarray, "case"],
     n_units: int,
     n_kinds: int,
-) -> tuple[Float[np.ndarray, "unit kind"], Float[np.ndarray, "unit hit"]]:
+) -> tuple[Float[np.ndarray, "unit kind"], Float[np.ndarray, "unit kind column"]]:
     """For each unit and each pair of cell and label: cases, and right guesses in every column."""
     numbers, hits = np.zeros((n_units, n_kinds)), np.zeros((n_units, n_kinds, flat.shape[1]))
     np.add.at(numbers, (unit, kinds), 1.0)
     np.add.at(hits, (unit, kinds), flat)
-    return numbers, hits.reshape(n_units, -1)
+    return numbers, hits
 
 
 def _scores(
     weights: Float[np.ndarray, "draw unit"],
-    numbers: Float[np.ndarray, "unit kind"],
+    numbers: Float[np.ndarray, "unit pair"],
     hits: Float[np.ndarray, "unit hit"],
-    enough: Bool[np.ndarray, "cell label"],
+    cell_of: Int[np.ndarray, "pair"],
+    columns: int,
 ) -> Float[np.ndarray, "draw column"]:
-    draws, (cells, labels) = len(weights), enough.shape
-    number = (weights @ numbers).reshape(draws, cells, labels) * enough
-    share = divide((weights @ hits).reshape(draws, cells, labels, -1), number[..., None])
-    k = (number > 0).sum(axis=2)
+    """Of each draw of units; pairs of one cell stand together."""
+    if not len(cell_of):
+        return np.full((len(weights), columns), np.nan)
+    number = weights @ numbers
+    share = (weights @ hits).reshape(*number.shape, -1)
+    share /= np.where(number > 0, number, 1.0)[..., None]  # no case, no hit: 0, and not counted in k
+    starts = np.flatnonzero(np.diff(cell_of, prepend=-1))
+    k = np.add.reduceat((number > 0).astype(np.float64), starts, axis=1)
     counts = k >= 2
-    mean = divide(np.nansum(np.where(number[..., None] > 0, share, 0.0), axis=2), k[..., None].astype(float))
-    chance = divide(np.ones(k.shape), k.astype(float))[..., None]
-    above = divide(mean - chance, 1 - chance)
-    weight = number.sum(axis=2) * counts
-    total = np.where(counts[..., None], above, 0.0) * weight[..., None]
-    return divide(total.sum(axis=1), weight.sum(axis=1)[:, None])
+    chance = 1 / np.where(counts, k, 2.0)[..., None]
+    mean = np.add.reduceat(share, starts, axis=1) / np.where(counts, k, 1.0)[..., None]
+    weight = np.add.reduceat(number, starts, axis=1) * counts
+    total = ((mean - chance) / (1 - chance) * weight[..., None]).sum(axis=1)
+    return divide(total, weight.sum(axis=1)[:, None])
 
 
 def _blocks(length: int, width: int) -> Iterator[slice]:

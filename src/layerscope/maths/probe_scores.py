@@ -75,6 +75,33 @@ def control_labels(
     return np.where(kept, drawn[which.reshape(-1)], -1)
 
 
+def control_heads(
+    types: Shaped[np.ndarray, "row"],
+    before: Int[np.ndarray, "row"],
+    behind: Int[np.ndarray, "row"],
+    *,
+    seed: int,
+) -> Int[np.ndarray, "row"]:
+    """How far away each word's head is, by a rule dealt to its word type: itself, the first word, the last.
+
+    The control for dependency heads: whoever knows the type and the places of the sentence's ends is right,
+    and syntax is of no use.
+
+    Args:
+        types: the word type of each row.
+        before, behind: words of the sentence before and behind it.
+        seed: of the draw; types are taken in alphabetical order.
+
+    Returns:
+        Signed distance in words: 0 for itself, negative for a head on the left.
+
+    Source: Hewitt & Liang 2019, section 2.1 (control task for dependency edge prediction).
+    """
+    different, which = np.unique(types, return_inverse=True)
+    rules = np.random.default_rng(seed).integers(3, size=len(different))[which.reshape(-1)]
+    return np.asarray(np.choose(rules, [np.zeros_like(before), -before, behind]))
+
+
 def label_frequencies(labels: Int[np.ndarray, "row"], classes: int) -> Float[np.ndarray, "classes"]:
     """Share of each label among the rows that have one, with one row added to each: no label is impossible."""
     counts = np.bincount(labels[labels >= 0], minlength=classes) + 1.0

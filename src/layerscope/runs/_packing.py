@@ -181,9 +181,10 @@ class Packing:
                 values = self._values(site, layer, here)
                 indices = [torch.from_numpy(index).to(values.device) for index in (runs, head, token)]
                 found.puts[site] = (indices[0], indices[1], indices[2], values)
-        for branch, cut in self._cuts.get(layer, ()):
-            if self._group[branch] == number:
-                self._add_cut(found, group, branch, cut, queries, heads)
+        here = [(branch, cut) for branch, cut in self._cuts.get(layer, ()) if self._group[branch] == number]
+        alike = all(self._all_cuts[cut][1].heads is None for _, cut in here)
+        for branch, cut in here:
+            self._add_cut(found, group, branch, cut, queries, 1 if alike else heads)
         return found
 
     def _add_cut(
@@ -246,8 +247,20 @@ def values_of_edits(
 
 def mark_cut(cuts: Tensor, run: int, heads: Sequence[int], rows: Sequence[int], keys: Sequence[int]) -> None:
     """Set one cut's edges in [run head query key]."""
-    index = np.ix_([run], list(heads), list(rows), list(keys))
-    cuts[tuple(torch.from_numpy(axis) for axis in index)] = True
+    of_run = cuts[run]
+    at = _as_index(keys)
+    if len(heads) == of_run.shape[0] and len(rows) == 1:
+        of_run[:, rows[0], at] = True
+        return
+    index = np.ix_(list(heads), list(rows), list(keys))
+    of_run[tuple(torch.from_numpy(axis) for axis in index)] = True
+
+
+def _as_index(keys: Sequence[int]) -> slice | Tensor:
+    """A slice where keys follow one another, which is set without gathering."""
+    if keys and keys[-1] - keys[0] + 1 == len(keys) and tuple(keys) == tuple(range(keys[0], keys[-1] + 1)):
+        return slice(keys[0], keys[-1] + 1)
+    return torch.tensor(keys, dtype=torch.long)
 
 
 def chunks(
