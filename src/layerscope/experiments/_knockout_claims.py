@@ -1,0 +1,264 @@
+"""What attention_knockout says in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._contract import Claim
+from layerscope.experiments._knockout_items import SUBJECT
+from layerscope.experiments._knockout_summary import ALL, LEVEL
+from layerscope.experiments._summaries import number_or_none
+from layerscope.plots.numbers import number
+
+_FATES = {
+    "renormalise": "spread over the other keys",
+    "first": "sent to the first token",
+    "mean": "kept on mean values",
+}
+
+
+def claims(result: xr.Dataset) -> list[Claim]:
+    """Sentences, each with the cells that it rests on."""
+    found = []
+    if "effect" in result:
+        found += [_index(result), _strongest(result, ""), *_controls(result, ""), _agreement(result, "")]
+    if "prompt_effect" in result:
+        found += [_subject(result), *_categories(result), *_controls(result, "prompt_")]
+    return [claim for claim in found if claim is not None]
+
+
+def _ends(result: xr.Dataset, name: str, **cell: Any) -> tuple[float, float, float]:
+    value, low, high = (float(result[f"{name}{end}"].sel(cell)) for end in ("", "_low", "_high"))
+    return value, low, high
+
+
+def _first(result: xr.Dataset) -> dict[str, Any]:
+    """The fate and the window that claims are about."""
+    return {"fate": str(result.fate.values[0]), "window": int(result.window.values[0])}
+
+
+def _blocks(result: xr.Dataset) -> str:
+    width = int(result.window.values[0])
+    return "one block" if width == 1 else f"{width} blocks"
+
+
+def _index(result: xr.Dataset) -> Claim:
+    cell = _first(result)
+    value, low, high = _ends(result, "far_less_near", **cell)
+    near, far = str(result.edges.values[0]), str(result.edges.values[int(result.attrs["bands"]) - 1])
+    told = bool(low > 0 or high < 0)
+    if np.isnan(value):
+        seen = bool(np.isfinite(result.effect.sel(edges=far, **cell)).any())
+        text = (
+            f"no block's reading of what is {far}, or of what is {near}, moves any prediction"
+            if seen
+            else f"no layer can see what is {far}: there is nothing to compare"
+        )
+    elif told:
+        where = "deeper" if value > 0 else "shallower"
+        text = f"what is {far} is needed {where} than what is {near}, by {number(abs(value))} blocks"
+    else:
+        text = (
+            f"what is {far} is not distinguishably needed deeper or shallower than what is {near} "
+            f"({number(value)} blocks)"
+        )
+    others = [
+        f"{_FATES[str(fate)]} {number(float(result.far_less_near.sel(fate=fate, window=cell['window'])))}"
+        for fate in result.fate.values[1:]
+    ]
+    beside = "; ".join(
+        [
+            f"centroid of depth of the divergence, mean over {result.attrs['passages']} passages, attention "
+            f"{_FATES[cell['fate']]}",
+            *others,
+            f"keys cut at random {number(float(result.far_less_near_of_control.values[0]))}",
+            f"the attention that was cut {number(float(result.far_less_near_of_mass.values[0]))}",
+        ]
+    )
+    return Claim(
+        text=text,
+        value=number_or_none(value),
+        low=number_or_none(low),
+        high=number_or_none(high),
+        distinguishable=told,
+        caveat=beside,
+        select={"variable": "far_less_near", **cell},
+    )
+
+
+def _strongest(result: xr.Dataset, prefix: str) -> Claim | None:
+    """The ranges that cost most, by the lost log-probability of the actual next token."""
+    cell = _first(result)
+    bands = result.edges.values[: int(result.attrs["bands"])]
+    lost = result.lost.sel(cell).sel(edges=bands)
+    p = result.lost_p.sel(cell).sel(edges=bands)
+    if not np.isfinite(lost).any():
+        return None
+    row, layer = np.unravel_index(int(np.nanargmax(lost.values)), lost.shape)
+    edges, block = str(bands[row]), int(result.layer.values[layer])
+    value, low, high = _ends(result, "lost", edges=edges, layer=block, **cell)
+    told, known = int((p < LEVEL).sum()), int(np.isfinite(p).sum())
+    adjusted = float(p.values[row, layer])
+    removed = float(result.removed.sel(edges=edges, layer=block, window=cell["window"]))
+    return Claim(
+        text=f"{told} of {known} cuts of one range in {_blocks(result)} change the probability of the actual next "
+        f"token; the costliest is of what is {edges}, at layer {block}: {number(value)} nat",
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        p_adjusted=number_or_none(adjusted),
+        distinguishable=bool(adjusted < LEVEL),
+        caveat=f"signs dealt to whole passages, corrected for the whole map; {removed:.0%} of the block's attention "
+        "was cut there; the cell shown is the largest, so its height is flattered",
+        select={"variable": "lost", "edges": edges, "layer": block, **cell},
+    )
+
+
+def _controls(result: xr.Dataset, prefix: str) -> list[Claim]:
+    """Where each set is missed more than keys drawn at random."""
+    bands = [str(edges) for edges in result.edges.values[: int(result.attrs["bands"])]] if not prefix else []
+    found = [_control(result, prefix, edges) for edges in (bands or [SUBJECT])]
+    return [claim for claim in found if claim is not None]
+
+
+def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
+    name, window = f"{prefix}relative_excess", int(result.window.values[0])
+    row = {f"{prefix}edges": edges, "window": window}
+    excess, p = result[name].sel(row).values, result[f"{name}_p"].sel(row).values
+    if not np.isfinite(p).any():
+        return None
+    layers, surest = result.layer.values, int(np.nanargmin(p))
+    told = [
+        f"{word} at {_layers(layers[(p < LEVEL) & (sign * excess > 0)])}"
+        for word, sign in (("more", 1), ("less", -1))
+        if ((p < LEVEL) & (sign * excess > 0)).any()
+    ]
+    cell = row | {"layer": int(layers[surest])}
+    value, low, high = _ends(result, name, **cell)
+    held, drawn = (float(result[f"{prefix}{kind}removed"].sel(cell)) for kind in ("", "control_"))
+    what = edges if prefix else f"what is {edges}"
+    return Claim(
+        text=f"{what} is missed {', '.join(told) if told else 'neither more nor less'} than keys drawn at random"
+        f" ({int(np.isfinite(p).sum())} layers compared)",
+        value=number_or_none(value),
+        low=number_or_none(low),
+        high=number_or_none(high),
+        p_adjusted=float(np.nanmin(p)),
+        distinguishable=bool(told),
+        caveat=f"value: at layer {cell['layer']}, the surest, divergence less that of random keys over the sum of both; "
+        f"the cut holds {held:.1%} of attention there and the random keys {drawn:.1%}; signs dealt to whole "
+        f"{'prompts' if prefix else 'passages'}, corrected for the whole map",
+        select={"variable": name, **cell},
+    )
+
+
+def _layers(layers: np.ndarray) -> str:
+    """ "layer 3", "layers 1 to 4 and 7": runs of three and more are drawn together."""
+    runs: list[list[int]] = []
+    for layer in layers.tolist():
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    parts = [
+        part
+        for run in runs
+        for part in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(layer) for layer in run])
+    ]
+    listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    return f"layer{'s' if len(layers) > 1 else ''} {listed}"
+
+
+def _agreement(result: xr.Dataset, prefix: str) -> Claim | None:
+    """In how many cells that one fate tells all of them do."""
+    window = int(result.window.values[0])
+    if result.sizes["fate"] < 2:
+        return None
+    bands = result.edges.values[: int(result.attrs["bands"])]
+    here = result.sel(edges=bands, window=window)
+    p = here.lost_p.isel(fate=0)
+    several = here.fates_here > 1
+    told = (p < LEVEL) & several
+    all_of_them = told & (here.fates_told == here.fates_here)
+    shares = here.agreement.where(told).values
+    if not bool(told.any()):
+        return None
+    middle = float(np.nanmedian(shares))
+    return Claim(
+        text=f"in {int(all_of_them.sum())} of the {int(told.sum())} cells that are told, every fate of the cut "
+        "attention tells the same; the median ratio of the smallest to the largest effect there is "
+        f"{number(middle)}",
+        value=None,
+        caveat="what fates disagree about depends on what is put in the place of the cut attention",
+        select={"variable": "fates_told", "window": window},
+    )
+
+
+def _subject(result: xr.Dataset) -> Claim:
+    """The layer at which the last token most needs the subject."""
+    cell = _first(result) | {"prompt_edges": SUBJECT}
+    lost = result.prompt_lost.sel(cell).values
+    if not np.isfinite(lost).any():
+        return Claim(
+            text="no layer lets the last token see the subject",
+            caveat=f"{result.attrs['prompts']} prompts",
+            select={"variable": "prompt_lost", **cell},
+        )
+    layer = int(result.layer.values[int(np.nanargmax(lost))])
+    value, low, high = _ends(result, "prompt_lost", layer=layer, **cell)
+    p = result.prompt_lost_p.sel(cell)
+    adjusted = float(p.sel(layer=layer))
+    told = [int(one) for one in result.layer.values[(p < LEVEL).values]]
+    removed = float(result.prompt_removed.sel(prompt_edges=SUBJECT, window=cell["window"], layer=layer))
+    return Claim(
+        text=f"cut from the subject in {_blocks(result)}, the last token loses most at layer {layer}: {number(value)} "
+        f"nat of the answer's log-probability; told from 0 at {len(told)} of {int(np.isfinite(p).sum())} layers",
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        p_adjusted=number_or_none(adjusted),
+        distinguishable=bool(adjusted < LEVEL),
+        caveat=f"mean over {result.attrs['prompts']} prompts, signs dealt to whole prompts, corrected for the whole "
+        f"map; {removed:.0%} of attention was cut there; the layer shown is the largest, so its height is flattered",
+        select={"variable": "prompt_lost", "layer": layer, **cell},
+    )
+
+
+def _categories(result: xr.Dataset) -> list[Claim]:
+    """Where in depth each category needs its subject, and whether categories differ."""
+    found = []
+    for name in result.category.values:
+        value, low, high = _ends(result, "subject_centroid", category=name)
+        if str(name) == ALL or np.isnan(value):
+            continue
+        found.append(
+            Claim(
+                text=f"{name}: the subject is needed about layer {number(value)}",
+                value=value,
+                low=number_or_none(low),
+                high=number_or_none(high),
+                caveat="centroid of depth of the divergence, mean over prompts",
+                select={"variable": "subject_centroid", "category": str(name)},
+            )
+        )
+    for place, name in enumerate(result.contrast.values):
+        p = float(result.p_adjusted[place])
+        if p < LEVEL:
+            value, low, high = (float(result[f"difference{end}"][place]) for end in ("", "_low", "_high"))
+            found.append(
+                Claim(
+                    text=f"{name}: the subject is needed {number(abs(value))} blocks "
+                    f"{'deeper' if value > 0 else 'less deep'} in the first",
+                    value=value,
+                    low=number_or_none(low),
+                    high=number_or_none(high),
+                    p_adjusted=p,
+                    distinguishable=True,
+                    caveat="permutation of prompts between categories, corrected for all pairs",
+                    select={"variable": "difference", "contrast": str(name)},
+                )
+            )
+    return found
