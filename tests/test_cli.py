@@ -115,6 +115,25 @@ def test_a_run_can_be_listed_shown_exported_and_replayed(command: Command, saved
     assert replayed.out.splitlines() == ["bitwise", "since the run: nothing recorded has changed"]
 
 
+def test_a_result_of_other_code_that_lacks_what_this_code_tells_is_refused_in_words(
+    command: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from layerscope.experiments import causal_trace
+    from layerscope.jobs import prepare
+
+    def claims(result: object) -> list[object]:
+        raise KeyError("regression_p_adjusted")
+
+    monkeypatch.setattr(causal_trace, "claims", claims)
+    with pytest.raises(KeyError):  # with the code that made it, this is a mistake of ours
+        command("show", saved)
+    monkeypatch.setattr(prepare, "code_digest", lambda: "0" * 64)
+    outcome = command("show", saved)
+    assert outcome.code == 2
+    assert "another version of Layerscope" in outcome.err
+    assert "expected  a result of code 000000000000" in outcome.err
+
+
 def test_a_run_that_is_not_complete_says_what_comes_next(command: Command, saved: Path) -> None:
     (saved / "result.nc").unlink()
 

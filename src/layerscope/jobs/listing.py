@@ -15,7 +15,9 @@ from layerscope.text.treebanks import load_treebank, treebank_sets
 from layerscope.text.words import load_words, word_sets
 
 if TYPE_CHECKING:
-    from layerscope.experiments._contract import Claim
+    import xarray as xr
+
+    from layerscope.experiments._contract import Claim, Experiment
     from layerscope.jobs.checking import PromptCheck
     from layerscope.jobs.planning import Plan
     from layerscope.results.record import RunRecord
@@ -82,7 +84,7 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
         yield f"  {record.state}; next: layerscope resume {folder.path}"
         return
     result = folder.result()
-    for claim in experiment.claims(result):
+    for claim in _claims(experiment, result, record):
         yield f"  {_claim(claim)}"
         if whole and claim.caveat:
             yield f"    ({visible(claim.caveat, blanks=False)})"
@@ -107,6 +109,23 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
         yield f"  on {machine.device_name}, {machine.threads} threads"
         yield f"  measured in {record.seconds:.0f} s, at most {record.peak_bytes / 1e6:.0f} MB"
         yield from (f"  note: {note}" for note in record.notes)
+
+
+def _claims(experiment: Experiment, result: xr.Dataset, record: RunRecord) -> list[Claim]:
+    """What a result says; a result of other code may lack what this code looks for."""
+    try:
+        return experiment.claims(result)
+    except (LookupError, AttributeError, ValueError) as error:
+        from layerscope.jobs.prepare import code_digest
+
+        if record.machine.code == code_digest():
+            raise
+        raise LayerscopeError(
+            "this result is of another version of Layerscope, and this one cannot put it into words",
+            found=f"code {record.machine.code[:12]}: {type(error).__name__}: {error}",
+            expected=f"a result of code {code_digest()[:12]}",
+            hint="run the same command again, or `layerscope export` for the numbers that are saved",
+        ) from error
 
 
 def _claim(claim: Claim) -> str:
