@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 SLOW = {
+    "test_attention_knockout",
     "test_attention_patterns",
     "test_context_reading",
     "test_final_token_attention",

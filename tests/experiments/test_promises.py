@@ -65,6 +65,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "word_formation": {"pairs": 4, "twins": 6, "contexts": 2, "smallest": 1e-9, "resamples": 50},
 }
 OUT_OF_REACH: dict[str, tuple[str, ...]] = {
+    "attention_knockout": ("gptj",),
     "attention_patterns": ("gptj",),
     "final_token_attention": ("gptj",),
     "first_token_attention": ("gptj",),

@@ -24,7 +24,13 @@ def claims(result: xr.Dataset) -> list[Claim]:
     """Sentences, each with the cells that it rests on."""
     found = []
     if "effect" in result:
-        found += [_index(result), _strongest(result, ""), *_controls(result, ""), _agreement(result, "")]
+        found += [
+            _index(result),
+            _beyond_control(result),
+            _strongest(result, ""),
+            *_controls(result, ""),
+            _agreement(result, ""),
+        ]
     if "prompt_effect" in result:
         found += [_subject(result), *_categories(result), *_controls(result, "prompt_")]
     return [claim for claim in found if claim is not None]
@@ -89,6 +95,31 @@ def _index(result: xr.Dataset) -> Claim:
     )
 
 
+def _beyond_control(result: xr.Dataset) -> Claim | None:
+    """Whether the index says more than where attention lies."""
+    window = int(result.window.values[0])
+    value, low, high = _ends(result, "far_less_near_beyond_control", window=window)
+    if np.isnan(value):
+        return None
+    told = bool(low > 0 or high < 0)
+    control = float(result.far_less_near_of_control.sel(window=window))
+    return Claim(
+        text=f"of this index, random keys ({result.attrs['control']}) show {number(control)} blocks; the ranges "
+        + (
+            f"{number(abs(value))} {'more' if value > 0 else 'less'}"
+            if told
+            else "not distinguishably more or less"
+        ),
+        value=value,
+        low=number_or_none(low),
+        high=number_or_none(high),
+        distinguishable=told,
+        caveat="what random keys show too comes from how much attention lies where, not from what stands there; "
+        "passages in which both have an index",
+        select={"variable": "far_less_near_beyond_control", "window": window},
+    )
+
+
 def _strongest(result: xr.Dataset, prefix: str) -> Claim | None:
     """The ranges that cost most, by the lost log-probability of the actual next token."""
     cell = _first(result)
@@ -148,8 +179,8 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
         high=number_or_none(high),
         p_adjusted=float(np.nanmin(p)),
         distinguishable=bool(told),
-        caveat=f"value: at layer {cell['layer']}, the surest, divergence less that of random keys over the sum of both; "
-        f"the cut holds {held:.1%} of attention there and the random keys {drawn:.1%}; signs dealt to whole "
+        caveat=f"value: at layer {cell['layer']}, the surest, effect less that of random keys over their sum; the "
+        f"cut holds {held:.1%} of attention there and the random keys {drawn:.1%}; signs dealt to whole "
         f"{'prompts' if prefix else 'passages'}, corrected for the whole map",
         select={"variable": name, **cell},
     )

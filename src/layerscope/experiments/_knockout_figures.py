@@ -17,9 +17,9 @@ from layerscope.plots.distribution import distribution
 from layerscope.plots.heatmap import token_heatmap
 
 _FATES = {
-    "renormalise": "over the other keys",
-    "first": "to the first token",
-    "mean": "on mean values",
+    "renormalise": "spread over the other keys",
+    "first": "sent to the first token",
+    "mean": "kept on mean values",
 }
 
 
@@ -31,7 +31,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             "what cutting costs, by distance and layer": _map(result, ""),
             "missed more than keys cut at random": _against_random(result, ""),
             "effect of each distance": _by_distance(
-                result, "effect", "Divergence with one range of distances cut."
+                result, "effect", "Divergence with one range of distances cut.", log=True
             ),
             "beyond keys cut at random": _by_distance(
                 result, "excess", "Above 0: missed more than keys drawn at random in that block."
@@ -44,6 +44,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
                 result,
                 "effect_per_mass",
                 "Divergence over the attention that was cut. A gap: hardly any was.",
+                log=True,
             ),
             "the farthest range, by fate of the attention": _by_fate(result, "", farthest_seen(result)),
         }
@@ -71,7 +72,7 @@ def _map(result: xr.Dataset, prefix: str) -> Any:
         here[f"{prefix}lost"].isel(fate=0),
         f"{prefix}edges",
         (told, agreed),
-        f"Attention {_fate(result)}. Dot: told from 0, corrected for the whole map; ring: so by every fate of the "
+        f"Cut attention {_fate(result)}. Dot: told from 0, corrected for the whole map; ring: so by every fate of the "
         "cut attention.",
     )
 
@@ -84,7 +85,7 @@ def _against_random(result: xr.Dataset, prefix: str) -> Any:
         f"{prefix}edges",
         (here[f"{prefix}relative_excess_p"] < LEVEL,),
         "Divergence less that of random keys, which hold as much of the block's attention, over the sum of both. Dot: "
-        "told from 0, corrected for the whole map."
+        "told from 0, corrected for the whole map. Hatched: no random keys hold as much."
         if "much" in str(result.attrs["control"])
         else "Divergence less that of as many random keys, over the sum of both. Dot: told from 0, corrected for the "
         "whole map.",
@@ -104,14 +105,21 @@ def _marked(values: xr.DataArray, edges: str, marks: Sequence[xr.DataArray], cap
         caption=caption,
     )
     figure.update_yaxes(title="keys that are cut off", ticktext=[label(name) for name in names])
-    for where, (symbol, size) in zip(marks, (("circle", 5), ("circle-open", 11)), strict=False):
+    figure.update_xaxes(range=[-0.5, values.sizes["layer"] - 0.5])
+    for where, (symbol, size) in zip(marks, (("circle", 8), ("circle-open", 13)), strict=False):
+        dotted = symbol == "circle"
         rows, columns = np.nonzero(where.transpose(edges, "layer").values)
         figure.add_trace(
             go.Scatter(
                 x=values.layer.values[columns],
                 y=rows,
                 mode="markers",
-                marker={"symbol": symbol, "size": size, "color": "black"},
+                marker={
+                    "symbol": symbol,
+                    "size": size,
+                    "color": "black",
+                    "line": {"width": 1 + dotted, "color": "white" if dotted else "black"},
+                },
                 hoverinfo="skip",
                 showlegend=False,
             )
@@ -128,16 +136,25 @@ def _lines(curve: xr.Dataset, dimension: str, names: list[str]) -> xr.Dataset:
     return curve.assign_coords({dimension: (dimension, names)})
 
 
-def _by_distance(result: xr.Dataset, name: str, caption: str) -> Any:
+def _by_distance(result: xr.Dataset, name: str, caption: str, *, log: bool = False) -> Any:
     bands = _bands(result)
     here = result.isel(window=0, drop=True).isel(edges=slice(0, len(bands)))
     curve = as_curve(here.isel(fate=0, drop=True), name).transpose("edges", "layer")
     if not np.isfinite(curve["value"].values).any():
         return None
+    curve = _above_rounding(curve) if log else curve
     curve["value"].attrs = dict(result[name].attrs)
-    return curve_over_depth(
-        _lines(curve, "edges", bands), caption=f"{caption} Mean over passages, with intervals."
-    )
+    caption = f"{caption} Mean over passages, with intervals.{_BELOW if log else ''}"
+    return curve_over_depth(_lines(curve, "edges", bands), log=log, caption=caption)
+
+
+_ROUNDING = 1e-6
+_BELOW = " Below a millionth of a nat is rounding."
+
+
+def _above_rounding(curve: xr.Dataset) -> xr.Dataset:
+    """A curve for a logarithmic axis: nothing below what float32 tells from 0."""
+    return curve.map(lambda values: values.clip(min=_ROUNDING))
 
 
 def _centroids(result: xr.Dataset) -> Any:
@@ -166,10 +183,13 @@ def _by_fate(result: xr.Dataset, prefix: str, row: int) -> Any:
     curve["value"].attrs = dict(result[f"{prefix}effect"].attrs)
     names = [_FATES[str(name)] for name in result.fate.values]
     curve = _lines(curve, "fate", names).assign(null=here[f"{prefix}control_effect"].reset_coords(drop=True))
+    curve = _above_rounding(curve)
+    curve["value"].attrs = dict(result[f"{prefix}effect"].attrs)
     return curve_over_depth(
         curve,
+        log=True,
         caption=f"Cut off: {label(result[edges].values[row])}. Where the cut attention goes should not matter. Dashed: "
-        f"keys cut at random, their attention {_fate(result)}.",
+        f"keys cut at random, their attention {_fate(result)}.{_BELOW}",
     )
 
 

@@ -269,6 +269,13 @@ def _indices(units: _Units, bands: int, settings: Settings) -> dict[str, xr.Vari
             "block",
         )
         | interval_variables(
+            "far_less_near_beyond_control",
+            bootstrap_mean(apart(index(of_each[:, :, 0]), index(of_control)), **how),
+            "window",
+            "far less near, less the same with keys cut at random",
+            "block",
+        )
+        | interval_variables(
             "far_less_near_of_mass",
             bootstrap_mean(index(of_mass), **how),
             "window",

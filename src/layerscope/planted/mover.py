@@ -126,4 +126,16 @@ TRIALS = (
         strengths=(1.0, 0.3, 0.1, 0.03),
         strength_is="factor on what the head writes",
     ),
+    Trial(
+        experiment="attention_knockout",
+        plants=f"the last token reads the subject in block {_PLANTED_LAYER} (of 4) alone",
+        model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
+        answers=tuple(
+            Answer("subject_centroid", float(_PLANTED_LAYER), 0.01, {"category": kind})
+            for kind in ("near", "far")
+        ),
+        texts=open_questions,
+        strengths=(1.0, 0.3, 0.1, 0.03),
+        strength_is="factor on what the head writes",
+    ),
 )

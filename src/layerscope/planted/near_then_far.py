@@ -4,7 +4,7 @@ Positions are one entry each. A head of block 1 looks exactly one token back, a 
 many; each brings the word found there into a stretch of its own. Where the token looked for is not there,
 because the text is cut or too short, the head rests on BOS, which it holds half as dear. No other head and
 no MLP writes. So near context is read fresh in block 1 and nowhere else, far context in block 3, and nothing
-is relayed, carried or amplified.
+is relayed, carried or amplified. The prediction is of both words found, so that either reading is missed.
 
 Strength is the factor on the nats between the key looked for and any other; at 0 both heads look at all
 tokens alike, and read every distance in both blocks alike.
@@ -45,7 +45,8 @@ def near_then_far(*, far: int, n_layers: int = 5, strength: float = 1.0) -> Laye
         canvas.look_back(weights, "position", by, nats=LOUD * strength)
         weights.query_bias[0] = LOUD * strength / 2 * weights.query.shape[1] ** 0.5
         canvas.copy(weights, "word", found, count)
-    canvas.read_out("far", range(count), weight=8.0)
+    for found in ("near", "far"):
+        canvas.read_out(found, range(count), weight=8.0)
     return load_model(canvas.model, tokenizer=tokenizer)
 
 
@@ -72,6 +73,23 @@ TRIALS = (
         plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one forty back",
         model=lambda strength: near_then_far(far=40, strength=strength),
         answers=(Answer("far_less_near", FAR_BLOCK - NEAR_BLOCK, 0.1, nothing=0.0),),
+        texts=passages,
+        strengths=(1.0, 0.5, 0.3),
+        strength_is=_STRENGTH_IS,
+    ),
+    Trial(
+        experiment="attention_knockout",
+        plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one forty back",
+        model=lambda strength: near_then_far(far=40, strength=strength),
+        answers=(
+            Answer(
+                "far_less_near",
+                FAR_BLOCK - NEAR_BLOCK,
+                0.1,
+                {"fate": "renormalise", "window": 1},
+                nothing=0.0,
+            ),
+        ),
         texts=passages,
         strengths=(1.0, 0.5, 0.3),
         strength_is=_STRENGTH_IS,
