@@ -395,8 +395,11 @@ def test_ctrl_c_keeps_the_parts_and_says_so(
 
 
 def test_one_experiment_that_cannot_run_does_not_keep_the_others_off_the_page(
-    command: Command, tmp_path: Path, tiny: Path
+    command: Command, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from layerscope import experiments
+
+    monkeypatch.setattr(experiments, "names", lambda: ["causal_trace", "hidden_states"])
     wrong = written(tmp_path, {**GOOD, "answer": " zzz"})
 
     outcome = command("report", "--model", tiny, "--prompts", wrong, "--out", tmp_path / "runs", "--quick")
