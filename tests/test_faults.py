@@ -409,6 +409,15 @@ def test_one_experiment_that_cannot_run_does_not_keep_the_others_off_the_page(
     assert "hidden_states" in page
 
 
+def test_a_length_beyond_the_context_is_refused_and_the_default_gives_way(
+    command: Command, tmp_path: Path, tiny: Path
+) -> None:
+    asked = ("run", "hidden_states", "--model", tiny, "--out", tmp_path, "--limit", 1)
+
+    assert_told(command(*asked, "--longest", 100_000), "longer than the model's context", "--longest")
+    assert command(*asked).code == 0
+
+
 # -- the real thing, in a process of its own ------------------------------------------------------
 
 

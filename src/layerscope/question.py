@@ -51,7 +51,11 @@ class Question:
     chat: Annotated[bool, Option("--chat", help="Put prompts into the tokenizer's chat template.")] = False
     limit: Annotated[int | None, Option(min=1, help="At most this many texts of each category.")] = None
     longest: Annotated[
-        int, Option(min=2, help="Length to which passages and sentences are cut, in tokens.")
+        int,
+        Option(
+            min=2,
+            help="Length to which passages and sentences are cut, in tokens; at most the model's context.",
+        ),
     ] = 256
     device: Annotated[
         str | None, Option(help="cpu, cuda, cuda:1, mps; by default a GPU where there is one.")

@@ -282,14 +282,14 @@ def test_windows_are_shares_or_blocks() -> None:
 
 def test_as_many_keys_are_drawn_outside_the_set() -> None:
     result, plain = run("llama", control="as many keys", draws=2), Plain("llama")
-    row, name, layer = 4, "1 to 2 back", 2
+    row, name, layer = 4, "3 to 8 back", 2
     text = TEXTS[NAMES.index(str(result.token_passage.values[row]))]
     ids, target = ids_of(text), int(result.position[row])
 
     own = plain(ids).logits[0, target].double().log_softmax(-1)
     for sample in range(2):
         order = torch.randperm(target, generator=stream(0, "control", text, sample, target)).tolist()
-        drawn = [key for key in order if key != 0 and key not in keys_of(name, target)][:2]
+        drawn = [key for key in order if key != 0 and key not in keys_of(name, target)][:6]
         moved, lost = effect(own, plain.cut(ids, [layer], target, drawn), ids[target + 1])
         cell = result.isel(token=row, sample=sample, window=0).sel(edges=name, layer=layer)
         assert float(cell.control_divergence) == pytest.approx(moved, abs=2e-5, rel=5e-3)

@@ -101,7 +101,19 @@ def _first_documents(sentences: Sequence[Sentence], limit: int | None) -> list[S
 
 
 def _shortest(longest: int | None, model: LayeredModel) -> int | None:
-    limits = [limit for limit in (longest, model.facts.context) if limit is not None]
+    """Tokens that are read of a text: what was asked for, which the model's context must hold.
+
+    Only the default gives way to a shorter context; a length that somebody asked for is not cut in silence.
+    """
+    context = model.facts.context
+    if longest is not None and context is not None and longest > context and longest != LONGEST:
+        raise LayerscopeError(
+            "texts of this length are longer than the model's context",
+            found=f"longest = {longest:,} tokens",
+            expected=f"at most {context:,}",
+            hint=f"--longest {context}",
+        )
+    limits = [limit for limit in (longest, context) if limit is not None]
     return min(limits) if limits else None
 
 
