@@ -1,11 +1,13 @@
 """The beginning of a recording, and rows of attention, against runs and patterns of the models' own."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 import zoo
-from layerscope.runs.edits import Branch, Cut
+from layerscope.runs.edits import Branch, Cut, LostMass
 from layerscope.runs.patching import record_base, run_patched
 from layerscope.runs.read_attention import attention_of_queries
 from layerscope.runs.recordings import BaseRun
@@ -21,16 +23,21 @@ FAMILIES = ["gpt2", "llama", "gemma2", "gpt_oss", "stablelm", "recurrent_gemma"]
 @pytest.mark.parametrize("tokens", [6, 12])
 def test_the_beginning_of_a_recording_serves_like_a_run_of_the_beginning(family: str, tokens: int) -> None:
     model = zoo.layered(family, flipped=True)
+    kinds: tuple[tuple[tuple[int, ...], LostMass], ...] = (
+        ((1, 2, 3, 4), "renormalise"),
+        ((2, tokens - 2), "mean"),
+        ((), "renormalise"),
+    )
     branches = [
         Branch((Cut((layer,), (tokens - 1,), keys, lost=lost),), row=row)
         for row in (0, 1)
         for layer in (0, 1, 3)
-        for keys, lost in (((1, 2, 3, 4), "renormalise"), ((2, tokens - 2), "mean"), ((), "renormalise"))
+        for keys, lost in kinds
     ]
     means = [torch.randn(1, 1) for _ in range(model.n_layers)]
 
     whole = record_base(model, BaseRun(TEXTS))
-    options = {"read": lambda logits, _: logits[:, -1], "mean_values": means}
+    options: dict[str, Any] = {"read": lambda logits, _: logits[:, -1], "mean_values": means}
     found = run_patched(model, branches, base=whole.until(tokens), **options)
     short = BaseRun(tuple(ids[:tokens] for ids in TEXTS))
     wanted = run_patched(model, branches, base=short, plain=True, **options)

@@ -9,7 +9,8 @@ import xarray as xr
 
 from layerscope.experiments._contract import Claim
 from layerscope.experiments._knockout_items import SUBJECT
-from layerscope.experiments._knockout_summary import ALL, LEVEL
+from layerscope.experiments._knockout_maps import LEVEL
+from layerscope.experiments._knockout_summary import ALL
 from layerscope.experiments._summaries import number_or_none
 from layerscope.plots.numbers import number
 
@@ -115,7 +116,7 @@ def _beyond_control(result: xr.Dataset) -> Claim | None:
         high=number_or_none(high),
         distinguishable=told,
         caveat="what random keys show too comes from how much attention lies where, not from what stands there; "
-        "passages in which both have an index",
+        "compared on the targets and blocks that have such keys",
         select={"variable": "far_less_near_beyond_control", "window": window},
     )
 
@@ -169,7 +170,7 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
     ]
     cell = row | {"layer": int(layers[surest])}
     value, low, high = _ends(result, name, **cell)
-    held, drawn = (float(result[f"{prefix}{kind}removed"].sel(cell)) for kind in ("", "control_"))
+    held, drawn = (float(result[f"{prefix}{kind}removed"].sel(cell)) for kind in ("compared_", "control_"))
     what = edges if prefix else f"what is {edges}"
     return Claim(
         text=f"{what} is missed {', '.join(told) if told else 'neither more nor less'} than keys drawn at random"

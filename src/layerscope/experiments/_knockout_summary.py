@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +11,12 @@ import xarray as xr
 from layerscope.errors import LayerscopeError
 from layerscope.experiments._coordinates import groups_along, text_coordinate
 from layerscope.experiments._distances import cautions_of_unread
-from layerscope.experiments._groups import per_unit
 from layerscope.experiments._knockout_items import SUBJECT
+from layerscope.experiments._knockout_maps import Units, how_of, maps
 from layerscope.experiments._summaries import as_curve, contrast_variables, interval_variables, stacked
-from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.depth_profile import apart, centroid
-from layerscope.maths.max_statistic import compare_pairs
 from layerscope.maths.permutation import pairwise_contrasts
-from layerscope.maths.ratios import bootstrap_ratio
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import restored
 
@@ -28,12 +24,7 @@ if TYPE_CHECKING:
     from layerscope.experiments._contract import Earlier
     from layerscope.experiments.attention_knockout import Settings
 
-LEVEL = 0.05
 ALL = "all prompts"
-_LEAST_MASS = 1e-4
-"""Mean attention below which no effect is divided by it."""
-
-_SAID = {"": "actual next token", "prompt_": "answer"}
 
 
 def summarised(stages: Earlier, settings: Settings) -> xr.Dataset:
@@ -55,164 +46,14 @@ def summarised(stages: Earlier, settings: Settings) -> xr.Dataset:
     return write_json(merged.assign_attrs(control=settings.control), cautions=cautions)
 
 
-@dataclass(frozen=True, eq=False)
-class _Units:
-    """Means over what was kept of each passage or prompt, NaN where a layer has no such edge.
-
-    Attributes:
-        prefix: of names of variables.
-        edges: name of the dimension of sets.
-        divergence, loss: [unit edges fate window layer].
-        mass, control, control_mass: [unit edges window layer].
-    """
-
-    prefix: str
-    edges: str
-    divergence: np.ndarray
-    loss: np.ndarray
-    mass: np.ndarray
-    control: np.ndarray
-    control_mass: np.ndarray
-
-    @classmethod
-    def of(cls, kept: xr.Dataset, rows: list[np.ndarray], prefix: str, edges: str) -> _Units:
-        def mean(name: str) -> np.ndarray:
-            values = kept[prefix + name].values.astype(np.float64)
-            if name.startswith("control"):  # [unit edges window sample layer]: samples first
-                values = per_unit(np.moveaxis(values, 3, 0), [np.arange(values.shape[3])])[0]
-            return per_unit(values, rows)
-
-        names = ("divergence", "loss", "mass", "control_divergence", "control_mass")
-        return cls(prefix, edges, *(mean(name) for name in names))
-
-
-def _how(settings: Settings) -> dict[str, Any]:
-    return {"seed": settings.seed, "level": settings.level, "resamples": settings.resamples}
-
-
-# -- maps -----------------------------------------------------------------------------------------------
-
-
-def _maps(units: _Units, settings: Settings) -> dict[str, xr.Variable]:
-    how, said = _how(settings), _SAID[units.prefix]
-    by_fate, by_cut = f"{units.edges} fate window layer", f"{units.edges} window layer"
-    excess = units.divergence[:, :, 0] - units.control
-    relative = _relative(units.divergence[:, :, 0], units.control)
-    known = ~np.isnan(units.divergence)
-    mass = np.broadcast_to(units.mass[:, :, None], known.shape)
-    enough = known & (np.nan_to_num(mass).mean(axis=0) >= _LEAST_MASS)
-    found = (
-        interval_variables(
-            "effect",
-            bootstrap_mean(units.divergence, **how),
-            by_fate,
-            "divergence that cutting brings about",
-            "nat",
-        )
-        | interval_variables(
-            "lost",
-            bootstrap_mean(units.loss, **how),
-            by_fate,
-            f"log-probability of the {said} that is lost",
-            "nat",
-        )
-        | interval_variables(
-            "control_effect",
-            bootstrap_mean(units.control, **how),
-            by_cut,
-            "divergence with keys cut at random",
-            "nat",
-        )
-        | interval_variables(
-            "excess",
-            bootstrap_mean(excess, **how),
-            by_cut,
-            "divergence beyond that of keys cut at random",
-            "nat",
-        )
-        | interval_variables(
-            "relative_excess",
-            bootstrap_mean(relative, **how),
-            by_cut,
-            "divergence less that of keys cut at random, over the sum of both",
-        )
-        | interval_variables(
-            "removed",
-            bootstrap_mean(units.mass, **how),
-            by_cut,
-            "attention that was cut, mean over heads",
-        )
-        | interval_variables(
-            "control_removed",
-            bootstrap_mean(units.control_mass, **how),
-            by_cut,
-            "attention that was cut at random, mean over heads",
-        )
-        | interval_variables(
-            "effect_per_mass",
-            bootstrap_ratio(np.where(enough, units.divergence, 0), np.where(enough, mass, 0), **how),
-            by_fate,
-            "divergence over the attention that was cut",
-            "nat",
-        )
-    )
-    p = compare_pairs(units.loss, seed=settings.seed)
-    found["lost_p"] = quantity(p, by_fate, "p of the lost log-probability, adjusted for the whole map")
-    found["relative_excess_p"] = quantity(
-        compare_pairs(_with_nothing(relative), seed=settings.seed),
-        by_cut,
-        "p of the relative excess, adjusted for the whole map",
-    )
-    found |= _agreement(units, p, by_cut)
-    return {f"{units.prefix}{name}": variable for name, variable in found.items()}
-
-
-def _relative(divergence: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """(D − C) / (D + C), from −1 to 1: divergences of one cell differ by orders of magnitude between texts.
-
-    0 where neither moves anything; NaN where there is no control.
-    """
-    both = divergence + control
-    return np.asarray(np.where(both == 0, 0.0, divide(divergence - control, both)))
-
-
-def _with_nothing(excess: np.ndarray) -> np.ndarray:
-    """Units without a control count as no excess, where at least half of the units have one.
-
-    No sign makes 0 larger, so the test stays valid; it finds less.
-    """
-    known = ~np.isnan(excess)
-    enough = known.mean(axis=0) >= 0.5
-    return np.where(known | ~enough, excess, 0.0)
-
-
-def _agreement(units: _Units, p: np.ndarray, dims: str) -> dict[str, xr.Variable]:
-    """How far the fates agree: smallest over largest mean divergence, and how many tell the same loss."""
-    mean = per_unit(units.divergence, [np.arange(len(units.divergence))])[0]  # [edges fate window layer]
-    known = ~np.isnan(mean)
-    smallest = np.where(known, mean, np.inf).min(axis=1)
-    largest = np.where(known, mean, -np.inf).max(axis=1)
-    several = known.sum(axis=1) > 1
-    share = divide(np.where(several, smallest, 0), np.where(several, largest, 0))
-    sign = np.sign(per_unit(units.loss, [np.arange(len(units.loss))])[0])
-    told = (np.nan_to_num(p, nan=1) < LEVEL) & (sign == sign[:, :1])
-    return {
-        "agreement": quantity(share, dims, "smallest over largest divergence among the fates"),
-        "fates_told": quantity(
-            told.sum(axis=1), dims, "fates whose loss is told from 0, with the sign of the first"
-        ),
-        "fates_here": quantity(known.sum(axis=1), dims, "fates that are possible here"),
-    }
-
-
 # -- passages -------------------------------------------------------------------------------------------
 
 
 def _passages(kept: xr.Dataset, settings: Settings) -> tuple[xr.Dataset, list[str]]:
     rows = groups_along(kept, "token_passage")
-    units = _Units.of(kept, list(rows.values()), "", "edges")
+    units = Units.of(kept, list(rows.values()), "", "edges")
     bands = (kept.sizes["edges"] + 1) // 2
-    variables = _maps(units, settings) | _indices(units, bands, settings)
+    variables = maps(units, settings) | _indices(units, bands, settings)
     result = kept.assign(variables).assign_coords(
         used_passage=xr.Variable(("used_passage",), list(rows), {"long_name": "passage with targets"})
     )
@@ -237,8 +78,8 @@ def _blind(divergence: np.ndarray, layers: np.ndarray) -> str:
     return ", ".join(str(layer) for layer in layers[empty]) if not empty.all() else ""
 
 
-def _indices(units: _Units, bands: int, settings: Settings) -> dict[str, xr.Variable]:
-    how = _how(settings)
+def _indices(units: Units, bands: int, settings: Settings) -> dict[str, xr.Variable]:
+    how = how_of(settings)
     of_each = centroid(units.divergence)  # [passage edges fate window]
     of_control, of_mass = centroid(units.control), centroid(units.mass)
     far, near = bands - 1, 0
@@ -270,7 +111,7 @@ def _indices(units: _Units, bands: int, settings: Settings) -> dict[str, xr.Vari
         )
         | interval_variables(
             "far_less_near_beyond_control",
-            bootstrap_mean(apart(index(of_each[:, :, 0]), index(of_control)), **how),
+            bootstrap_mean(apart(index(centroid(units.compared)), index(of_control)), **how),
             "window",
             "far less near, less the same with keys cut at random",
             "block",
@@ -307,8 +148,8 @@ def _prompts(kept: xr.Dataset, settings: Settings, *, alone: bool) -> tuple[xr.D
                 hint="--set wrong=true, or layerscope check-prompts FILE --model MODEL",
             )
         return None, [f"All {kept.sizes['prompt']} prompts are left out; only passages were cut."]
-    units = _Units.of(kept, [np.array([row]) for row in used], "prompt_", "prompt_edges")
-    variables = _maps(units, settings) | _by_category(kept, units, used, settings)
+    units = Units.of(kept, [np.array([row]) for row in used], "prompt_", "prompt_edges")
+    variables = maps(units, settings) | _by_category(kept, units, used, settings)
     categories = _categories(kept, used)
     result = kept.assign(variables).assign_coords(
         category=text_coordinate(list(categories), "category", "category of prompts")
@@ -340,7 +181,7 @@ def _categories(kept: xr.Dataset, used: np.ndarray) -> Mapping[str, np.ndarray]:
 
 
 def _by_category(
-    kept: xr.Dataset, units: _Units, used: np.ndarray, settings: Settings
+    kept: xr.Dataset, units: Units, used: np.ndarray, settings: Settings
 ) -> dict[str, xr.Variable]:
     subject = [restored(str(name)) for name in kept.prompt_edges.values].index(SUBJECT)
     divergence, loss = units.divergence[:, subject, 0, 0], units.loss[:, subject, 0, 0]
@@ -348,7 +189,7 @@ def _by_category(
     groups = _categories(kept, used).values()
 
     def means(values: np.ndarray) -> Any:
-        return stacked([bootstrap_mean(values[some], **_how(settings)) for some in groups])
+        return stacked([bootstrap_mean(values[some], **how_of(settings)) for some in groups])
 
     everywhere = np.full(kept.sizes["prompt"], np.nan)
     everywhere[used] = places

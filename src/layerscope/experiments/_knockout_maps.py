@@ -1,0 +1,189 @@
+"""Maps of what cutting does over sets of keys and layers, with intervals, corrected p and their control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.experiments._groups import per_unit
+from layerscope.experiments._summaries import interval_variables
+from layerscope.maths.arrays import divide
+from layerscope.maths.bootstrap import bootstrap_mean
+from layerscope.maths.max_statistic import compare_pairs
+from layerscope.maths.ratios import bootstrap_ratio
+from layerscope.results.schema import quantity
+
+if TYPE_CHECKING:
+    from layerscope.experiments.attention_knockout import Settings
+
+LEVEL = 0.05
+_LEAST_MASS = 1e-4
+"""Mean attention below which no effect is divided by it."""
+
+_SAID = {"": "actual next token", "prompt_": "answer"}
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Means over what was kept of each passage or prompt, NaN where a layer has no such edge.
+
+    Attributes:
+        prefix: of names of variables.
+        edges: name of the dimension of sets.
+        divergence, loss: [unit edges fate window layer].
+        mass, control, control_mass: [unit edges window layer].
+        compared, compared_mass: of the first fate, over the targets that have a control; likewise.
+    """
+
+    prefix: str
+    edges: str
+    divergence: np.ndarray
+    loss: np.ndarray
+    mass: np.ndarray
+    control: np.ndarray
+    control_mass: np.ndarray
+    compared: np.ndarray
+    compared_mass: np.ndarray
+
+    @classmethod
+    def of(cls, kept: xr.Dataset, rows: list[np.ndarray], prefix: str, edges: str) -> Units:
+        def values(name: str) -> np.ndarray:
+            found = kept[prefix + name].values.astype(np.float64)
+            if name.startswith("control"):  # [target edges window sample layer]: samples first
+                found = per_unit(np.moveaxis(found, 3, 0), [np.arange(found.shape[3])])[0]
+            return found
+
+        names = ("divergence", "loss", "mass", "control_divergence", "control_mass")
+        each = {name: values(name) for name in names}
+        without = np.isnan(each["control_divergence"])
+        beside = (each["divergence"][:, :, 0], each["mass"])
+        compared = [per_unit(np.where(without, np.nan, one), rows) for one in beside]
+        return cls(prefix, edges, *(per_unit(each[name], rows) for name in names), *compared)
+
+
+def how_of(settings: Settings) -> dict[str, Any]:
+    return {"seed": settings.seed, "level": settings.level, "resamples": settings.resamples}
+
+
+# -- maps -----------------------------------------------------------------------------------------------
+
+
+def maps(units: Units, settings: Settings) -> dict[str, xr.Variable]:
+    how, said = how_of(settings), _SAID[units.prefix]
+    by_fate, by_cut = f"{units.edges} fate window layer", f"{units.edges} window layer"
+    excess = units.compared - units.control
+    relative = _relative(units.compared, units.control)
+    known = ~np.isnan(units.divergence)
+    mass = np.broadcast_to(units.mass[:, :, None], known.shape)
+    enough = known & (np.nan_to_num(mass).mean(axis=0) >= _LEAST_MASS)
+    found = (
+        interval_variables(
+            "effect",
+            bootstrap_mean(units.divergence, **how),
+            by_fate,
+            "divergence that cutting brings about",
+            "nat",
+        )
+        | interval_variables(
+            "lost",
+            bootstrap_mean(units.loss, **how),
+            by_fate,
+            f"log-probability of the {said} that is lost",
+            "nat",
+        )
+        | interval_variables(
+            "control_effect",
+            bootstrap_mean(units.control, **how),
+            by_cut,
+            "divergence with keys cut at random",
+            "nat",
+        )
+        | interval_variables(
+            "excess",
+            bootstrap_mean(excess, **how),
+            by_cut,
+            "divergence beyond that of keys cut at random",
+            "nat",
+        )
+        | interval_variables(
+            "relative_excess",
+            bootstrap_mean(relative, **how),
+            by_cut,
+            "divergence less that of keys cut at random, over the sum of both",
+        )
+        | interval_variables(
+            "removed",
+            bootstrap_mean(units.mass, **how),
+            by_cut,
+            "attention that was cut, mean over heads",
+        )
+        | interval_variables(
+            "compared_removed",
+            bootstrap_mean(units.compared_mass, **how),
+            by_cut,
+            "attention that was cut where there are random keys to compare with, mean over heads",
+        )
+        | interval_variables(
+            "control_removed",
+            bootstrap_mean(units.control_mass, **how),
+            by_cut,
+            "attention that was cut at random, mean over heads",
+        )
+        | interval_variables(
+            "effect_per_mass",
+            bootstrap_ratio(np.where(enough, units.divergence, 0), np.where(enough, mass, 0), **how),
+            by_fate,
+            "divergence over the attention that was cut",
+            "nat",
+        )
+    )
+    p = compare_pairs(units.loss, seed=settings.seed)
+    found["lost_p"] = quantity(p, by_fate, "p of the lost log-probability, adjusted for the whole map")
+    found["relative_excess_p"] = quantity(
+        compare_pairs(_with_nothing(relative), seed=settings.seed),
+        by_cut,
+        "p of the relative excess, adjusted for the whole map",
+    )
+    found |= _agreement(units, p, by_cut)
+    return {f"{units.prefix}{name}": variable for name, variable in found.items()}
+
+
+def _relative(divergence: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """(D − C) / (D + C), from −1 to 1: divergences of one cell differ by orders of magnitude between texts.
+
+    0 where neither moves anything; NaN where there is no control.
+    """
+    both = divergence + control
+    return np.asarray(np.where(both == 0, 0.0, divide(divergence - control, both)))
+
+
+def _with_nothing(excess: np.ndarray) -> np.ndarray:
+    """Units without a control count as no excess, where at least half of the units have one.
+
+    No sign makes 0 larger, so the test stays valid; it finds less.
+    """
+    known = ~np.isnan(excess)
+    enough = known.mean(axis=0) >= 0.5
+    return np.where(known | ~enough, excess, 0.0)
+
+
+def _agreement(units: Units, p: np.ndarray, dims: str) -> dict[str, xr.Variable]:
+    """How far the fates agree: smallest over largest mean divergence, and how many tell the same loss."""
+    mean = per_unit(units.divergence, [np.arange(len(units.divergence))])[0]  # [edges fate window layer]
+    known = ~np.isnan(mean)
+    smallest = np.where(known, mean, np.inf).min(axis=1)
+    largest = np.where(known, mean, -np.inf).max(axis=1)
+    several = known.sum(axis=1) > 1
+    share = divide(np.where(several, smallest, 0), np.where(several, largest, 0))
+    sign = np.sign(per_unit(units.loss, [np.arange(len(units.loss))])[0])
+    told = (np.nan_to_num(p, nan=1) < LEVEL) & (sign == sign[:, :1])
+    return {
+        "agreement": quantity(share, dims, "smallest over largest divergence among the fates"),
+        "fates_told": quantity(
+            told.sum(axis=1), dims, "fates whose loss is told from 0, with the sign of the first"
+        ),
+        "fates_here": quantity(known.sum(axis=1), dims, "fates that are possible here"),
+    }
