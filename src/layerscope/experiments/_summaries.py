@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from layerscope.experiments._contract import Claim
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.maths.bootstrap import Interval
 from layerscope.maths.permutation import Contrast
@@ -77,3 +79,17 @@ def number_or_none(value: float | np.ndarray | xr.DataArray) -> float | None:
     """A single number for a claim; None where it is not known."""
     number = float(value)
     return None if np.isnan(number) else number
+
+
+def interval_claim(
+    text: str, values: xr.Dataset, name: str, select: dict[str, Any], caveat: str = ""
+) -> Claim:
+    """A sentence with the value and ends that `interval_variables` wrote, and where they stand in the result."""
+    return Claim(
+        text=text,
+        value=number_or_none(values[name]),
+        low=number_or_none(values[f"{name}_low"]),
+        high=number_or_none(values[f"{name}_high"]),
+        caveat=caveat,
+        select={"variable": name, **select},
+    )

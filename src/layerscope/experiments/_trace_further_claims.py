@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope.experiments import _trace_screen_conclusions
 from layerscope.experiments._contract import Claim
-from layerscope.experiments._summaries import number_or_none
+from layerscope.experiments._summaries import interval_claim, number_or_none
 from layerscope.results.words import restored
 
 _SUBJECT, _LAST = "last subject token", "last token"
@@ -36,20 +35,9 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
             yield from sentences(result)
 
 
-def _claim(text: str, values: xr.Dataset, name: str, select: dict[str, Any], caveat: str = "") -> Claim:
-    return Claim(
-        text=text,
-        value=number_or_none(values[name]),
-        low=number_or_none(values[f"{name}_low"]),
-        high=number_or_none(values[f"{name}_high"]),
-        caveat=caveat,
-        select={"variable": name, **select},
-    )
-
-
 def _total(result: xr.Dataset) -> Iterator[Claim]:
     if "total_effect" in result and np.isfinite(result.total_effect):
-        yield _claim(
+        yield interval_claim(
             f"noise lowers the metric by {float(result.total_effect):.2f} on average",
             result,
             "total_effect",
@@ -85,7 +73,7 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
         difference, p = float(here.paired_difference), float(here.paired_p)
         clear = p < 0.05
         text = f"within matched pairs, {restored(str(name))} is {difference:+.1f} blocks in transition depth"
-        claim = _claim(
+        claim = interval_claim(
             text
             if clear
             else f"within matched pairs, {restored(str(name))} is not distinguishable from zero",
@@ -132,7 +120,7 @@ def _outputs(result: xr.Dataset) -> Iterator[Claim]:
             continue
         peak = int(np.nanargmax(curve))
         clear = float(here.output_recovery_low.sel(layer=peak)) > 0
-        yield _claim(
+        yield interval_claim(
             f"{_NAMES[site]} at the {place} restore most round block {peak}: {curve[peak]:.0%} of the answer"
             if clear
             else f"{_NAMES[site]} at the {place} restore nothing that can be told from none, in any window",
@@ -153,7 +141,7 @@ def _severed(result: xr.Dataset) -> Iterator[Claim]:
         layer = int(np.nanargmax(curve[early]))
         clear = float(here.severed_loss_low.sel(site=site, layer=layer)) > 0
         name = _NAMES[str(site)]
-        yield _claim(
+        yield interval_claim(
             f"of what the subject's state restores at depth {layer}, {curve[layer]:+.0%} of the answer goes "
             f"through the subject's own later {name}"
             if clear
@@ -174,7 +162,7 @@ def _heads(result: xr.Dataset) -> Iterator[Claim]:
     strongest = here.isel(here.head_recovery.fillna(-np.inf).argmax(("layer", "head")))
     name = f"head {int(strongest['head'])} of block {int(strongest.layer)}"
     p, clear = float(strongest.head_p), bool(strongest.head_p < 0.05)
-    yield _claim(
+    yield interval_claim(
         f"{name} at the last token restores most alone: {float(strongest.head_recovery):.0%} of the answer"
         if clear
         else "no single head at the last token restores anything that can be told from none",
@@ -193,7 +181,7 @@ def _agreement(result: xr.Dataset) -> Iterator[Claim]:
         if np.isnan(value):
             continue
         clear = low > 0 or high < 0
-        yield _claim(
+        yield interval_claim(
             f"{restored(str(name))} {'agree' if value > 0 else 'disagree'} over prompts (rank correlation {value:.2f})"
             if clear
             else f"{restored(str(name))}: no agreement over prompts that can be told from none",
@@ -211,7 +199,7 @@ def _handover(result: xr.Dataset) -> Iterator[Claim]:
         here = result.sel(subject_end_distance=distance, handed_to="the subject's last token")
         if not int(here.mean_handover_n):
             continue
-        yield _claim(
+        yield interval_claim(
             f"a subject's token {int(distance)} before its last hands over to the last one at depth "
             f"{float(here.mean_handover):.1f}",
             here,
@@ -224,7 +212,7 @@ def _handover(result: xr.Dataset) -> Iterator[Claim]:
 def _doses(result: xr.Dataset) -> Iterator[Claim]:
     for dose in result.dose.values:
         here = result.sel(dose=dose)
-        yield _claim(
+        yield interval_claim(
             f"at {float(dose):g} times the noise, {float(here.mean_dose_harmful):.0%} of patches lower the metric",
             here,
             "mean_dose_harmful",

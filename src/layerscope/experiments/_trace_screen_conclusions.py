@@ -12,7 +12,7 @@ import xarray as xr
 from layerscope.experiments import _tracing
 from layerscope.experiments._contract import Claim
 from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import interval_variables, number_or_none, stacked
+from layerscope.experiments._summaries import interval_claim, interval_variables, stacked
 from layerscope.experiments._trace_measures import TOKEN_CLASSES
 from layerscope.experiments._trace_screen import KINDS, best_scores, over_draws, strongest
 from layerscope.maths.bootstrap import bootstrap_mean
@@ -241,7 +241,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
             one = here.sel(screened_by=method)
             if int(one.screen_missed_n) == 0:
                 continue
-            yield _claim(
+            yield interval_claim(
                 f"of the {count} {name} of the strongest exact effect, {restored(str(method))} miss "
                 f"{float(one.screen_missed):.0%} (blind draws {float(here.screen_chance):.0%}); rank correlation "
                 f"{float(one.screen_order):.2f}",
@@ -252,7 +252,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
                 f"{float(one.screen_best_missed):.0%} of them",
             )
         if int(here.screen_error_n):
-            yield _claim(
+            yield interval_claim(
                 f"{name} that the screen picks: estimates are off by {float(here.screen_error):.0%} of "
                 "the exact effect",
                 here,
@@ -270,7 +270,7 @@ def _claims_of_fixes(result: xr.Dataset) -> Iterator[Claim]:
         p, change = float(here.screen_gain_p), float(here.screen_gain)
         clear = p < 0.05
         what = "computing attention patterns anew" if name in RECOMPUTED else name
-        yield _claim(
+        yield interval_claim(
             f"{kind}: {what} {'lowers' if change < 0 else 'raises'} the share missed by {abs(change):.0%}"
             if clear
             else f"{kind}: {what} changes the share missed by nothing that can be told from none",
@@ -279,17 +279,6 @@ def _claims_of_fixes(result: xr.Dataset) -> Iterator[Claim]:
             {"fix": str(fix)},
             "against plain gradients on the same prompts; signs flipped prompt by prompt, Holm over fixes",
         ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "distinguishable": clear})
-
-
-def _claim(text: str, values: xr.Dataset, name: str, select: dict[str, Any], caveat: str) -> Claim:
-    return Claim(
-        text=text,
-        value=number_or_none(values[name]),
-        low=number_or_none(values[f"{name}_low"]),
-        high=number_or_none(values[f"{name}_high"]),
-        caveat=caveat,
-        select={"variable": name, **select},
-    )
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
