@@ -43,9 +43,9 @@ def asked_of(
     """
     rows = [list(row) for row in ids]
     tokens = len(rows[0])
-    found = [_pairs_of(row, fixed, relations[i] if relations else {}) for i, row in enumerate(rows)]
-    flat = [(i, *pair) for i, pairs in enumerate(found) for pair in pairs]
-    pairs = torch.tensor(sorted(flat, key=lambda pair: pair[1]), dtype=torch.long).reshape(-1, 4).T
+    found = [_pairs_of(row, i, fixed, relations[i] if relations else {}) for i, row in enumerate(rows)]
+    pairs = torch.cat(found, dim=1)
+    pairs = pairs[:, pairs[1].argsort(stable=True)]
     # Nearer bins are sums of offsets; the last is what is left of the total.
     bins = [(first, last) for first, last in DISTANCE_BINS if last is not None and last >= OFFSETS]
     return Asked(
@@ -64,18 +64,34 @@ KINDS = (*PAIRS, *(f"offset {offset}" for offset in range(OFFSETS)))
 
 
 def _pairs_of(
-    ids: Sequence[int], fixed: tuple[int, int] | None, relations: Mapping[str, Sequence[tuple[int, int]]]
-) -> list[tuple[int, int, int]]:
+    ids: Sequence[int],
+    text: int,
+    fixed: tuple[int, int] | None,
+    relations: Mapping[str, Sequence[tuple[int, int]]],
+) -> Tensor:
+    """Text, query, key and kind of each pair of one text [4 pair]."""
+    later = torch.arange(1, len(ids))
     chosen = {
-        "self": [(query, query) for query in range(1, len(ids))],
-        "previous token": [(query, query - 1) for query in range(1, len(ids))],
-        "duplicate token": pairs_with_same_token(ids),
-        "induction": pairs_after_same_token(ids),
-    } | {kind: list(pairs) for kind, pairs in relations.items()}
+        "self": torch.stack([later, later]),
+        "previous token": torch.stack([later, later - 1]),
+        "duplicate token": _listed(pairs_with_same_token(ids)),
+        "induction": _listed(pairs_after_same_token(ids)),
+    } | {kind: _listed(pairs) for kind, pairs in relations.items()}
     if fixed is not None:
         for offset in range(OFFSETS):
-            chosen[f"offset {offset}"] = [(q, q - offset) for q in range(*fixed) if q >= offset]
-    return [(query, key, KINDS.index(kind)) for kind, pairs in chosen.items() for query, key in pairs]
+            queries = torch.arange(max(fixed[0], offset), fixed[1])
+            chosen[f"offset {offset}"] = torch.stack([queries, queries - offset])
+    return torch.cat([_of_kind(kind, text, pairs) for kind, pairs in chosen.items()], dim=1)
+
+
+def _listed(pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Queries and keys [2 pair]."""
+    return torch.tensor(list(pairs), dtype=torch.long).reshape(-1, 2).T
+
+
+def _of_kind(kind: str, text: int, pairs: Tensor) -> Tensor:
+    here, which = pairs.new_full(pairs.shape[1:], text), pairs.new_full(pairs.shape[1:], KINDS.index(kind))
+    return torch.stack([here, pairs[0], pairs[1], which])
 
 
 def _totals(pairs: Tensor, text: int, tokens: int, fixed: tuple[int, int] | None) -> Tensor:

@@ -31,6 +31,7 @@ from layerscope.maths.attention import uniform_pattern
 from layerscope.maths.similarity import norm
 from layerscope.maths.sinks import sink_tokens
 from layerscope.models.attention import AttentionCall, replaced
+from layerscope.models.fused import fused_activations
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.attention_columns import Asked, Columns, Seen, Sums, Weighted, sums_of, weighted
@@ -110,6 +111,7 @@ def attention_sums(
     with (
         at_depth(model.blocks, {layer: _keep_norms(norms, layer) for layer in layers}),
         replaced(model.module, {_module(model, layer): summing(layer) for layer in layers}),
+        fused_activations(model.module),
     ):
         model.logits(asked.ids, last=True)
     return AttentionSums(

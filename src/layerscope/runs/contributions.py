@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from layerscope.models.fused import fused_activations
 from layerscope.models.hooks import at_depth, on_output
 from layerscope.models.layered import LayeredModel
 
@@ -67,6 +68,7 @@ def _read(
                 if addition is not None and name is not None:
                     module = model.blocks[layer].get_submodule(name)
                     stack.enter_context(on_output(module, pick.into(vectors[layer], addition.multiplier)))
+        stack.enter_context(fused_activations(model.module))
         logits = model.logits(batch, last=True)[:, -1].float()
     nothing = states[:0]
     return Contributions(states, added.get("attention", nothing), added.get("mlp", nothing), logits)

@@ -17,7 +17,7 @@ from layerscope.runs.contributions import read_states_at
 from layerscope.runs.tuned_lens import TunedLens
 
 _LOGITS_AT_ONCE = 2**24
-_LOGITS_IN_CACHE = 2**19
+_LOGITS_IN_CACHE = 2**20
 _FEWEST_ROWS = 64
 """Fewer rows in one product would read the unembedding's weights too often."""
 UNKNOWN = -1
