@@ -9,6 +9,7 @@ import layerscope as ls
 import zoo
 from layerscope import LayerscopeError
 from layerscope.experiments import load
+from layerscope.experiments._trace_conclusions import _peaks
 from layerscope.experiments._trace_items import noise_sd
 from layerscope.experiments._trace_measures import token_class
 from layerscope.experiments._trace_settings import Settings
@@ -271,6 +272,19 @@ def test_the_tokens_of_a_subject_hand_over_one_by_one() -> None:
     np.testing.assert_allclose(own[:, 0], 1, atol=1e-3)
     np.testing.assert_allclose(result.handover.sel(handed_to="the last token").values[tells], 2.5, atol=0.02)
     assert np.isnan(result.handover.values[~tells]).all()
+    means = result.mean_alone_recovery.sel(subject_end_distance=1)
+    np.testing.assert_allclose(means.sel(place="the token itself"), own.mean(0), atol=1e-6)
+    assert "how the tokens of a subject hand over" in load("causal_trace").draw(result)
+
+
+def test_the_peak_of_a_subject_token_by_hand() -> None:
+    recoveries = np.array([[0.1, 0.7, 0.2], [-0.1, -0.2, -0.3], [np.nan, 0.1, 0.3], [0.5, 0.1, 0.0]])
+    counted = np.array([True, True, True, False])
+
+    found = _peaks(recoveries, counted)
+
+    # Row 1 brings nothing back, so it has no peak; row 3 does not count.
+    np.testing.assert_array_equal(found, [1, np.nan, 2, np.nan])
 
 
 def test_doses_find_the_same_layer_and_count_what_is_left() -> None:

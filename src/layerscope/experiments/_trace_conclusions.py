@@ -17,6 +17,7 @@ from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._trace_averages import indirect_by_class, mean_over_prompts, used_prompts
 from layerscope.experiments._trace_measures import TOKEN_CLASSES
+from layerscope.maths.bootstrap import bootstrap_difference
 from layerscope.maths.max_statistic import compare_curves
 from layerscope.maths.permutation import holm, pairwise_contrasts, sign_flip_p
 from layerscope.maths.recovery import recovery
@@ -81,18 +82,15 @@ def _contrasts_over_depth(result: xr.Dataset, settings: Any) -> xr.Dataset:
     pairs = list(combinations(names, 2))
     if not pairs:
         return xr.Dataset()
-    found = [
-        compare_curves(rows[used & (category == a)], rows[used & (category == b)], seed=settings.seed)
-        for a, b in pairs
-    ]
-    p = np.stack([np.minimum(curves.p * len(pairs), 1) for curves in found])
+    groups = [(rows[used & (category == a)], rows[used & (category == b)]) for a, b in pairs]
+    p = np.stack([np.minimum(compare_curves(*both, seed=settings.seed).p * len(pairs), 1) for both in groups])
+    of_sampling = {"seed": settings.seed, "level": settings.level, "resamples": settings.resamples}
+    differences = stacked([bootstrap_difference(*both, **of_sampling) for both in groups])
     return xr.Dataset(
-        {
-            "depth_difference": quantity(
-                np.stack([curves.difference for curves in found]),
-                "category_pair depth",
-                "difference in recovery at the last token",
-            ),
+        interval_variables(
+            "depth_difference", differences, "category_pair depth", "difference in recovery at the last token"
+        )
+        | {
             "depth_p": quantity(
                 p, "category_pair depth", "p by permutation, adjusted for all depths and pairs"
             ),
@@ -227,12 +225,24 @@ def _one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Data
             handover, "subject_token handed_to", "depth at which a token of the subject hands over", "block"
         ),
         "tokens_to_subject_end": quantity(from_end, "subject_token", "tokens to the subject's last one"),
+        "peak_depth": quantity(
+            _peaks(scaled[:, 1], enough & (from_end > 0)),
+            "subject_token",
+            "depth at which the subject's last token restores most of what was lost by one before it",
+            "block",
+        ),
     }
     near = sorted(set(from_end.tolist()))
-    means = stacked([mean_over_prompts(settings)(handover[from_end == distance]) for distance in near])
-    variables |= interval_variables(
-        "mean_handover", means, "subject_end_distance handed_to", "mean depth of the handover", "block"
-    )
+    for name, dims, long_name, units in (
+        ("handover", "handed_to", "mean depth of the handover", "block"),
+        ("peak_depth", "", "mean depth of that peak", "block"),
+        ("alone_recovery", "place depth", "mean recovery, one token of the subject noised alone", "1"),
+    ):
+        values = variables[name].values
+        means = stacked([mean_over_prompts(settings)(values[from_end == distance]) for distance in near])
+        variables |= interval_variables(
+            f"mean_{name}", means, f"subject_end_distance {dims}".strip(), long_name, units
+        )
     return xr.merge([stage, xr.Dataset(variables)], join="outer").assign_coords(
         handed_to=text_coordinate(
             ("the subject's last token", "the last token"), "handed_to", "to which token"
@@ -241,6 +251,13 @@ def _one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Data
             ("subject_end_distance",), np.array(near), {"long_name": "tokens to the subject's last one"}
         ),
     )
+
+
+def _peaks(recoveries: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Depth of the largest value of each counted row [row depth]; NaN where none is above zero."""
+    rows = np.where(np.isnan(recoveries), -np.inf, recoveries)
+    known = counted & (rows.max(axis=1) > 0)
+    return np.where(known, rows.argmax(axis=1), np.nan)
 
 
 def _smallest(settings: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,6 +15,7 @@ from layerscope.results.words import restored
 
 _SUBJECT, _LAST = "last subject token", "last token"
 _NAMES = {"attn_out": "attention", "mlp_out": "MLPs"}
+_FEWEST_TOKENS = 3
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -193,20 +195,42 @@ def _agreement(result: xr.Dataset) -> Iterator[Claim]:
 
 
 def _handover(result: xr.Dataset) -> Iterator[Claim]:
+    """For tokens at each distance before the subject's last: does it pass through that one, and when is it read?"""
     for distance in result.subject_end_distance.values:
-        if distance == 0:
+        here = result.sel(subject_end_distance=distance)
+        if distance == 0 or int(here.mean_alone_recovery_n.max()) < _FEWEST_TOKENS:
             continue
-        here = result.sel(subject_end_distance=distance, handed_to="the subject's last token")
-        if not int(here.mean_handover_n):
-            continue
-        yield interval_claim(
-            f"a subject's token {int(distance)} before its last hands over to the last one at depth "
-            f"{float(here.mean_handover):.1f}",
-            here,
-            "mean_handover",
-            {"subject_end_distance": int(distance)},
-            f"{int(here.mean_handover_n)} tokens, each noised alone",
-        )
+        whose = f"a subject's token {int(distance)} before its last"
+        select: dict[str, Any] = {"subject_end_distance": int(distance)}
+        yield _passed_on(here.sel(place="the subject's last token"), whose, select)
+        last = here.sel(handed_to="the last token")
+        if int(last.mean_handover_n) >= _FEWEST_TOKENS:
+            yield interval_claim(
+                f"{whose} hands over to the prompt's last token at depth {float(last.mean_handover):.1f}",
+                last,
+                "mean_handover",
+                select,
+                f"{int(last.mean_handover_n)} tokens, each noised alone",
+            )
+
+
+def _passed_on(here: xr.Dataset, whose: str, select: dict[str, Any]) -> Claim:
+    """What the subject's last token brings back of a token before it, at the depth where that is most."""
+    peak = here.isel(depth=int(np.nanargmax(here.mean_alone_recovery.values)))
+    clear = bool(peak.mean_alone_recovery_low > 0)
+    told = (
+        f"{float(peak.mean_alone_recovery):.0%} at depth {int(peak.depth)}"
+        if clear
+        else "nothing that can be told from none"
+    )
+    return interval_claim(
+        f"of {whose}, the subject's last token brings back {told}",
+        peak,
+        "mean_alone_recovery",
+        select | {"place": "the subject's last token", "depth": int(peak.depth)},
+        f"{int(peak.mean_alone_recovery_n)} tokens, each noised alone; the depth of the largest mean, so the interval "
+        "is optimistic",
+    ).model_copy(update={"distinguishable": clear})
 
 
 def _doses(result: xr.Dataset) -> Iterator[Claim]:

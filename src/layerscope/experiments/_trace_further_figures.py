@@ -9,6 +9,7 @@ import xarray as xr
 
 from layerscope.experiments import _trace_screen_conclusions
 from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._summaries import as_curve
 from layerscope.plots import curve_over_depth, differences, rows_by_category
 from layerscope.results.words import restored
 
@@ -25,6 +26,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         ("what attention and MLPs restore", "output_recovery", _outputs),
         ("what goes through the subject's own MLPs and attention", "severed_loss", _severed),
         ("single heads", "head_recovery", _heads),
+        ("how the tokens of a subject hand over", "mean_alone_recovery", _one_by_one),
         ("does the difference depend on the noise?", "dose_difference", _doses),
     ):
         if name in result and np.isfinite(result[name]).any():
@@ -61,7 +63,7 @@ def _classes(result: xr.Dataset) -> Any:
 
 
 def _depths(result: xr.Dataset) -> Any:
-    values = xr.Dataset({"value": result.depth_difference.reset_coords(drop=True)})
+    values = as_curve(result, "depth_difference")
     found = []
     for pair in result.category_pair.values:
         here = result.sel(category_pair=pair)
@@ -69,8 +71,8 @@ def _depths(result: xr.Dataset) -> Any:
         found.append(f"{restored(str(pair))}: {', '.join(map(str, depths)) or 'none'}")
     return curve_over_depth(
         values,
-        caption="Difference in recovery at the last token. Depths that stay clear after correction for all depths "
-        f"and pairs: {'; '.join(found)}.",
+        caption="Difference in recovery at the last token; bands are intervals of each depth on its own. Depths that "
+        f"stay clear after correction for all depths and pairs: {'; '.join(found)}.",
     )
 
 
@@ -95,6 +97,7 @@ _LINES = {
     "attention at the last token": {"site": "attn_out", "token_class_name": _LAST},
 }
 _MOST_PANELS = 9
+_FEWEST_TOKENS, _MOST_DISTANCES = 3, 4
 
 
 def _lines_by_category(
@@ -160,6 +163,33 @@ def _heads(result: xr.Dataset) -> Any:
         xr.Dataset(columns, coords={"one": text_coordinate(best, "one", "head")}),
         caption="The eight heads whose output at the last token restores most alone, with intervals over prompts; "
         f"picked from {len(cells)}, so their intervals are optimistic. p by flipping signs, adjusted for all heads.",
+    )
+
+
+def _one_by_one(result: xr.Dataset) -> Any:
+    """A panel for each distance to the subject's end that enough prompts have."""
+    numbers = result.mean_alone_recovery_n.max(["place", "depth"]).values
+    shown = [
+        distance
+        for distance, n in zip(result.subject_end_distance.values, numbers, strict=True)
+        if n >= _FEWEST_TOKENS and distance > 0
+    ][:_MOST_DISTANCES] or [0]
+    here = as_curve(result.sel(subject_end_distance=shown), "mean_alone_recovery")
+    names = [
+        f"{f'{distance} before the last' if distance else 'the last'} (n = {n})"
+        for distance, n in zip(result.subject_end_distance.values, numbers, strict=True)
+        if distance in shown
+    ]
+    values = here.drop_vars(["subject_end_distance", "place"]).rename(
+        subject_end_distance="category", place="row"
+    )
+    return rows_by_category(
+        values.assign_coords(
+            category=text_coordinate(names, "category", "token of the subject that is noised"),
+            row=text_coordinate(list(map(str, result.place.values)), "row", "token that is exchanged"),
+        ),
+        caption="Mean recovery when one token of the subject is noised alone, the one so many tokens before its last: "
+        "what its own state, that of the subject's last token, and that of the prompt's last token bring back.",
     )
 
 
