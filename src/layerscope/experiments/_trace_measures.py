@@ -126,13 +126,16 @@ def _clean_dataset(
 def noised(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """The corrupted run, and all noised tokens exchanged together at every depth."""
     run = prompt_runs(model, item, settings, earlier["clean"])
-    corrupted, whole = run.corrupted_values(), run.clean_values()
-    base = corrupted if settings.direction == "restore" else np.tile(whole, (settings.samples, 1))
+    # With one noised token the trace of that token is the same, and the conclusion takes it.
+    depths = range(model.n_layers) if len(run.noised) > 1 else ()
+    # Nothing exchanged is the run that patched runs leave: one more of them.
+    base, *exchanged = run.values([(), *((runs.Put("state", (depth,), run.noised),) for depth in depths)])
+    whole = run.clean_values()
+    corrupted = base if settings.direction == "restore" else run.corrupted_values()
     subject = np.full((model.n_layers + 1, *base.shape), np.nan, dtype=np.float32)
-    if len(run.noised) > 1:  # else the trace of that token is the same, and the conclusion takes it
-        edits = [(runs.Put("state", (depth,), run.noised),) for depth in range(model.n_layers)]
+    if exchanged:
         # After the last block only the last token is read, so exchanging others there is the base run.
-        subject = np.concatenate([run.values(edits), base[None]])
+        subject = np.stack([*exchanged, base])
     variables = {
         f"clean_answer_{kind}": quantity([value], "prompt", f"{_KINDS[kind][0]}, clean", _KINDS[kind][1])
         for kind, value in zip(_KINDS, whole, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +97,6 @@ class PromptRuns:
                 vectors=vectors,
             )
             self.corrupted = runs.BaseRun.of(ids, noise, self.noised)
-        self._reference = self._clean_logits()
 
     def _replaced(self, ids: Sequence[int], only: int | None) -> Any:
         places = list(noised_positions(self.item.prompt, self.settings))
@@ -114,7 +114,9 @@ class PromptRuns:
         """Draws, or partners."""
         return int(self.corrupted.rows)
 
-    def _clean_logits(self) -> Any:
+    @cached_property
+    def _reference(self) -> Any:
+        """Logits of the clean run at the tokens that are read; most metrics never ask for them."""
         return self.model.logits(self.clean.batch())[0, -len(self.item.answer) :]
 
     def clean_values(self) -> np.ndarray:

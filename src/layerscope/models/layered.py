@@ -89,7 +89,8 @@ class LayeredModel:
             positions: position ids other than 0, 1, 2, ...
             last: compute logits at the last token only.
         """
-        self.module.eval()  # a caller may have trained it since
+        if any(module.training for module in self.module.modules()):
+            self.module.eval()  # a caller may have trained it since
         ids = ids.to(self.device)
         # Explicit, because transformers takes jumping positions without a mask for packed sequences
         # and silently cuts the row.
