@@ -66,8 +66,10 @@ def main() -> None:
     import torch
 
     import layerscope as ls
+    from layerscope.runs.machine import keep_freed_memory
 
     torch.set_num_threads(given.threads)
+    keep_freed_memory()  # as the command line does
     for name in given.models:
         model = gpt2_shape() if name == "gpt2-shape" else ls.load_model(name)
         speed = speeds(model, given.passages, given.rounds)

@@ -74,6 +74,7 @@ def run(
     The same command, given again, goes on where it stopped.
     """
     _refuse_early(experiment, out)
+    _keep_memory()
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
 
@@ -100,6 +101,7 @@ def plan(
     """
     every = experiment == "all"
     _refuse_early(None if every else experiment, out)
+    _keep_memory()
     from layerscope import experiments
     from layerscope.jobs import planning
 
@@ -153,6 +155,7 @@ def _every_experiment(
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
 
+    _keep_memory()
     model = asked.loaded()
     folders = []
     for name in experiments.names():
@@ -208,6 +211,7 @@ def resume(folder: RunFolderPath) -> None:
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
 
+    _keep_memory()
     done = running.resume(folder, for_this_terminal())
     _tell(done)
     typer.echo(f"\nsaved {done.path}\nnext: layerscope report {done.path}")
@@ -222,6 +226,7 @@ def replay(folder: RunFolderPath) -> None:
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
 
+    _keep_memory()
     found = running.replay(folder, for_this_terminal())
     typer.echo(
         f"{found.verdict}" + (f" (largest relative difference {found.largest:.2g})" if found.largest else "")
@@ -341,6 +346,13 @@ def commands_page() -> str:
 
 
 # -- what the commands share ----------------------------------------------------------------------
+
+
+def _keep_memory() -> None:
+    """What only a process of our own may do: memory that it frees stays, ready for the next tensors."""
+    from layerscope.runs.machine import keep_freed_memory
+
+    keep_freed_memory()
 
 
 def _refuse_early(experiment: str | None, out: Path) -> None:

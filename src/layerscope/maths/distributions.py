@@ -32,10 +32,11 @@ def distribution(logits: Float[Array, "token vocabulary"]) -> Distribution:
     """Softmax of logits, and what a divergence from it needs once."""
     # From the largest logit on: float32 holds a difference of large numbers to few digits.
     above = at_least_float32(logits) - largest(at_least_float32(logits))[:, None]
-    weights = exp(above)
-    totals = weights.sum(-1)
-    probabilities = weights / totals[:, None]
-    return Distribution(probabilities, (probabilities * above).sum(-1) - log(totals))
+    probabilities = exp(above)
+    totals = probabilities.sum(-1)
+    probabilities /= totals[:, None]
+    above *= probabilities
+    return Distribution(probabilities, above.sum(-1) - log(totals))
 
 
 def log_total(logits: Float[Array, "*token vocabulary"]) -> Float[Array, "*token"]:
