@@ -166,6 +166,36 @@ def test_categories_are_those_that_were_asked_for() -> None:
     assert told == int((result.token_category.values == "animal").sum()) > 0
 
 
+def test_a_category_that_few_passages_hold_has_neither_interval_nor_p() -> None:
+    """Resamples of one or two passages agree with one another whatever they say."""
+    words = ["red", "fox", "met", "old", "dog", "town", "small", "bird", "sang", "ran"]
+    texts = [" ".join(np.random.default_rng(seed).permutation(words * 2)) for seed in range(8)]
+    texts = [text + (", and the dog" if place < 5 else " of the dog") for place, text in enumerate(texts)]
+
+    result = run(texts=texts, targets=5)
+
+    held = result.category_passages.to_series()
+    assert held["comma"] == 5
+    assert held["alphabetic"] == 8
+    assert np.isnan(result.category_p_adjusted.sel(category="comma"))
+    assert np.isnan(result.category_difference_low.sel(category="comma"))
+    assert np.isnan(result.category_similarity_low.sel(category="comma")).all()
+    assert np.isfinite(result.category_similarity.sel(category="comma")).all()
+    assert np.isfinite(result.category_p_adjusted.sel(category="common word"))
+    assert np.isfinite(result.category_similarity_low.sel(category="common word")).all()
+
+
+def test_other_categories_are_compared_with_the_first_of_them() -> None:
+    named = ({"name": "animal", "words": ["dog", "fox", "bird"]}, {"name": "red", "words": ["red"]})
+    result = run(categories=named)
+
+    assert float(result.category_difference.sel(category="animal")) == 0
+    assert result.category_difference.long_name.endswith("less that of “animal”")
+    said = [claim.text for claim in experiments.load("truncated_context").claims(result)]
+    assert any("tokens than “animal”" in text for text in said)
+    assert not any("alphabetic" in text for text in said)
+
+
 def test_known_names_end_where_they_end_and_are_read_behind_a_prefix() -> None:
     result = run(names=("Old Red Fox",), targets=60)
 
@@ -222,6 +252,7 @@ def test_the_lowest_tokens_are_listed_in_their_context() -> None:
         (["x"], {}, "no context is left to cut"),
         (TEXTS, {"ladder": (0.5,)}, "does not fit"),
         (TEXTS, {"ladder": (0.5, -1.0)}, "does not fit"),
+        (TEXTS, {"ladder": (0.5, True)}, "not true or false"),
         (TEXTS, {"positions": "sideways"}, "does not fit"),
         ([""], {}, "empty"),
     ],
@@ -294,3 +325,23 @@ def test_the_reach_is_the_shortest_context_from_which_on_the_median_is_high_enou
         assert float(result.reach.sel(depth=depth)) == min(enough)
     assert len({float(reach) for reach in result.reach}) > 1
     assert np.isnan(run("gpt2", enough=0.999999).reach[-1])
+
+
+def test_letters_that_read_like_words_are_told() -> None:
+    """Where tokens are letters, "a" is a common word in every word that holds one."""
+    from layerscope.experiments._truncated_summaries import _pieces_as_words
+
+    settings = experiments.load("truncated_context").settings()
+
+    def said(*tokens: tuple[str, str]) -> list[str]:
+        names, pieces = zip(*tokens, strict=True)
+        coordinates = {
+            "token_category": ("token", list(names)),
+            "token_piece": ("token", list(pieces)),
+        }
+        return _pieces_as_words(xr.Dataset(coords=coordinates), settings)
+
+    inside, alone = ("common word", "middle piece"), ("common word", "whole word")
+    assert "2 of 3 tokens" in said(inside, inside, alone)[0]
+    assert "“common word”" in said(inside, inside, alone)[0]
+    assert said(inside, alone, ("alphabetic", "last piece"), ("alphabetic", "last piece")) == []

@@ -1,5 +1,7 @@
 """The four-way split sums to the whole, and each part is what a plain computation by hand gives."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -93,6 +95,74 @@ def _rotated(x: torch.Tensor, size: int) -> torch.Tensor:
     cos, sin = (f(angles).repeat(1, 2)[:, None] for f in (torch.cos, torch.sin))
     turned = torch.cat([-x[..., size // 2 : size], x[..., : size // 2]], dim=-1)
     return torch.cat([x[..., :size] * cos + turned * sin, x[..., size:]], dim=-1)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "stablelm", "mistral"])
+def test_every_part_is_what_the_family_s_own_attention_gives(family: str) -> None:
+    """Learned positions, rotary ones, two parallel blocks, a window: each block's own module is called again.
+
+    Its inputs are those of plain runs of the whole and of the cut text, laid together token by token.
+    """
+    flipped = family != "gpt_neox"
+    found, _ = split(zoo.layered(family, flipped=flipped))
+    ids = ids_of(TEXT)
+    whole = _attention_inputs(family, flipped, ids, list(range(len(ids))), None)
+    for place, target in enumerate(TARGETS):
+        for number, kept in enumerate(CUTS):
+            near = [0, *range(target - kept + 1, target + 1)]
+            cut = _attention_inputs(family, flipped, [ids[p] for p in near], near, whole[0])
+            for layer, (module, full, given) in enumerate(whole[1]):
+                alone = cut[1][layer][1]
+                mixed = torch.cat([alone[:-1], full[target:][:1]])
+                ask = lambda states, places, m=module, g=given: _asked(m, g, states, places)  # noqa: E731
+                everything = _asked(module, given, full, list(range(len(ids))))[target]
+                steps = [everything, *(ask(states, near)[-1] for states in (full[near], mixed, alone))]
+                for part in range(3):  # fresh, relayed, own
+                    torch.testing.assert_close(
+                        found.parts[number, part, layer, place],
+                        steps[part] - steps[part + 1],
+                        rtol=1e-3,
+                        atol=2e-4,
+                    )
+
+
+def _attention_inputs(
+    family: str, flipped: bool, ids: list[int], positions: list[int], mask: torch.Tensor | None
+) -> tuple[torch.Tensor, list[tuple[torch.nn.Module, torch.Tensor, dict[str, Any]]]]:
+    """What each block's attention module is given by transformers' own eager forward pass, and the mask of it."""
+    module = zoo.make(family, flipped=flipped)
+    module.set_attn_implementation("eager")
+    found: list[tuple[torch.nn.Module, torch.Tensor, dict[str, Any]]] = []
+
+    def keep(attention: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        states = args[0] if args else given["hidden_states"]
+        found.append((attention, states[0].clone(), {n: x for n, x in given.items() if n != "hidden_states"}))
+
+    blocks = next(m for m in module.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 4)
+    hooks = []
+    for block in blocks:
+        name = next(name for name in ("attn", "self_attn", "attention") if hasattr(block, name))
+        hooks.append(getattr(block, name).register_forward_pre_hook(keep, with_kwargs=True))
+    tokens = torch.tensor([ids])
+    seen = torch.ones_like(tokens) if mask is None else mask[:, :, positions][..., positions]
+    with torch.no_grad():
+        module(tokens, attention_mask=seen, position_ids=torch.tensor([positions]), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return found[0][2]["attention_mask"], found
+
+
+def _asked(
+    module: torch.nn.Module, given: dict[str, Any], states: torch.Tensor, places: list[int]
+) -> torch.Tensor:
+    """A block's own attention over other states, at these places of the whole text [place width]."""
+    given = given | {"attention_mask": given["attention_mask"][:, :, places][..., places]}
+    if given.get("position_embeddings") is not None:
+        given["position_embeddings"] = tuple(part[:, places] for part in given["position_embeddings"])
+    if given.get("position_ids") is not None:
+        given["position_ids"] = given["position_ids"][:, places]
+    with torch.no_grad():
+        return module(states[None], **given)[0][0]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_oss"])

@@ -9,6 +9,7 @@ import torch
 import zoo
 from layerscope import LayerscopeError
 from layerscope.models.layered import LayeredModel
+from layerscope.runs.swapped import read_swapped
 from layerscope.runs.windows import (
     FullRun,
     Positions,
@@ -16,7 +17,6 @@ from layerscope.runs.windows import (
     full_run,
     passes,
     read_moved,
-    read_swapped,
     read_truncated,
     takes_positions,
     windows_for,

@@ -8,14 +8,35 @@ from itertools import pairwise
 
 import numpy as np
 import xarray as xr
+from pydantic import Field, field_validator
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Inputs
+from layerscope.experiments._contract import ExperimentSettings, Inputs
 from layerscope.experiments._coordinates import number_coordinate
 from layerscope.text.tokenised import TokenisedPassage
 
 # Two or three capitalised words behind a small one: a name, whatever else may also look like one.
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+(?: [A-Z][a-z]+){1,2}(?!\w)")
+
+
+def positive(lengths: tuple[float, ...]) -> tuple[float, ...]:
+    """Shares below 1, or whole numbers; anything else is refused."""
+    if not all(np.isfinite(length) and length > 0 for length in lengths):
+        raise ValueError("positive numbers: shares below 1, or whole numbers")
+    return lengths
+
+
+class RangesOfDistance(ExperimentSettings):
+    """The choice of near and far, alike wherever it is made: indices can be compared."""
+
+    ranges: tuple[float, ...] = Field(
+        (0.04, 0.125, 0.5),
+        min_length=1,
+        description="ends of the ranges of distance: below 1 shares of the longest passage, else tokens; the first "
+        "range is near, what lies beyond the last end is far",
+    )
+
+    _ranges_are_positive = field_validator("ranges")(positive)
 
 
 def in_tokens(lengths: Sequence[float], longest: int) -> tuple[int, ...]:

@@ -70,7 +70,7 @@ def _half_gone(result: xr.Dataset) -> Claim | None:
     if np.isnan(value):
         return None
     return Claim(
-        text=f"half of what predictions {readers} take from a state, they have taken by depth {number(value)}",
+        text=f"by depth {number(value)} predictions {readers} have taken half of what they take from a state",
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),

@@ -70,7 +70,7 @@ def _by_distance(result: xr.Dataset) -> Any:
         scaled,
         labels,
         caption="Each row is the prediction of one token, so many tokens behind the corrupted one; 1 is its largest "
-        "effect. Hatched: no effect at any depth.",
+        "effect. A row without any effect has no cells.",
     )
     figure.update_yaxes(title="prediction [tokens further on; 0: its own]")
     return figure

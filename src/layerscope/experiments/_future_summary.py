@@ -52,7 +52,7 @@ class _Ground:
         self.near = min(settings.near, horizon)
         ranges = [(1, horizon)]
         ranges += [(1, self.near), (self.near + 1, horizon)] if horizon > self.near else []
-        self.readers = {(f"{a} to {b} tokens on" if b > a else f"{a} on"): slice(a, b + 1) for a, b in ranges}
+        self.readers = {_said(a, b): slice(a, b + 1) for a, b in ranges}
         self._counts = resampled_counts(self.units, seed=settings.seed, resamples=settings.resamples)
 
     def _by_passage(self, values: np.ndarray) -> np.ndarray:
@@ -73,6 +73,11 @@ class _Ground:
         """How means get their intervals."""
         s = self.settings
         return {"seed": s.seed, "level": s.level, "resamples": s.resamples}
+
+
+def _said(first: int, last: int) -> str:
+    """How a range of later tokens is called."""
+    return f"{first} to {last} tokens on" if last > first else f"{first} token{'s' if first > 1 else ''} on"
 
 
 def _split(values: np.ndarray) -> np.ndarray:

@@ -172,9 +172,10 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
     value, low, high = _ends(result, name, **cell)
     held, drawn = (float(result[f"{prefix}{kind}removed"].sel(cell)) for kind in ("compared_", "control_"))
     what = edges if prefix else f"what is {edges}"
+    known = int(np.isfinite(p).sum())
+    how = f"missed {', '.join(told)}" if told else "not distinguishably missed more or less"
     return Claim(
-        text=f"{what} is missed {', '.join(told) if told else 'neither more nor less'} than keys drawn at random"
-        f" ({int(np.isfinite(p).sum())} layers compared)",
+        text=f"{what} is {how} than keys drawn at random ({known} layer{'s' if known > 1 else ''} compared)",
         value=number_or_none(value),
         low=number_or_none(low),
         high=number_or_none(high),

@@ -72,92 +72,110 @@ def how_of(settings: Settings) -> dict[str, Any]:
 
 
 def maps(units: Units, settings: Settings) -> dict[str, xr.Variable]:
-    how, said = how_of(settings), _SAID[units.prefix]
-    by_fate, by_cut = f"{units.edges} fate window layer", f"{units.edges} window layer"
-    excess = units.compared - units.control
-    relative = _relative(units.compared, units.control)
-    known = ~np.isnan(units.divergence)
-    mass = np.broadcast_to(units.mass[:, :, None], known.shape)
-    enough = known & (np.nan_to_num(mass).mean(axis=0) >= _LEAST_MASS)
-    found = (
+    """What each cut costs, beside random cuts and the attention that was cut, with p over the whole map."""
+    found = _costs(units, settings) | _beside_random_keys(units, settings) | _attention_cut(units, settings)
+    found |= _cost_of_attention(units, settings) | _told_apart(units, settings)
+    return {f"{units.prefix}{name}": variable for name, variable in found.items()}
+
+
+def _by_fate(units: Units) -> str:
+    return f"{units.edges} fate window layer"
+
+
+def _by_cut(units: Units) -> str:
+    return f"{units.edges} window layer"
+
+
+def _costs(units: Units, settings: Settings) -> dict[str, xr.Variable]:
+    how = how_of(settings)
+    return interval_variables(
+        "effect",
+        bootstrap_mean(units.divergence, **how),
+        _by_fate(units),
+        "divergence that cutting brings about",
+        "nat",
+    ) | interval_variables(
+        "lost",
+        bootstrap_mean(units.loss, **how),
+        _by_fate(units),
+        f"log-probability of the {_SAID[units.prefix]} that is lost",
+        "nat",
+    )
+
+
+def _beside_random_keys(units: Units, settings: Settings) -> dict[str, xr.Variable]:
+    how, dims = how_of(settings), _by_cut(units)
+    return (
         interval_variables(
-            "effect",
-            bootstrap_mean(units.divergence, **how),
-            by_fate,
-            "divergence that cutting brings about",
-            "nat",
-        )
-        | interval_variables(
-            "lost",
-            bootstrap_mean(units.loss, **how),
-            by_fate,
-            f"log-probability of the {said} that is lost",
-            "nat",
-        )
-        | interval_variables(
             "control_effect",
             bootstrap_mean(units.control, **how),
-            by_cut,
+            dims,
             "divergence with keys cut at random",
             "nat",
         )
         | interval_variables(
             "excess",
-            bootstrap_mean(excess, **how),
-            by_cut,
+            bootstrap_mean(units.compared - units.control, **how),
+            dims,
             "divergence beyond that of keys cut at random",
             "nat",
         )
         | interval_variables(
             "relative_excess",
-            bootstrap_mean(relative, **how),
-            by_cut,
+            bootstrap_mean(_relative(units), **how),
+            dims,
             "divergence less that of keys cut at random, over the sum of both",
         )
-        | interval_variables(
-            "removed",
-            bootstrap_mean(units.mass, **how),
-            by_cut,
-            "attention that was cut, mean over heads",
-        )
-        | interval_variables(
+    )
+
+
+def _attention_cut(units: Units, settings: Settings) -> dict[str, xr.Variable]:
+    kinds = (
+        ("removed", units.mass, "attention that was cut, mean over heads"),
+        (
             "compared_removed",
-            bootstrap_mean(units.compared_mass, **how),
-            by_cut,
+            units.compared_mass,
             "attention that was cut where there are random keys to compare with, mean over heads",
-        )
-        | interval_variables(
-            "control_removed",
-            bootstrap_mean(units.control_mass, **how),
-            by_cut,
-            "attention that was cut at random, mean over heads",
-        )
-        | interval_variables(
-            "effect_per_mass",
-            bootstrap_ratio(np.where(enough, units.divergence, 0), np.where(enough, mass, 0), **how),
-            by_fate,
-            "divergence over the attention that was cut",
-            "nat",
-        )
+        ),
+        ("control_removed", units.control_mass, "attention that was cut at random, mean over heads"),
     )
+    found: dict[str, xr.Variable] = {}
+    for name, mass, said in kinds:
+        found |= interval_variables(name, bootstrap_mean(mass, **how_of(settings)), _by_cut(units), said)
+    return found
+
+
+def _cost_of_attention(units: Units, settings: Settings) -> dict[str, xr.Variable]:
+    """The effect for each unit of attention, where enough was cut to divide by."""
+    known = ~np.isnan(units.divergence)
+    mass = np.broadcast_to(units.mass[:, :, None], known.shape)
+    enough = known & (np.nan_to_num(mass).mean(axis=0) >= _LEAST_MASS)
+    ratio = bootstrap_ratio(
+        np.where(enough, units.divergence, 0), np.where(enough, mass, 0), **how_of(settings)
+    )
+    said = "divergence over the attention that was cut"
+    return interval_variables("effect_per_mass", ratio, _by_fate(units), said, "nat")
+
+
+def _told_apart(units: Units, settings: Settings) -> dict[str, xr.Variable]:
     p = compare_pairs(units.loss, seed=settings.seed)
-    found["lost_p"] = quantity(p, by_fate, "p of the lost log-probability, adjusted for the whole map")
-    found["relative_excess_p"] = quantity(
-        compare_pairs(_with_nothing(relative), seed=settings.seed),
-        by_cut,
-        "p of the relative excess, adjusted for the whole map",
-    )
-    found |= _agreement(units, p, by_cut)
-    return {f"{units.prefix}{name}": variable for name, variable in found.items()}
+    beside_random = compare_pairs(_with_nothing(_relative(units)), seed=settings.seed)
+    said = "p of the lost log-probability, adjusted for the whole map"
+    return {
+        "lost_p": quantity(p, _by_fate(units), said),
+        "relative_excess_p": quantity(
+            beside_random, _by_cut(units), "p of the relative excess, adjusted for the whole map"
+        ),
+    } | _agreement(units, p, _by_cut(units))
 
 
-def _relative(divergence: np.ndarray, control: np.ndarray) -> np.ndarray:
+def _relative(units: Units) -> np.ndarray:
     """(D − C) / (D + C), from −1 to 1: divergences of one cell differ by orders of magnitude between texts.
 
     0 where neither moves anything; NaN where there is no control.
     """
-    both = divergence + control
-    return np.asarray(np.where(both == 0, 0.0, divide(divergence - control, both)))
+    both = units.compared + units.control
+    return np.asarray(np.where(both == 0, 0.0, divide(units.compared - units.control, both)))
 
 
 def _with_nothing(excess: np.ndarray) -> np.ndarray:

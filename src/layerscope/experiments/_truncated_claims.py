@@ -7,6 +7,7 @@ import xarray as xr
 
 from layerscope.experiments._contract import Claim
 from layerscope.experiments._summaries import number_or_none
+from layerscope.experiments._truncated_categories import FEWEST_PASSAGES, base_category, said_of
 from layerscope.plots.numbers import number
 from layerscope.results.words import restored
 
@@ -64,9 +65,11 @@ def _local(result: xr.Dataset, local: int) -> Claim | None:
     cell = {"context_length": local, "depth": lowest}
     value, low, high = (float(result[f"median_similarity{end}"].sel(cell)) for end in ("", "_low", "_high"))
     floor = float(result.median_floor.sel(depth=lowest))
+    explained = float(result.explained.sel(cell))
     beside = "" if np.isnan(floor) else f"; the floor there is {floor:.2f}"
     return Claim(
-        text=f"the last {local} tokens decide a state least at depth {lowest}: similarity {number(value)}",
+        text=f"the last {local} tokens decide a state least at depth {lowest}: similarity {number(value)}, "
+        f"{explained:.0%} of the norm",
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
@@ -87,14 +90,13 @@ def _reach(result: xr.Dataset) -> Claim | None:
 
     def tokens(count: float) -> str:
         return (
-            f"more than {longest} tokens"
+            f"more than its last {longest} tokens"
             if np.isnan(count)
-            else f"{count:.0f} token{'s' if count > 1 else ''}"
+            else (f"its last {count:.0f} tokens" if count > 1 else "the token alone")
         )
 
     return Claim(
-        text=f"at depth {middle} it takes the last {tokens(value)} to decide a state, at depth {early} the last "
-        f"{tokens(before)}",
+        text=f"what decides a state is {tokens(before)} at depth {early}, and {tokens(value)} at depth {middle}",
         value=number_or_none(value),
         low=number_or_none(low),
         high=number_or_none(high),
@@ -143,28 +145,38 @@ def _half_rise(result: xr.Dataset) -> Claim | None:
 
 
 def _category(result: xr.Dataset, local: int) -> Claim | None:
-    values = result.category_difference.values
-    if not np.isfinite(values).any():
+    values, all_p = result.category_difference.values, result.category_p_adjusted.values
+    base = base_category([str(name) for name in result.category.values])
+    known, p_known = np.isfinite(values) & (result.category.values != base), np.isfinite(all_p)
+    # Of those told apart; if there are none, of those that could be; if none could, of all.
+    places = next(
+        (np.flatnonzero(some) for some in (known & (all_p < 0.05), known & p_known, known) if some.any()),
+        None,
+    )
+    if places is None:
         return None
-    told_apart = np.where(result.category_p_adjusted.values < 0.05, values, np.nan)
-    found = told_apart if np.isfinite(told_apart).any() else values
-    place = int(np.nanargmin(found))
+    place = int(places[np.argmin(values[places])])
     name = str(result.category.values[place])
     low, high = (float(result[f"category_difference{end}"][place]) for end in ("_low", "_high"))
     p = float(result.category_p_adjusted[place])
     told = p < 0.05
-    count = int(result.category_tokens[place])
+    count, passages = int(result.category_tokens[place]), int(result.category_passages[place])
     return Claim(
         text=f"after the first block “{name}” is {'' if told else 'not distinguishably '}"
         f"{'less' if values[place] <= 0 else 'more'} decided by the last "
-        f"{local} tokens than alphabetic tokens (by {number(values[place])})",
+        f"{local} tokens than {said_of(base)} (by {number(abs(values[place]))})",
         value=float(values[place]),
         low=number_or_none(low),
         high=number_or_none(high),
         p_adjusted=number_or_none(p),
         distinguishable=told,
-        caveat=f"the lowest of {'those told apart among ' if told else ''}{values.size} categories, {count} tokens; "
-        "p by Holm's method over all of them; positions matched",
+        caveat=f"the lowest of {'those told apart among ' if told else ''}{values.size} categories, {count} tokens in "
+        f"{passages} passages; "
+        + (
+            "p by Holm's method over all of them; positions matched"
+            if p_known.any()
+            else f"no category is held by {FEWEST_PASSAGES} passages, so that none could be told apart"
+        ),
         select={"variable": "category_difference", "category": name},
     )
 
@@ -188,13 +200,13 @@ def _prefix(result: xr.Dataset) -> Claim | None:
     value, low, high = (
         float(result[f"mean_prefix_similarity{end}"].sel(depth=depth)) for end in ("", "_low", "_high")
     )
-    alone = float(result.mean_last_token_similarity.sel(depth=depth))
+    alone, names = float(result.mean_last_token_similarity.sel(depth=depth)), int(result.sizes["name"])
     return Claim(
-        text=f"taking “{result.attrs['prefix']}” away from before a name leaves the state at its end, at depth "
-        f"{depth}, at a similarity of {number(value)}; taking the rest of the name away, at {alone:.2f}",
+        text=f"at depth {depth} the state at the end of a name keeps a similarity of {alone:.2f} when the rest of the "
+        f"name is taken away, and of {number(value)} when only “{result.attrs['prefix']}” before it is",
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
-        caveat=f"mean over {result.sizes['name']} names, at a fifth of the model's depth",
+        caveat=f"mean over {names} name{'s' if names > 1 else ''}, at a fifth of the model's depth",
         select={"variable": "mean_prefix_similarity", "depth": depth},
     )

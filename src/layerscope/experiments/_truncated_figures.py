@@ -9,6 +9,7 @@ import xarray as xr
 
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import as_curve
+from layerscope.experiments._truncated_categories import FEWEST_PASSAGES, base_category
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
 from layerscope.plots.fan import fan_over_depth
@@ -51,6 +52,7 @@ def _lengths(result: xr.Dataset) -> list[str]:
 
 def _by_length(result: xr.Dataset) -> Any:
     curve = as_curve(result, "median_similarity", null=result.median_floor)
+    curve["null"].attrs["name"] = "floor"
     figure = curve_over_depth(
         _named(curve, "context_length", _lengths(result)),
         caption="Median over tokens, intervals over passages. Dashed: another passage stands before the token alone.",
@@ -77,12 +79,14 @@ def _rescaled(result: xr.Dataset) -> Any:
 def _spread(result: xr.Dataset, local: int) -> Any:
     return fan_over_depth(
         result.similarity_quantile.sel(kept_tokens=local, drop=True),
-        caption="Quantiles over tokens: the lower tail is long where some tokens need what stands far back.",
+        caption="Quantiles over tokens, from the lowest to the highest: the lower tail is long where some tokens need "
+        "what stands far back.",
     )
 
 
 def _every(result: xr.Dataset) -> Any:
     values = result.similarity_quantile.sel(quantile=0.5, drop=True)
+    values.attrs = {"long_name": "median similarity with the whole context", "units": "1"}
     known = values.kept_tokens.values[np.isfinite(values).any("depth").values]
     values = values.sel(kept_tokens=known)
     labels = [stored(str(k)) for k in known]
@@ -118,12 +122,22 @@ def _by_category(result: xr.Dataset, *, traits: bool) -> Any:
         return None
     curve = as_curve(result, "category_similarity").assign_coords(category=result.category)
     chosen = curve.sel(category=names)
-    counts = [int(result.category_tokens.sel(category=name)) for name in names]
-    labels = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)]
     return curve_over_depth(
-        _named(chosen, "category", labels),
-        caption="Median over tokens at matched positions; in brackets the number of tokens.",
+        _named(chosen, "category", _counted(result, names)),
+        caption=f"Median over tokens at matched positions. {_IN_BRACKETS}",
     )
+
+
+_IN_BRACKETS = (
+    f"In brackets: tokens, and passages that hold them; in fewer than {FEWEST_PASSAGES} there is no interval."
+)
+
+
+def _counted(result: xr.Dataset, names: list[str]) -> list[str]:
+    """Categories with their numbers of tokens and of passages."""
+    numbers = result.sel(category=names)
+    counts = zip(names, numbers.category_tokens.values, numbers.category_passages.values, strict=True)
+    return [f"{name} ({tokens} in {passages})" for name, tokens, passages in counts]
 
 
 def _without_sinks(result: xr.Dataset) -> Any:
@@ -148,8 +162,9 @@ def _without_sinks(result: xr.Dataset) -> Any:
 
 
 def _contrasts(result: xr.Dataset, local: int) -> Any:
-    base = "alphabetic" if "alphabetic" in result.category.values else str(result.category.values[0])
-    names = [str(name) for name in result.category.values if str(name) != base]
+    every = [str(name) for name in result.category.values]
+    base = base_category(every)
+    names = [name for name in every if name != base]
     if not names:
         return None
     chosen = result.sel(category=names)
@@ -162,11 +177,13 @@ def _contrasts(result: xr.Dataset, local: int) -> Any:
             "p_adjusted": chosen.category_p_adjusted,
         }
     ).reset_coords(drop=True)
-    contrasts = contrasts.assign_coords(category=text_coordinate(names, "category", "category"))
+    contrasts = contrasts.assign_coords(
+        category=text_coordinate(_counted(result, names), "category", "category")
+    )
     return differences(
         contrasts,
         caption=f"Last {local} tokens kept, depth 1, matched positions. One interval for each pair; p by Holm's "
-        "method over all.",
+        f"method over all. {_IN_BRACKETS}",
     )
 
 
@@ -202,9 +219,13 @@ def _prefix(result: xr.Dataset) -> Any:
         [as_curve(result, "mean_prefix_similarity"), as_curve(result, "mean_last_token_similarity")],
         dim="row",
     )
+    count = result.sizes["name"]
     names = [f"“{result.attrs['prefix']}” taken away", "all but the last token taken away"]
     both = both.assign_coords(row=text_coordinate(names, "row", "line"))
     both["value"].attrs = {"long_name": "similarity of the state at the end of a name", "units": "1"}
     return curve_over_depth(
-        both, caption=f"Mean over {result.sizes['name']} names, with intervals over names."
+        both,
+        caption=f"Mean over {count} names, with intervals over names."
+        if count > 1
+        else "One name: no interval.",
     )

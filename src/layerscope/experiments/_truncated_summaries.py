@@ -7,37 +7,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.experiments._coordinates import number_coordinate
 from layerscope.experiments._distances import cautions_of_unread
 from layerscope.experiments._summaries import interval_variables
+from layerscope.experiments._truncated_categories import with_categories
+from layerscope.experiments._truncated_ground import Ground, bounded
 from layerscope.experiments._truncated_reach import reach_lengths, shortest_enough
-from layerscope.maths.bootstrap import Interval, bootstrap_mean, interval_of_draws, resampled_counts
+from layerscope.maths.bootstrap import bootstrap_mean, resampled_counts
 from layerscope.maths.depth_profile import apart, half_rise
-from layerscope.maths.permutation import holm
-from layerscope.maths.quantiles import QuantileDraws, matched_weights, quantile_draws, weighted_quantiles
-from layerscope.maths.sinks import TIMES_THE_MEDIAN
+from layerscope.maths.quantiles import weighted_quantiles
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import restored
-from layerscope.text.categories import category_names
 
 if TYPE_CHECKING:
     from layerscope.experiments.truncated_context import Settings
 
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_POSITION_STRATA = 5
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)  # from the lowest token to the highest
 
 
 def summarised(cut: xr.Dataset, prefix: xr.Dataset, settings: Settings) -> xr.Dataset:
     """The result: everything that was kept, and what follows from it."""
     named, documents = np.unique(cut.token_passage.values, return_inverse=True)
-    ground = _Ground(cut, documents, len(named), settings)
+    ground = Ground(cut, documents, len(named), settings)
     shown = shown_lengths(cut, settings)
     result = cut.assign_coords(
         context_length=number_coordinate(shown, "context_length", "context kept [tokens]"),
         quantile=xr.Variable(("quantile",), np.array(QUANTILES), {"long_name": "quantile over tokens"}),
     )
     result = result.assign(_medians(ground, shown)).assign(_bands(cut)).assign(_reach(ground))
-    result = _with_categories(result, ground)
+    result = with_categories(result, ground)
     result = result.assign(_arrivals(ground)).assign(_numbers(ground))
     result = result.assign(_prefix(prefix, settings)) if prefix.sizes else result
     if prefix.sizes:
@@ -49,30 +47,7 @@ def summarised(cut: xr.Dataset, prefix: xr.Dataset, settings: Settings) -> xr.Da
         instead=settings.instead,
         enough=settings.enough,
     )
-    return write_json(result, cautions=_cautions(result))
-
-
-class _Ground:
-    """The kept numbers, whose token is whose, and how intervals are made."""
-
-    def __init__(self, cut: xr.Dataset, documents: np.ndarray, units: int, settings: Settings) -> None:
-        self.cut, self.documents, self.units, self.settings = cut, documents, units, settings
-
-    def draws(self, values: np.ndarray, weights: np.ndarray | None = None) -> QuantileDraws:
-        """The median over tokens, and its resamples over passages."""
-        s = self.settings
-        return quantile_draws(
-            values, self.documents, units=self.units, seed=s.seed, weights=weights, resamples=s.resamples
-        )
-
-    def interval(self, value: Any, draws: np.ndarray, level: float | None = None) -> Interval:
-        """The interval of a number that was computed from draws."""
-        level = self.settings.level if level is None else level
-        return interval_of_draws(np.asarray(value), draws, units=self.units, level=level)
-
-    def similarity(self, length: int) -> np.ndarray:
-        """[token depth] at one context length."""
-        return self.cut.similarity.sel(kept_tokens=length).values
+    return write_json(result, cautions=[*_cautions(result), *_pieces_as_words(result, settings)])
 
 
 def shown_lengths(cut: xr.Dataset, settings: Settings) -> list[int]:
@@ -86,7 +61,7 @@ def shown_lengths(cut: xr.Dataset, settings: Settings) -> list[int]:
     )
 
 
-def _top(ground: _Ground) -> tuple[np.ndarray, np.ndarray]:
+def _top(ground: Ground) -> tuple[np.ndarray, np.ndarray]:
     """What a similarity of "all the same" is, by depth, and its draws: 1, or the ceiling at moved positions."""
     depths = ground.cut.sizes["depth"]
     ones = np.ones(depths), np.ones((ground.settings.resamples, depths))
@@ -102,7 +77,7 @@ def _rescaled(value: np.ndarray, floor: np.ndarray, top: np.ndarray) -> np.ndarr
     return np.asarray((value - floor) / room)
 
 
-def _medians(ground: _Ground, shown: list[int]) -> dict[str, xr.Variable]:
+def _medians(ground: Ground, shown: list[int]) -> dict[str, xr.Variable]:
     cut, level = ground.cut, ground.settings.level
     values = cut.similarity.sel(kept_tokens=shown).values
     found, floor = ground.draws(values), ground.draws(cut.floor.values)
@@ -154,13 +129,13 @@ def _bands(cut: xr.Dataset) -> dict[str, xr.Variable]:
     }
 
 
-def _reach(ground: _Ground) -> dict[str, xr.Variable]:
+def _reach(ground: Ground) -> dict[str, xr.Variable]:
     """How many of its last tokens decide a state, by depth: from there on the median similarity is high enough."""
     lengths = reach_lengths(ground.cut)
     found = ground.draws(ground.cut.similarity.sel(kept_tokens=lengths).values)
     enough = ground.settings.enough
     value, draws = (shortest_enough(part, lengths, enough) for part in (found.value, found.draws))
-    return _bounded(
+    return bounded(
         "reach",
         ground.interval(value, draws),
         "depth",
@@ -169,108 +144,10 @@ def _reach(ground: _Ground) -> dict[str, xr.Variable]:
     )
 
 
-# -- categories ----------------------------------------------------------------------------------------
-
-
-def _members(cut: xr.Dataset, settings: Settings) -> dict[str, np.ndarray]:
-    """Which tokens belong to each category or trait; those that nobody has are left out."""
-    members = {
-        name: np.array([restored(str(found)) == name for found in cut.token_category.values])
-        for name in category_names(settings.categories)
-    }
-    members["pronoun"] = cut.pronoun.values
-    pieces = [restored(str(piece)) for piece in cut.token_piece.values]
-    for piece in ("whole word", "first piece", "middle piece", "last piece"):
-        members[piece] = np.array([found == piece for found in pieces])
-    members["end of a name"] = cut.entity_final.values
-    return {name: who for name, who in members.items() if who.any()}
-
-
-def _with_categories(result: xr.Dataset, ground: _Ground) -> xr.Dataset:
-    cut, settings = ground.cut, ground.settings
-    members = _members(cut, settings)
-    values, sinks = ground.similarity(settings.local), sink_like(cut, settings.local)
-    strata = _strata(cut.position.values)
-    ratio = cut.cut_norm.sel(kept_tokens=settings.local).values / cut.full_norm.values
-    found, without, ratios, counts = [], [], [], []
-    for who in members.values():
-        weights = matched_weights(who, strata)
-        found.append(ground.draws(values, weights))
-        clean = matched_weights(who & ~sinks, strata)
-        without.append(weighted_quantiles(values, clean, [0.5])[0])
-        ratios.append(weighted_quantiles(ratio, weights, [0.5])[0])
-        counts.append([int(who.sum()), int((who & sinks).sum())])
-    intervals = [one.interval(settings.level) for one in found]
-    stacked = Interval(
-        *(np.stack([getattr(i, end) for i in intervals]) for end in ("value", "low", "high", "n"))
-    )
-    variables: dict[str, Any] = interval_variables(
-        "category_similarity",
-        stacked,
-        "category depth",
-        f"median similarity with the last {settings.local} tokens",
-    )
-    variables["category_without_sinks"] = quantity(
-        np.stack(without), "category depth", "median similarity, without tokens that act as sinks"
-    )
-    variables["category_norm_ratio"] = quantity(
-        np.stack(ratios), "category depth", "norm of the cut state over that of the full one, median"
-    )
-    variables["category_tokens"] = quantity(np.array(counts)[:, 0], "category", "tokens of the category")
-    variables["category_sinks"] = quantity(
-        np.array(counts)[:, 1], "category", "of them, tokens that act as sinks in the full or the cut run"
-    )
-    variables |= _contrasts(ground, dict(zip(members, found, strict=True)))
-    names = text_coordinate(list(members), "category", "category of the token")
-    return result.assign(variables).assign_coords(category=names)
-
-
-def _contrasts(ground: _Ground, found: dict[str, QuantileDraws]) -> dict[str, xr.Variable]:
-    """Each category less the alphabetic tokens, after the first block, with p by Holm's method over all of them."""
-    depth = 1
-    base = found.get("alphabetic") or next(iter(found.values()))
-    values = [one.value[depth] - base.value[depth] for one in found.values()]
-    draws = [one.draws[:, depth] - base.draws[:, depth] for one in found.values()]
-    intervals = [ground.interval(value, drawn) for value, drawn in zip(values, draws, strict=True)]
-    stacked = Interval(
-        *(np.stack([getattr(i, end) for i in intervals]) for end in ("value", "low", "high", "n"))
-    )
-    p = [
-        np.nan if one is base else _two_sided(drawn) for one, drawn in zip(found.values(), draws, strict=True)
-    ]
-    variables = _bounded(
-        "category_difference",
-        stacked,
-        "category",
-        "median similarity after the first block, less that of alphabetic tokens",
-    )
-    variables["category_p_adjusted"] = quantity(holm(p), "category", "p of the difference, by Holm's method")
-    return variables
-
-
-def _two_sided(draws: np.ndarray) -> float:
-    """How rarely resamples of the passages reach the other side of zero, on both sides; never 0."""
-    known = draws[np.isfinite(draws)]
-    fewer = min(int((known <= 0).sum()), int((known >= 0).sum()))
-    return float(min(1.0, 2 * (fewer + 1) / (len(known) + 1))) if known.size else np.nan
-
-
-def _strata(positions: np.ndarray) -> np.ndarray:
-    """Fifths of the positions at which tokens stand."""
-    edges = np.quantile(positions, np.linspace(0, 1, _POSITION_STRATA + 1)[1:-1])
-    return np.searchsorted(np.unique(edges), positions, side="right")
-
-
-def sink_like(cut: xr.Dataset, length: int) -> np.ndarray:
-    """Tokens that act as sinks in the full run, or once their context is cut, at any depth."""
-    long = cut.cut_norm.sel(kept_tokens=length).values > TIMES_THE_MEDIAN * cut.text_norm.values
-    return np.asarray(cut.sink.values | long.any(axis=1))
-
-
 # -- arrivals ------------------------------------------------------------------------------------------
 
 
-def _arrivals(ground: _Ground) -> dict[str, xr.Variable]:
+def _arrivals(ground: Ground) -> dict[str, xr.Variable]:
     """Mean arrival curves over passages, and where the second and the last closed range reach half their height."""
     settings, means = ground.settings, _per_document(ground, ground.cut.arrival.values)
     how: dict[str, Any] = {"seed": settings.seed, "level": settings.level, "resamples": settings.resamples}
@@ -283,14 +160,14 @@ def _arrivals(ground: _Ground) -> dict[str, xr.Variable]:
     counts = resampled_counts(ground.units, seed=settings.seed, resamples=settings.resamples)
     rises, draws = _half_rises(means, np.ones((1, ground.units)))[0], _half_rises(means, counts)
     near, far = 0, max(0, rises.shape[0] - 2)
-    variables |= _bounded(
+    variables |= bounded(
         "half_rise",
         ground.interval(rises, draws),
         "range",
         "depth of half of an arrival curve's height",
         "block",
     )
-    return variables | _bounded(
+    return variables | bounded(
         "half_rise_difference",
         ground.interval(
             apart(np.asarray(rises[far]), np.asarray(rises[near])), apart(draws[:, far], draws[:, near])
@@ -309,7 +186,7 @@ def _half_rises(means: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return half_rise(np.where(weights > 0, sums / np.where(weights > 0, weights, 1.0), np.nan))
 
 
-def _per_document(ground: _Ground, values: np.ndarray) -> np.ndarray:
+def _per_document(ground: Ground, values: np.ndarray) -> np.ndarray:
     """Mean over the tokens of each passage that have a value [passage ...]."""
     found = np.full((ground.units, *values.shape[1:]), np.nan)
     for unit in range(ground.units):
@@ -321,19 +198,10 @@ def _per_document(ground: _Ground, values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _bounded(
-    name: str, interval: Interval, dims: str, long_name: str, units: str = "1"
-) -> dict[str, xr.Variable]:
-    """An interval that holds its value, as variables."""
-    low = np.asarray(np.minimum(interval.low, interval.value))
-    high = np.asarray(np.maximum(interval.high, interval.value))
-    return interval_variables(name, Interval(interval.value, low, high, interval.n), dims, long_name, units)
-
-
 # -- the numbers of claims -----------------------------------------------------------------------------
 
 
-def _numbers(ground: _Ground) -> dict[str, xr.Variable]:
+def _numbers(ground: Ground) -> dict[str, xr.Variable]:
     """Early less middle depths, the last step, and five tokens against one, in plain similarity.
 
     Not rescaled: where the floor lies near 1 the ratio grows without bound.
@@ -346,7 +214,7 @@ def _numbers(ground: _Ground) -> dict[str, xr.Variable]:
 
     def contrast(name: str, one: Any, other: Any, long_name: str) -> dict[str, xr.Variable]:
         (value, draws), (less, less_draws) = one, other
-        return _bounded(name, ground.interval(value - less, draws - less_draws), "", long_name)
+        return bounded(name, ground.interval(value - less, draws - less_draws), "", long_name)
 
     value, draws = at(settings.local)
     early, middle = slice(1, 1 + max(1, last // 5)), slice(max(1, 2 * last // 5), max(2, 1 + 4 * last // 5))
@@ -383,6 +251,22 @@ def _prefix(prefix: xr.Dataset, settings: Settings) -> dict[str, xr.Variable]:
         interval = bootstrap_mean(prefix[name].values, **how)
         variables |= interval_variables(f"mean_{name}", interval, "depth", f"{prefix[name].long_name}, mean")
     return variables
+
+
+def _pieces_as_words(result: xr.Dataset, settings: Settings) -> list[str]:
+    """Said where a category of words holds mostly pieces of longer words, as where tokens are letters."""
+    pieces = ("first piece", "middle piece", "last piece")
+    inside = [restored(str(piece)) in pieces for piece in result.token_piece.values]
+    found = []
+    for category in settings.categories:
+        here = [restored(str(name)) == category.name for name in result.token_category.values]
+        count = int(np.logical_and(here, inside).sum())
+        if category.words and 2 * count > sum(here):
+            found.append(
+                f"{count} of {sum(here)} tokens of the category “{category.name}” are letters or pieces inside longer "
+                "words, which happen to read like such a word."
+            )
+    return found
 
 
 def _cautions(result: xr.Dataset) -> list[str]:

@@ -1,9 +1,8 @@
-"""What truncated_context measures: sums of states, cut passages, and names behind a prefix."""
+"""What truncated_context measures: sums of states, and passages that are cut before their targets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +23,7 @@ from layerscope.experiments._distances import (
     need_bos,
     unread,
 )
+from layerscope.experiments._truncated_measured import Measured
 from layerscope.maths.similarity import centred_cosine, norm
 from layerscope.maths.sinks import sink_tokens
 from layerscope.results.schema import quantity
@@ -55,13 +55,6 @@ class CutItem(WorkItem):
     kept: tuple[int, ...] = Field(description="all context lengths, in tokens")
     ladder: tuple[int, ...] = Field(description="those of them that are the ladder")
     names: tuple[str, ...] = Field(description="known names")
-    tokens_per_pass: int
-
-
-class PrefixItem(WorkItem):
-    """Names, to be read with and without a prefix."""
-
-    names: tuple[str, ...]
     tokens_per_pass: int
 
 
@@ -154,9 +147,9 @@ def _cells(
 def similarities(model: LayeredModel, item: CutItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """Every target of one passage at every context length and depth."""
     positions = resolved(model, settings.positions)
-    mean = _mean(model, earlier)
+    mean = mean_state(earlier)
     text = runs.full_run(model, item.passage.tokens.ids)
-    measured = _Measured(item, text.states.float(), mean.to(text.states.device))
+    measured = Measured(item, text.states.float(), mean.to(text.states.device))
     cells = _cells(item.targets, item.climbing, item.kept, settings)
     donor = _donor_run(model, item)
     if settings.instead == "nothing":
@@ -173,7 +166,7 @@ def _swap(
     model: LayeredModel,
     item: CutItem,
     settings: Settings,
-    measured: _Measured,
+    measured: Measured,
     text: Any,
     donor: Any,
     cells: _Cells,
@@ -206,79 +199,16 @@ def resolved(
     return positions
 
 
-def _mean(model: LayeredModel, earlier: Earlier) -> Any:
+def mean_state(earlier: Earlier) -> Any:
+    """The mean state of the first stage [depth width]."""
     import torch
 
     mean = earlier["mean"]
     return torch.from_numpy((mean["sum"] / mean["count"]).values).float()
 
 
-@dataclass
-class _Measured:
-    """Numbers of one passage, filled in while states go by; states themselves are kept for the ladder only."""
-
-    item: CutItem
-    full: Any  # [depth token width], float32
-    mean: Any  # [depth width]
-
-    def __post_init__(self) -> None:
-        item, depths = self.item, self.full.shape[0]
-        shape = (len(item.targets), len(item.kept), depths)
-        self.similarity = np.full(shape, np.nan, dtype=np.float32)
-        self.norm = np.full(shape, np.nan, dtype=np.float32)
-        self.floor = np.full((len(item.targets), depths), np.nan, dtype=np.float32)
-        self._kept: dict[tuple[int, int, int], Any] = {}
-        self._row = {target: row for row, target in enumerate(item.targets)}
-        self._column = {length: column for column, length in enumerate(item.kept)}
-
-    def seeing(self, cells: list[tuple[int, int]], *, floor: bool = False) -> Any:
-        """What takes the states of these cells."""
-        targets = np.array([target for target, _ in cells])
-        rows = np.array([self._row[target] for target, _ in cells])
-        columns = np.array([self._column[length] for _, length in cells])
-
-        def see(depth: int, which: np.ndarray, states: Any) -> None:
-            states = states.float()
-            centre = self.mean[depth]
-            alike = centred_cosine(states, self.full[depth, targets[which]], centre=centre).cpu().numpy()
-            if floor:
-                self.floor[rows[which], depth] = alike
-                return
-            self.similarity[rows[which], columns[which], depth] = alike
-            self.norm[rows[which], columns[which], depth] = norm(states).cpu().numpy()
-            self._keep(depth, [cells[place] for place in which], states)
-
-        return see
-
-    def _keep(self, depth: int, cells: list[tuple[int, int]], states: Any) -> None:
-        climbs, ladder = set(self.item.climbing), set(self.item.ladder)
-        for place, (target, length) in enumerate(cells):
-            if target in climbs and length in ladder:
-                self._kept[target, length, depth] = states[place].clone()
-
-    def arrivals(self) -> np.ndarray:
-        """‖state with b tokens − state with a tokens‖ / ‖full state − mean‖ [target range depth].
-
-        Ranges lie between neighbours of the ladder; the last one reaches from its end to the whole context.
-        """
-        item, depths = self.item, self.full.shape[0]
-        found = np.full((len(item.targets), len(item.ladder), depths), np.nan, dtype=np.float32)
-        for target in item.climbing:
-            for place, shorter in enumerate(item.ladder):
-                for depth in range(depths):
-                    few = self._kept.get((target, shorter, depth))
-                    full = self.full[depth, target]
-                    more = full
-                    if place + 1 < len(item.ladder) and item.ladder[place + 1] < target:
-                        more = self._kept.get((target, item.ladder[place + 1], depth))
-                    if few is not None and more is not None:
-                        size = norm(full - self.mean[depth])
-                        found[self._row[target], place, depth] = float(norm(more - few) / size)
-        return found
-
-
 def _part(
-    model: LayeredModel, item: CutItem, settings: Settings, measured: _Measured, *, shifted: bool
+    model: LayeredModel, item: CutItem, settings: Settings, measured: Measured, *, shifted: bool
 ) -> xr.Dataset:
     targets = list(item.targets)
     norms = norm(measured.full).cpu().numpy()  # [depth token]
@@ -314,7 +244,7 @@ def _part(
     return xr.Dataset(variables, coords=_coordinates(model, item, settings))
 
 
-def _ceiling(model: LayeredModel, item: CutItem, settings: Settings, measured: _Measured) -> np.ndarray:
+def _ceiling(model: LayeredModel, item: CutItem, settings: Settings, measured: Measured) -> np.ndarray:
     ids, context = item.passage.tokens.ids, model.facts.context
     by = settings.moved if context is None else min(settings.moved, context - len(ids))
     targets = list(item.targets)
@@ -365,84 +295,3 @@ def _coordinates(model: LayeredModel, item: CutItem, settings: Settings) -> dict
         "range": xr.Variable(("range",), np.array([stored(r) for r in ranges]), {"long_name": "distances"}),
         "depth": depth_coordinate(model.n_layers),
     }
-
-
-# -- names behind a prefix -----------------------------------------------------------------------------
-
-
-def prefix_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PrefixItem]:
-    """All names together: they are short."""
-    found = list(settings.names) or names_in(inputs.passages, settings.most_names)
-    names = tuple(dict.fromkeys(found))[: settings.most_names]
-    if names:
-        yield PrefixItem(
-            name="names behind a prefix",
-            size=8.0 * len(names),
-            names=names,
-            tokens_per_pass=inputs.tokens_per_pass,
-        )
-
-
-def behind_prefix(model: LayeredModel, item: PrefixItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    """The state at the end of each name: behind a prefix against without it, and against its last token alone."""
-    positions = resolved(model, settings.positions)
-    mean = _mean(model, earlier)
-    kept = [
-        (name, text) for name in item.names if (text := _prefixed(model, settings.prefix, name)) is not None
-    ]
-    depths = model.n_layers + 1
-    alike = np.full((2, len(kept), depths), np.nan, dtype=np.float32)
-    for row, (_, (ids, length)) in enumerate(kept):
-        alike[:, row] = _ends_of_names(model, ids, [length, 1], mean, positions, item.tokens_per_pass)
-    without, last = alike
-    names = [name for name, _ in kept]
-    return xr.Dataset(
-        {
-            "prefix_similarity": quantity(
-                without, "name depth", "similarity of a name's last state with and without the prefix"
-            ),
-            "last_token_similarity": quantity(
-                last, "name depth", "similarity of a name's last state with that of its last token alone"
-            ),
-        },
-        coords={"name": text_coordinate(names, "name", "name"), "depth": depth_coordinate(model.n_layers)},
-    )
-
-
-def _ends_of_names(
-    model: LayeredModel,
-    ids: list[int],
-    lengths: list[int],
-    mean: Any,
-    positions: Literal["original", "shifted"],
-    tokens_per_pass: int,
-) -> np.ndarray:
-    """Similarity of the last token's state with what it is when only so many tokens are kept [length depth]."""
-    text, target = runs.full_run(model, ids), len(ids) - 1
-    cells = [(target, length) for length in dict.fromkeys(lengths)]
-    found = np.full((len(lengths), model.n_layers + 1), np.nan, dtype=np.float32)
-
-    def see(depth: int, which: np.ndarray, states: Any) -> None:
-        full = text.states[depth, [target] * len(which)].float()
-        alike = centred_cosine(states.float(), full, centre=mean[depth].to(full.device)).cpu().numpy()
-        for place, value in zip(which, alike, strict=True):
-            found[[length == cells[place][1] for length in lengths], depth] = value
-
-    runs.read_truncated(model, text, cells, see, positions=positions, tokens_per_pass=tokens_per_pass)
-    return found
-
-
-def _prefixed(model: LayeredModel, prefix: str, name: str) -> tuple[list[int], int] | None:
-    """BOS, prefix and name as token ids, and how many are the name's; None where they run into one another."""
-    from layerscope.text.tokens import bare_encoding, bos_id
-
-    first = bos_id(model.tokenizer, "auto")
-    whole, _ = bare_encoding(model.tokenizer, f"{prefix} {name}")
-    before, _ = bare_encoding(model.tokenizer, prefix)
-    length = len(whole) - len(before)
-    if first is None or whole[: len(before)] != before or length < 1:
-        return None
-    context = model.facts.context
-    if context is not None and len(whole) + 1 > context:
-        return None
-    return [first, *whole], length

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import xarray as xr
 from pydantic import Field, field_validator
 
@@ -38,21 +37,16 @@ from layerscope.experiments import (
     _knockout_measuring,
     _knockout_summary,
 )
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Stage
+from layerscope.experiments._contract import Claim, Earlier, Stage
+from layerscope.experiments._distances import RangesOfDistance, positive
 
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
 
 
-class Settings(ExperimentSettings):
+class Settings(RangesOfDistance):
     """Choices about what is cut, where, and what becomes of the attention."""
 
-    ranges: tuple[float, ...] = Field(
-        (0.04, 0.125, 0.5),
-        min_length=1,
-        description="ends of the ranges of distance: below 1 shares of the longest passage, else tokens; the first "
-        "range is near, what lies beyond the last end is far",
-    )
     windows: tuple[float, ...] = Field(
         (1,),
         min_length=1,
@@ -80,12 +74,7 @@ class Settings(ExperimentSettings):
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of passages or prompts")
 
-    @field_validator("ranges", "windows")
-    @classmethod
-    def _lengths_are_positive(cls, lengths: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(np.isfinite(length) and length > 0 for length in lengths):
-            raise ValueError("positive numbers: shares below 1, or whole numbers")
-        return lengths
+    _widths_are_positive = field_validator("windows")(positive)
 
     @field_validator("fates")
     @classmethod

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from layerscope import runs
 from layerscope.experiments import _reading_figures
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
+from layerscope.experiments._contract import Claim, Earlier, Inputs, Stage, WorkItem
 from layerscope.experiments._coordinates import (
     groups_along,
     layer_coordinate,
@@ -38,6 +38,7 @@ from layerscope.experiments._coordinates import (
     text_coordinate,
 )
 from layerscope.experiments._distances import (
+    RangesOfDistance,
     cautions_of_unread,
     ends_of_ranges,
     far_targets,
@@ -64,15 +65,9 @@ TAKES = {"passages"}
 PARTS = ("fresh", "relayed", "own", "MLP")
 
 
-class Settings(ExperimentSettings):
+class Settings(RangesOfDistance):
     """Choices about distances, cuts and targets."""
 
-    ranges: tuple[float, ...] = Field(
-        (0.04, 0.125, 0.5),
-        min_length=1,
-        description="ends of the ranges of distance: below 1 shares of the longest passage, else tokens; the first "
-        "range is near, what lies beyond the last end is far",
-    )
     cut_passages: int = Field(12, ge=1, description="passages that are cut, the longest ones")
     targets: int = Field(
         8, ge=1, description="targets of each passage, evenly spread where there is far context"
@@ -83,13 +78,6 @@ class Settings(ExperimentSettings):
     )
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of passages")
-
-    @field_validator("ranges")
-    @classmethod
-    def _lengths_are_positive(cls, ranges: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(np.isfinite(length) and length > 0 for length in ranges):
-            raise ValueError("positive numbers: shares below 1, or whole tokens")
-        return ranges
 
 
 class ReadingItem(WorkItem):
@@ -193,72 +181,79 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     """Profiles of fresh reading by range, the four parts, their projections, and the index."""
     reading = stages["reading"]
     rows = groups_along(reading, "token_passage")
-    how: dict[str, Any] = {"seed": settings.seed, "level": settings.level, "resamples": settings.resamples}
-
-    def by_passage(values: np.ndarray) -> np.ndarray:
-        return np.stack([values[places].mean(axis=0) for places in rows.values()])
-
-    attention = reading.attention.values
-    # Where attention adds nothing there is no share of it, and no height.
-    shares = divide(reading.fresh_by_range.values, attention[:, None])
-    heights = shares if settings.weight == "share" else reading.fresh_by_range.values
-    parts = divide(reading.part_length.values, attention[:, None, None])
-    cumulative = np.cumsum(reading.projection.values, axis=-1)
-    centroids = centroid(by_passage(heights))  # [passage range]
-    raw = centroid(by_passage(reading.fresh_by_range.values))
-    variables = (
-        interval_variables(
-            "fresh_share",
-            bootstrap_mean(by_passage(shares), **how),
-            "range layer",
-            "read fresh, over the length of what attention adds",
-        )
-        | interval_variables(
-            "part_share",
-            bootstrap_mean(by_passage(parts), **how),
-            "cut_at part layer",
-            "length over that of what attention adds",
-        )
-        | interval_variables(
-            "brought",
-            bootstrap_mean(by_passage(cumulative), **how),
-            "cut_at part layer",
-            "share of the final difference brought so far",
-        )
-        | interval_variables(
-            "centroid",
-            bootstrap_mean(centroids, **how),
-            "range",
-            "centroid of depth of fresh reading",
-            "block",
-        )
-        | interval_variables(
-            "far_less_near",
-            bootstrap_mean(apart(centroids[:, -1], centroids[:, 0]), **how),
-            "",
-            "centroid of depth of fresh reading, far less near",
-            "block",
-        )
-        | interval_variables(
-            "far_less_near_by_length",
-            bootstrap_mean(apart(raw[:, -1], raw[:, 0]), **how),
-            "",
-            "the same with lengths instead of shares as heights",
-            "block",
-        )
-    )
-    variables["passage_centroid"] = quantity(
-        centroids, "passage range", "centroid of depth of fresh reading, of one passage", "block"
-    )
     largest = float((reading.gap / reading.difference.max("layer")).max())
-    variables["largest_gap"] = quantity(
+    gap = quantity(
         np.float64(largest), "", "largest gap of the split, over the largest difference of its token"
     )
-    names = xr.Variable(("passage",), np.array(list(rows)), {"long_name": "passage"})
-    result = reading.assign(variables).assign_coords(passage=names)
+    result = reading.assign(
+        _profiles(reading, rows, settings) | _indices(reading, rows, settings) | {"largest_gap": gap}
+    ).assign_coords(passage=xr.Variable(("passage",), np.array(list(rows)), {"long_name": "passage"}))
     return write_json(
         result.assign_attrs(passages=len(rows)), cautions=[*_cautions(largest), *cautions_of_unread(result)]
     )
+
+
+def _how(settings: Settings) -> dict[str, Any]:
+    return {"seed": settings.seed, "level": settings.level, "resamples": settings.resamples}
+
+
+def _by_passage(values: np.ndarray, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Means over the targets of each passage."""
+    return np.stack([values[places].mean(axis=0) for places in rows.values()])
+
+
+def _fresh_shares(reading: xr.Dataset) -> np.ndarray:
+    """Where attention adds nothing there is no share of it, and no height. [token range layer]"""
+    return divide(reading.fresh_by_range.values, reading.attention.values[:, None])
+
+
+def _profiles(reading: xr.Dataset, rows: dict[str, np.ndarray], settings: Settings) -> dict[str, xr.Variable]:
+    """Fresh reading by range, the lengths of the four parts, and what they have brought, layer by layer."""
+    lengths = divide(reading.part_length.values, reading.attention.values[:, None, None])
+    brought = np.cumsum(reading.projection.values, axis=-1)
+    profiles = (
+        (
+            "fresh_share",
+            _fresh_shares(reading),
+            "range layer",
+            "read fresh, over the length of what attention adds",
+        ),
+        ("part_share", lengths, "cut_at part layer", "length over that of what attention adds"),
+        ("brought", brought, "cut_at part layer", "share of the final difference brought so far"),
+    )
+    found: dict[str, xr.Variable] = {}
+    for name, values, dims, said in profiles:
+        mean = bootstrap_mean(_by_passage(values, rows), **_how(settings))
+        found |= interval_variables(name, mean, dims, said)
+    return found
+
+
+def _indices(reading: xr.Dataset, rows: dict[str, np.ndarray], settings: Settings) -> dict[str, xr.Variable]:
+    """Centroids of depth by range, and how much deeper the farthest range is than the nearest."""
+    by_length = centroid(_by_passage(reading.fresh_by_range.values, rows))  # [passage range]
+    by_share = centroid(_by_passage(_fresh_shares(reading), rows))
+    centroids = by_share if settings.weight == "share" else by_length
+    indices = (
+        ("centroid", centroids, "range", "centroid of depth of fresh reading"),
+        ("far_less_near", _far_less_near(centroids), "", "centroid of depth of fresh reading, far less near"),
+        (
+            "far_less_near_by_length",
+            _far_less_near(by_length),
+            "",
+            "the same with lengths instead of shares as heights",
+        ),
+    )
+    found: dict[str, xr.Variable] = {}
+    for name, values, dims, said in indices:
+        found |= interval_variables(name, bootstrap_mean(values, **_how(settings)), dims, said, "block")
+    found["passage_centroid"] = quantity(
+        centroids, "passage range", "centroid of depth of fresh reading, of one passage", "block"
+    )
+    return found
+
+
+def _far_less_near(centroids: np.ndarray) -> np.ndarray:
+    return apart(centroids[:, -1], centroids[:, 0])
 
 
 def _cautions(largest: float) -> list[str]:

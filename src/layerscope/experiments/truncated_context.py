@@ -24,12 +24,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import xarray as xr
 from pydantic import Field, field_validator
 
-from layerscope.experiments import _truncated_claims, _truncated_figures, _truncated_reading, _truncating
+from layerscope.experiments import (
+    _truncated_claims,
+    _truncated_figures,
+    _truncated_prefix,
+    _truncated_reading,
+    _truncating,
+)
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Stage
+from layerscope.experiments._distances import positive
 from layerscope.experiments._summaries import as_curve
 from layerscope.experiments._truncated_summaries import summarised
 from layerscope.results.pages import Page
@@ -82,18 +88,18 @@ class Settings(ExperimentSettings):
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(1000, gt=0, description="bootstrap resamples of passages")
 
-    @field_validator("ladder")
-    @classmethod
-    def _lengths_are_positive(cls, ladder: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(np.isfinite(length) and length > 0 for length in ladder):
-            raise ValueError("positive numbers: shares below 1, or whole tokens")
-        return ladder
+    _lengths_are_positive = field_validator("ladder")(positive)
 
 
 STAGES = (
     Stage("mean", items=_truncating.mean_items, measure=_truncating.sum_of_states, combine=_truncating.added),
     Stage("cut", items=_truncating.cut_items, measure=_truncating.similarities),
-    Stage("prefix", items=_truncating.prefix_items, measure=_truncating.behind_prefix, along=("name",)),
+    Stage(
+        "prefix",
+        items=_truncated_prefix.prefix_items,
+        measure=_truncated_prefix.behind_prefix,
+        along=("name",),
+    ),
 )
 
 

@@ -28,11 +28,9 @@ from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
 from layerscope.models.attention import AttentionCall, attend, replaced
-from layerscope.models.check import close
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import THROUGH_ATTENTION
-from layerscope.runs.reading import read_states
 from layerscope.runs.recordings import BaseRun, Recording, record
 
 Positions = Literal["original", "shifted"]
@@ -43,7 +41,6 @@ See = Callable[[int, np.ndarray, Tensor], None]
 Masks = Mapping[int, Tensor]
 """Per block whose mask is not plainly causal: what is added to its scores over a whole text [1 token token]."""
 
-_PROBE = 10
 _SHORTEST_SHARE, _SLACK = 0.75, 4  # of a pass's longest row, below which a row waits for a shorter pass
 
 
@@ -112,7 +109,7 @@ def passes(
         context: the model's, beyond which there are no positions.
         bos: whether every row begins with BOS; without it rows hold their window alone.
     """
-    _check_cells(ids, wanted)
+    check_cells(ids, wanted)
     place = {cell: number for number, cell in enumerate(wanted)}
     for windows in _batches(windows_for(wanted), tokens_per_pass):
         longest = windows[0].length
@@ -144,7 +141,12 @@ def _position_ids(index: Tensor, positions: Positions, last: int) -> Tensor:
     return index.clamp(max=last)
 
 
-def _check_cells(ids: Sequence[int], wanted: Sequence[Cell]) -> None:
+def check_cells(ids: Sequence[int], wanted: Sequence[Cell]) -> None:
+    """Refuse cells outside of the text.
+
+    Raises:
+        LayerscopeError: with the first of them.
+    """
     for target, kept in wanted:
         if not 1 <= kept <= target < len(ids):
             raise LayerscopeError(
@@ -326,131 +328,3 @@ def read_moved(model: LayeredModel, ids: Sequence[int], by: int) -> Float[Tensor
     with at_depth(model.blocks, {depth: partial(keep, depth=depth) for depth in range(model.n_layers + 1)}):
         model.logits(torch.tensor([list(ids)]), positions=positions[None], last=True)
     return torch.stack([states[depth] for depth in range(model.n_layers + 1)])
-
-
-@torch.no_grad()
-def read_swapped(
-    model: LayeredModel,
-    text: FullRun,
-    donor: FullRun,
-    wanted: Sequence[Cell],
-    see: See,
-    *,
-    tokens_per_pass: int = 2048,
-    exact: bool | None = None,
-) -> None:
-    """Show the state of every wanted cell when another text stands before the kept tokens.
-
-    Lengths and positions stay as they are, BOS too; only the words before the window are another text's.
-    A window reads the keys and values of the donor's own run, so that one row of n tokens gives n context
-    lengths. Where that is not exact (attention that cannot be reached, states that are handed on by
-    recurrence), the spliced texts are run whole, one by one.
-
-    Args:
-        model: the model.
-        text: the whole text.
-        donor: another text, read by `full_run` with `keep=("k", "v")`; at least as long as the farthest
-            target's window begins.
-        wanted: targets and how many of their own tokens are kept.
-        see: takes the states.
-        tokens_per_pass: bound on rows times tokens of one forward pass.
-        exact: what `swaps_exactly` says, where it was asked before.
-
-    Raises:
-        LayerscopeError: the donor is too short, or a cell lies outside of the text.
-    """
-    _check_cells(text.ids, wanted)
-    first = max(target - kept + 1 for target, kept in wanted)
-    if first > len(donor.ids):
-        raise LayerscopeError(
-            "the donor is too short",
-            found=f"{len(donor.ids)} tokens",
-            expected=f"at least {first}, to stand before the last window",
-            hint="a longer donor, or earlier targets",
-        )
-    if not (swaps_exactly(model, text, donor) if exact is None else exact):
-        return _swapped_whole(model, text, donor, wanted, see)
-    context = model.facts.context
-    for batch in passes(
-        text.ids, wanted, positions="original", tokens_per_pass=tokens_per_pass, context=context, bos=False
-    ):
-        with showing(model, batch, see), _reading_donor(model, text, donor, batch):
-            run_pass(model, batch)
-    return None
-
-
-@contextmanager
-def _reading_donor(model: LayeredModel, text: FullRun, donor: FullRun, batch: WindowPass) -> Iterator[None]:
-    before = max(window.start for window in batch.windows)
-    plain = torch.full((1, len(text.ids), len(text.ids)), torch.finfo(text.states.dtype).min).triu(1)
-    modules: dict[nn.Module, Callable[[AttentionCall], Tensor]] = {}
-    for layer, module in enumerate(model.attention_modules):
-        assert module is not None
-        keys, values = (donor.recording.inside[site][layer][:, :, :before] for site in ("k", "v"))
-        mask = _mask_with_donor(text.masks.get(layer, plain), batch, before)
-        modules[module] = partial(_heads_with_donor, keys=keys, values=values, mask=mask)
-    with replaced(model.module, modules):
-        yield
-
-
-def _heads_with_donor(call: AttentionCall, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    rows = call.k.shape[0]
-    k, v = (
-        torch.cat([theirs.expand(rows, -1, -1, -1).to(ours), ours], dim=2)
-        for theirs, ours in ((keys, call.k), (values, call.v))
-    )
-    return attend(replace(call, k=k, v=v, mask=mask.to(call.q))).head_out
-
-
-def _mask_with_donor(mask: Tensor, batch: WindowPass, before: int) -> Tensor:
-    """The model's own mask: over the donor's tokens before each window, then over the window itself."""
-    index = batch.index.clamp(max=mask.shape[-1] - 1).to(mask.device)
-    theirs = mask[0][index][:, :, :before]
-    starts = torch.tensor([window.start for window in batch.windows], device=mask.device)
-    beyond = torch.arange(before, device=mask.device) >= starts[:, None, None]
-    theirs = theirs.masked_fill(beyond, torch.finfo(mask.dtype).min)
-    return torch.cat([theirs[:, None], mask_of_pass(mask, batch)], dim=-1)
-
-
-def _swapped_whole(
-    model: LayeredModel, text: FullRun, donor: FullRun, wanted: Sequence[Cell], see: See
-) -> None:
-    place = {cell: number for number, cell in enumerate(wanted)}
-    for window in windows_for(wanted):
-        last = window.start + window.length
-        found = [
-            (place[cell], cell[0])
-            for kept in range(1, window.length + 1)
-            if (cell := (window.start + kept - 1, kept)) in place
-        ]
-        cells, targets = (np.array(numbers, dtype=np.int64) for numbers in zip(*found, strict=True))
-        states = read_states(model, [*donor.ids[: window.start], *text.ids[window.start : last]])
-        for depth, stream in enumerate(states):
-            see(depth, cells, stream[torch.from_numpy(targets).to(stream.device)])
-
-
-def swaps_exactly(model: LayeredModel, text: FullRun, donor: FullRun) -> bool:
-    """Whether reading a donor's keys and values gives the spliced text's own states, tried on a few tokens."""
-    if not (can_watch(model) and takes_positions(model) and all(model.attention_modules)):
-        return False
-    if not {"k", "v"} <= set(donor.recording.inside):
-        return False
-    few = min(_PROBE, len(text.ids), len(donor.ids))
-    start = few // 2
-    if start < 1 or start >= few:
-        return True  # a single token: nothing to splice
-    short = full_run(model, text.ids[:few])
-    theirs = full_run(model, donor.ids[:few], keep=("k", "v"))
-    spliced = read_states(model, [*donor.ids[:start], *text.ids[start:few]])[:, few - 1].float()
-    batch = next(
-        passes(short.ids, [(few - 1, few - start)], positions="original", tokens_per_pass=few, bos=False)
-    )
-    read: dict[int, Tensor] = {}
-
-    def keep(depth: int, _: np.ndarray, states: Tensor) -> None:
-        read[depth] = states[0].float()
-
-    with showing(model, batch, keep), _reading_donor(model, short, theirs, batch):
-        run_pass(model, batch)
-    found = torch.stack([read[depth] for depth in range(model.n_layers + 1)])
-    return close(found, spliced.to(found.device))
