@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -384,6 +385,93 @@ def test_a_label_that_is_carried_is_read_and_one_that_is_not_is_not(text: str) -
     assert result.since.values.tolist()[:3] == [1, 2, 4]
 
 
+def _two_languages(documents: int = 24) -> list[dict[str, str]]:
+    """Passages of two languages that differ in their article alone; nouns are drawn at random from the same four."""
+    draw = np.random.default_rng(0).choice
+    articles = {"northern": "the", "southern": "of"}
+    return [
+        {
+            "text": " ".join(
+                "{0} {1} met {0} {2} and".format(articles[language], *draw(["fox", "dog", "bird", "town"], 2))
+                for _ in range(4)
+            ),
+            "language": language,
+            "year": str(1900 + number),
+        }
+        for number, language in enumerate(["northern", "southern"] * (documents // 2))
+    ]
+
+
+def test_a_language_that_a_column_names_is_carried_from_the_words_before(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "passages.jsonl"
+    path.write_text("\n".join(json.dumps(passage) for passage in _two_languages()))
+    result = ls.run(
+        "syntax_probe",
+        zoo.layered("llama"),
+        treebank=text,
+        passages=str(path),
+        **(SMALL | {"untrained": False, "code": False}),
+    )
+
+    assert result.label_kind.values.tolist() == ["language"]  # every passage has a year of its own
+    after = result.sel(label_kind="language")
+    # The eighth token is a noun, and nouns are those of both languages: only what came before tells them apart.
+    assert float(after.label_accuracy.sel(since=8, depth=0)) <= 0.75
+    assert float(after.label_accuracy.sel(since=8, depth=4)) >= 0.9
+    assert float(after.label_p.sel(since=8, depth=4)) < 0.05
+    said = [claim.text for claim in syntax_probe.claims(result)]
+    assert any(line.startswith("language of the passage: ") for line in said)
+    assert "the passage's language, by how much has been read" in syntax_probe.draw(result)
+
+
+def test_places_that_most_passages_do_not_reach_are_left_out(text: str) -> None:
+    passages = _two_languages()
+    longer = [passage | {"text": passage["text"] + " the dog" * 20} for passage in passages[:6]]
+
+    result = ls.run(
+        "syntax_probe",
+        zoo.layered("gpt2"),
+        treebank=text,
+        passages=longer + passages[6:],
+        **(SMALL | {"untrained": False, "code": False, "controls": False}),
+    )
+
+    assert result.since.values.tolist() == [1, 2, 4, 8, 16]
+    assert result.label_passages.values.tolist() == [[24] * 5]
+
+
+def test_a_column_that_cannot_be_asked_about_is_refused_with_what_there_is(text: str) -> None:
+    for column, message in (("tongue", "the labels genre, announced, language, year"), ("year", "1900 1")):
+        with pytest.raises(LayerscopeError, match="cannot be told apart by the label") as refused:
+            ls.run(
+                "syntax_probe",
+                zoo.layered("gpt2"),
+                treebank=text,
+                passages=_two_languages(),
+                **(SMALL | {"untrained": False, "code": False, "label_columns": [column]}),
+            )
+        assert message in str(refused.value)
+
+
+def test_passages_without_a_genre_are_no_genre(text: str) -> None:
+    passages = [
+        {"id": f"p{i}", "text": "the red fox met the dog"} | ({"genre": "x"} if i % 2 else {})
+        for i in range(12)
+    ]
+
+    result = ls.run(
+        "syntax_probe",
+        zoo.layered("gpt2"),
+        treebank=text,
+        passages=passages,
+        **(SMALL | {"untrained": False, "code": False}),
+    )
+
+    assert "label_accuracy" not in result
+    said = "the genre of passages is not asked about: fewer than two labels have 4 passages (1 label, 6 passages)"
+    assert said in read_json(result, "cautions")
+
+
 def test_without_passages_or_labels_nothing_is_said_about_documents(text: str) -> None:
     result = run(zoo.layered("gpt2"), text)
 
@@ -409,3 +497,29 @@ def test_a_run_on_a_treebank_is_recorded_and_comes_out_the_same_again(
     assert found.verdict == "bitwise", found.changed
     other = prepare("syntax_probe", model=job.model, treebank=text.replace("fox", "dog"), settings=settings)
     assert other.record.asked.texts != job.record.asked.texts
+
+
+def test_no_figure_has_two_lines_of_one_colour(text: str) -> None:
+    result = run(
+        zoo.layered("gpt2"), text, untrained=False, tasks=["part of speech", "relation", "head", "genre"]
+    )
+
+    for name, figure in syntax_probe.draw(result).items():
+        if "by depth" not in name:  # panels repeat their colours
+            colours = [
+                trace.line.color
+                for trace in figure.data
+                if trace.mode == "lines" and trace.showlegend is not False
+            ]
+            assert len(set(colours)) == len(colours), name
+
+
+def test_differences_are_said_in_points_with_their_sign() -> None:
+    from layerscope.experiments._syntax_claims import _points
+
+    assert [_points(share) for share in (0.176, -0.01, 0.004, float("nan"))] == [
+        "+18 points",
+        "−1 point",
+        "0 points",
+        "an unknown number of points",
+    ]

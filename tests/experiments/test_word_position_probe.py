@@ -206,3 +206,28 @@ def test_prompts_and_cases_survive_the_dataset() -> None:
     assert cases.positions.tolist() == [*prompts[0].last, *prompts[1].last]
     assert (cases.offsets == cases.positions - prompts[0].start).all()
     assert cases.sizes.sum() == sum(p.last[-1] - p.start + 1 for p in prompts[:2])
+
+
+def test_a_claim_is_about_the_best_depth_that_can_be_told_and_says_where_else() -> None:
+    result = run(sentences=False, names=False, untrained=False)
+    score, p = result.score.copy(), result.p_adjusted.copy()
+    depths = result.sizes["depth"]
+    main = result.task.values.tolist().index("last")
+    score.values[main] = [0.1, 0.2, 0.9, 0.3, *[0.0] * (depths - 4)]
+    p.values[main] = [0.9, 0.01, 0.2, 0.01, *[0.9] * (depths - 4)]
+
+    said = experiments.load("word_position_probe").claims(result.assign(score=score, p_adjusted=p))[0]
+
+    assert said.select["depth"] == 3  # depth 2 scores more, but cannot be told from nothing
+    assert said.distinguishable
+    assert said.text.endswith(
+        "30% of the way from chance to certainty at depth 3; it can be told at depths 1 and 3"
+    )
+
+
+def test_depths_are_said_in_words() -> None:
+    from layerscope.experiments._summaries import at_depths
+
+    assert at_depths([3]) == "at depth 3"
+    assert at_depths([0, 1]) == "at depths 0 and 1"
+    assert at_depths([2, 3, 4, 6, 8, 9]) == "at depths 2 to 4, 6 and 8 to 9"

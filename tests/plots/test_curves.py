@@ -32,6 +32,12 @@ def test_a_missing_interval_is_a_gap_in_the_band_and_no_zero(curves: xr.Dataset)
     assert line.customdata[2] == "no interval, n = 38"
 
 
+def test_the_null_is_called_what_it_is_named(curves: xr.Dataset) -> None:
+    named = curves.assign(null=curves["null"].assign_attrs(name="<chance>"))
+
+    assert curve_over_depth(named).data[-1].name == "&lt;chance&gt;"
+
+
 def test_the_null_is_dashed_and_grey(curves: xr.Dataset) -> None:
     null = curve_over_depth(curves).data[-1]
 

@@ -28,3 +28,11 @@ def test_bars_are_shares_with_the_right_guess_outlined() -> None:
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(LayerscopeError, match="cannot be drawn"):
         guess_bars(np.zeros((2, 3, 4), dtype=int), classes=["a", "b"], place_title="place")
+
+
+def test_the_legend_is_in_order_and_outlines_nothing() -> None:
+    figure = guess_bars(np.full((3, 4, 3), 5), classes=["a", "b", "c"], place_title="place")
+
+    listed = sorted((bar for bar in figure.data if bar.showlegend), key=lambda bar: bar.legendrank)
+    assert [bar.name for bar in listed] == ["a", "b", "c"]
+    assert all(bar.marker.line.width == 0 for bar in listed)

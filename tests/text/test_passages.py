@@ -101,3 +101,32 @@ def test_the_real_corpora_are_read(data):
     assert len(load_passages(data / "corpora" / "tinystories_1000.json")) == 1000
     assert len(load_passages(data / "corpora" / "wikipedia_val_500.csv")) == 500
     assert len(load_passages(data / "books")) == 7
+
+
+def test_further_short_fields_are_kept_as_labels(tmp_path):
+    path = tmp_path / "passages.jsonl"
+    lines = [
+        {"text": "One.", "language": "German ", "pages": 3, "draft": True, "note": "n" * 41, "lines": "a\nb"},
+        {"text": "Two."},
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+
+    german, plain = load_passages(str(path))
+
+    assert german.labels == {"language": "German", "pages": "3"}
+    assert plain.labels == {}
+    assert Passage.model_validate(german.model_dump(mode="json")) == german
+    # What a run's texts are known by does not change for passages that have none.
+    assert plain.model_dump(mode="json") == {"name": "passage-002", "genre": "uncategorised", "text": "Two."}
+
+
+def test_columns_of_a_table_are_labels_too(tmp_path):
+    path = tmp_path / "passages.csv"
+    path.write_text(",text,register\n0,One.,letter\n1,Two.,\n")
+
+    assert [passage.labels for passage in load_passages(str(path))] == [{"register": "letter"}, {}]
+
+
+def test_a_label_that_no_file_can_hold_is_refused():
+    with pytest.raises(LayerscopeError, match='"language" holds a character'):
+        load_passages([{"text": "One.", "language": "a\0b"}])

@@ -46,8 +46,9 @@ def _crossing(result: xr.Dataset) -> Claim:
         value=at,
         low=number_or_none(words.mean_crossing_low),
         high=number_or_none(words.mean_crossing_high),
-        caveat=f"{used} of {every} pairs of words; the others' predictions are too alike; by number of "
-        f"pieces: {each}",
+        caveat=f"{used} of {every} pairs of words"
+        f"{'; the others have predictions too alike, or no crossing' * (used < every)}"
+        f"{f'; by number of pieces: {each}' * bool(each)}",
         select={"variable": "mean_crossing", "group": "words"},
     )
 

@@ -36,21 +36,40 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         )
     if "mean_likeness" in result:
         says = {"split": "the word in pieces", "swapped": "its last piece behind another first one"}
-        for name, title in (
-            ("mean_likeness", "Does the last piece's state become the single token's?"),
-            ("mean_found_twin", "How many split words have their own single token nearest?"),
-        ):
-            figures[title] = curve_over_depth(_named(_columns(result, name), "form", says), title=title)
+        title = "Does the last piece's state become the single token's?"
+        figures[title] = curve_over_depth(
+            _with_difference(result, _named(_columns(result, "mean_likeness"), "form", says)),
+            title=title,
+            caption=f"Mean over {result.sizes['word']} words. The bands of the first two lines hold what words "
+            "differ in; the difference is taken word by word.",
+        )
+        title = "How many split words have their own single token nearest?"
+        shares = _named(_columns(result, "mean_found_twin"), "form", says)
+        figures[title] = curve_over_depth(_dashed(shares, 1 / result.sizes["word"], "chance"), title=title)
     if "mean_told" in result:
         says = {"within": "within a word", "across": "from word to word"}
         curves = _columns(result, "mean_told")
         chance = 1 / read_json(result, "n_classes")
-        curves["null"] = xr.DataArray(np.full(curves.sizes["depth"], chance), dims=("depth",))
         figures["the piece before"] = curve_over_depth(
-            _named(curves, "case_kinds", says),
+            _dashed(_named(curves, "case_kinds", says), chance, "chance"),
             title="Can the last piece's state still tell the piece before it?",
         )
     return figures
+
+
+def _dashed(curves: xr.Dataset, level: float, name: str) -> xr.Dataset:
+    null = xr.DataArray(np.full(curves.sizes["depth"], level), dims=("depth",), attrs={"name": name})
+    return curves.assign(null=null)
+
+
+def _with_difference(result: xr.Dataset, curves: xr.Dataset) -> xr.Dataset:
+    """The two forms' likeness, and their difference, which is what the claim rests on."""
+    difference = _columns(result, "likeness_gain").expand_dims(
+        form=text_coordinate(["difference"], "form", "form").values
+    )
+    both = xr.concat([curves, difference], dim="form", join="exact", combine_attrs="override")
+    both["value"].attrs = curves["value"].attrs
+    return _dashed(both, 0.0, "as like as to other words")
 
 
 def _columns(result: xr.Dataset, name: str) -> xr.Dataset:

@@ -12,6 +12,8 @@ from layerscope.experiments._summaries import as_curve
 from layerscope.experiments._syntax_rows import NEXT
 from layerscope.experiments._syntax_scores import named
 from layerscope.plots import curve_over_depth, rows_by_category
+from layerscope.results.schema import read_json
+from layerscope.results.words import restored, visible
 
 _SINCE = (1, 8, 64)  # three bands can be told apart
 
@@ -26,43 +28,64 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             "alone tells the same at every depth; the control's labels are dealt to word types by chance.",
         )
     }
-    for name, wanted in (("this", False), ("the next", True)):
-        some = [task for task in tasks if task.startswith(NEXT) == wanted]
-        if some:
-            figures[f"beyond the word itself: about {name} word"] = curve_over_depth(
-                _rows(result, "gain", some),
-                caption="Accuracy beyond that of the word type alone; 0 is no more than the word tells. "
-                "Bands are over test documents.",
-            )
-    if named(result, "selectivity"):
-        figures["is it learnt by heart? (selectivity)"] = curve_over_depth(
-            _rows(result, "selectivity", named(result, "selectivity")),
+    for name, some in _apart(tasks).items():
+        figures[f"beyond the word itself: about {name} word"] = curve_over_depth(
+            _rows(result, "gain", some, nothing="word type alone"),
+            caption="Accuracy beyond that of the word type alone. Bands are over test documents.",
+        )
+    figures["loss of the probe, by depth"] = rows_by_category(
+        _beside(result, tasks, "loss"),
+        caption="Mean −log p of the true label of test words. Losses of different tasks do not compare.",
+    )
+    figures["macro-F1, by depth"] = rows_by_category(
+        _panels({"probe": as_curve(result.sel(task=tasks), "macro_f1")}, tasks, "macro_f1", result),
+        caption="Mean over labels of F1, so that rare labels weigh as much as frequent ones.",
+    )
+    # Lines about this word and about the next apart: seven in one figure would share colours.
+    for name, some in _apart(named(result, "selectivity")).items():
+        figures[f"is it learnt by heart? (selectivity, {name} word)"] = curve_over_depth(
+            _rows(result, "selectivity", some, nothing="the control"),
             caption="Accuracy less accuracy on a control task in which word types have labels by chance.",
         )
-    if "compression" in result:
-        figures["how plainly is it there? (online code)"] = curve_over_depth(
-            _rows(result, "compression", named(result, "compression")),
-            caption="How many times shorter labels become when they are sent with probes that learn on the way.",
+    for name, some in _apart(named(result, "compression")).items():
+        figures[f"how plainly is it there? (online code, {name} word)"] = curve_over_depth(
+            _rows(result, "compression", some),
+            caption="How many times shorter labels become when they are sent with probes that learn on the way. "
+            "Documents in one order for each draw: no intervals.",
         )
     split = named(result, "first_piece_accuracy")
     if split:
         figures["words of several tokens: at the first token and at the last"] = rows_by_category(
-            _pieces(result, split), caption="Only words of two tokens or more."
+            _pieces(result, split), caption=f"Only words of two tokens or more{_several(result)}."
         )
     return figures | _documents(result)
 
 
-def _beside(result: xr.Dataset, tasks: list[Any]) -> xr.Dataset:
-    """Accuracy of the probe, of the twin's probe, of the word type, and on the control."""
+def _apart(tasks: list[Any]) -> dict[str, list[Any]]:
+    """Tasks about this word, and about the next; only what there is."""
+    apart = {
+        name: [task for task in tasks if task.startswith(NEXT) == wanted]
+        for name, wanted in (("this", False), ("the next", True))
+    }
+    return {name: some for name, some in apart.items() if some}
+
+
+def _several(result: xr.Dataset) -> str:
+    several = read_json(result, "several_tokens", None)  # runs of earlier versions did not count them
+    return "" if several is None else f": {several} of {result.sizes['tested']} test words"
+
+
+def _beside(result: xr.Dataset, tasks: list[Any], score: str = "accuracy") -> xr.Dataset:
+    """A score of the probe, of the twin's probe, of the word type, and (accuracy) on the control."""
     one = result.sel(task=tasks)
-    depths = xr.ones_like(one.accuracy)
-    rows = {"probe": as_curve(one, "accuracy")}
-    if "untrained_accuracy" in one:
-        rows["untrained twin"] = as_curve(one, "untrained_accuracy")
-    rows["word type alone"] = as_curve(one, "type_accuracy").map(lambda column: column * depths)
-    if "control_accuracy" in one:
-        rows["control task"] = as_curve(one, "control_accuracy")
-    return _panels(rows, tasks, "accuracy")
+    depths = xr.ones_like(one[score])
+    rows = {"probe": as_curve(one, score)}
+    if f"untrained_{score}" in one:
+        rows["untrained twin"] = as_curve(one, f"untrained_{score}")
+    rows["word type alone"] = as_curve(one, f"type_{score}").map(lambda column: column * depths)
+    if f"control_{score}" in one:
+        rows["control task"] = as_curve(one, f"control_{score}")
+    return _panels(rows, tasks, score, result)
 
 
 def _pieces(result: xr.Dataset, tasks: list[Any]) -> xr.Dataset:
@@ -71,10 +94,10 @@ def _pieces(result: xr.Dataset, tasks: list[Any]) -> xr.Dataset:
         "last token": as_curve(one, "last_piece_accuracy"),
         "first token": as_curve(one, "first_piece_accuracy"),
     }
-    return _panels(rows, tasks, "accuracy")
+    return _panels(rows, tasks, "accuracy", result)
 
 
-def _panels(rows: dict[str, xr.Dataset], tasks: list[Any], long_name: str) -> xr.Dataset:
+def _panels(rows: dict[str, xr.Dataset], tasks: list[Any], score: str, result: xr.Dataset) -> xr.Dataset:
     plain = [
         row.transpose("task", "depth").drop_vars(
             [name for name in row.coords if name not in ("task", "depth")]
@@ -86,14 +109,16 @@ def _panels(rows: dict[str, xr.Dataset], tasks: list[Any], long_name: str) -> xr
         row=text_coordinate(list(rows), "row", "what is read"),
         category=xr.Variable(("category",), np.array(tasks), {"long_name": "what is asked"}),
     )
-    joined["value"].attrs = {"long_name": long_name, "units": "1"}
+    joined["value"].attrs = {name: result[score].attrs[name] for name in ("long_name", "units")}
     return joined
 
 
-def _rows(result: xr.Dataset, name: str, tasks: list[Any]) -> xr.Dataset:
+def _rows(result: xr.Dataset, name: str, tasks: list[Any], *, nothing: str = "") -> xr.Dataset:
+    """Lines of a score; a dashed one at 0 where `nothing` says what that would be."""
     one = result.sel(task=tasks)
-    if f"{name}_low" in one:
-        return as_curve(one, name).assign_coords(task=one.task)
+    if nothing:
+        at_zero = xr.DataArray(np.zeros(one.sizes["depth"]), dims="depth", attrs={"name": nothing})
+        return as_curve(one, name, null=at_zero).assign_coords(task=one.task)
     return xr.Dataset({"value": one[name].reset_coords(drop=True)}).assign_coords(task=one.task)
 
 
@@ -101,10 +126,6 @@ def _documents(result: xr.Dataset) -> dict[str, Any]:
     if "label_accuracy" not in result:
         return {}
     figures = {}
-    titles = {
-        "genre": "the passage's genre, by how much has been read",
-        "announced": "an announced label, by how long ago it was announced",
-    }
     for kind in result.label_kind.values:
         one = result.sel(label_kind=kind)
         since = [
@@ -122,9 +143,16 @@ def _documents(result: xr.Dataset) -> dict[str, Any]:
                 )
             )
             null = some.label_null.mean("since").reset_coords(drop=True)
-            figures[titles[str(kind)]] = curve_over_depth(
+            null.attrs["name"] = "labels dealt to other passages"
+            shown = visible(restored(str(kind)), blanks=False)
+            title = (
+                "an announced label, by how long ago it was announced"
+                if kind == "announced"
+                else f"the passage's {shown}, by how much has been read"
+            )
+            figures[title] = curve_over_depth(
                 lines.assign(null=null),
-                caption="Share of held-out passages whose label is read off one token's state. The dashed line: "
-                "the same labels dealt to other passages.",
+                caption=f"Share of {int(some.label_passages.max())} held-out passages whose label is read off one "
+                "token's state, 1, 8 or 64 tokens on. Dashed: mean over these places, with labels dealt to others.",
             )
     return figures

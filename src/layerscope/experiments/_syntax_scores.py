@@ -104,6 +104,7 @@ def conclude(
         level=level,
         learnt_words=len(design.learnt(0)),
         tested_words=len(tested),
+        several_tokens=int(split.sum()),
     )
 
 
@@ -314,6 +315,8 @@ def _cautions(words: xr.Dataset, fits: xr.Dataset, design: Design, documents: in
     left = ", ".join(f"{count} {LEFT_OUT[key]}" for key, count in sorted(why.items()) if key)
     if left:
         found.append(f"{n - why['']} of {n} words are left out: {left}")
+    if documents < 8:
+        found.append(f"only {documents} test document{'s' * (documents > 1)}: intervals are too short")
     for task in design.tasks:
         if task.left_out and not task.shift:
             rare = ", ".join(task.left_out)
@@ -324,8 +327,6 @@ def _cautions(words: xr.Dataset, fits: xr.Dataset, design: Design, documents: in
     slow = int((~fits.converged.values).sum())
     if slow:
         found.append(f"{slow} of {fits.converged.size} fits were stopped before their tolerance")
-    if documents < 8:
-        found.append(f"only {documents} test documents: intervals are too short")
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
 from layerscope.experiments._contract import Claim
-from layerscope.experiments._summaries import number_or_none
+from layerscope.experiments._summaries import at_depths, number_or_none
 from layerscope.plots.numbers import number
 from layerscope.results.schema import read_json
 
@@ -31,11 +33,6 @@ def claims(result: xr.Dataset) -> list[Claim]:
     return said
 
 
-def _shallowest(p: np.ndarray) -> int | None:
-    clear = np.flatnonzero(p < _BELOW)
-    return int(clear[0]) if clear.size else None
-
-
 def _best(result: xr.Dataset) -> Claim:
     main = result.sel(task="last")
     if np.isnan(float(result.best_depth)):
@@ -46,16 +43,16 @@ def _best(result: xr.Dataset) -> Claim:
             caveat="more test prompts, or words of more than one length",
             select={"variable": "best_depth"},
         )
-    depth = int(result.best_depth)
+    depth = _depth(main.score, main.p_adjusted)
     p = float(main.p_adjusted[depth])
-    first = _shallowest(main.p_adjusted.values)
     clear = p < _BELOW
+    told = [int(place) for place in np.flatnonzero(main.p_adjusted.values < _BELOW)]
     return Claim(
         text="a state knows which word it ends beyond what its position tells: "
         f"{float(main.score[depth]):.0%} of the "
-        f"way from chance to certainty at depth {depth}, told from nothing from depth {first} on"
+        f"way from chance to certainty at depth {depth}; {_where(told)}"
         if clear
-        else "states do not tell the word's index beyond its position",
+        else "it cannot be shown that states tell the word's index beyond its position",
         value=float(main.score[depth]),
         low=number_or_none(main.score_low[depth]),
         high=number_or_none(main.score_high[depth]),
@@ -68,10 +65,20 @@ def _best(result: xr.Dataset) -> Claim:
     )
 
 
+def _depth(score: xr.DataArray, p: xr.DataArray) -> int:
+    """The depth that a claim is about: of the highest score that is told from nothing, else of the highest."""
+    known = np.isfinite(score.values)
+    told = known & (p.values < _BELOW)
+    return int(np.where(told if told.any() else known, score.values, -np.inf).argmax())
+
+
+def _where(told: Sequence[int]) -> str:
+    return f"it can be told {at_depths(told)}" if len(told) > 1 else "it can be told at no other"
+
+
 def _matched(result: xr.Dataset) -> Claim:
     here = result.sel(word_task="last")
-    known = np.isfinite(here.matched_score.values)
-    depth = int(np.nanargmax(here.matched_score.values)) if known.any() else 0
+    depth = _depth(here.matched_score, here.matched_p_adjusted)
     p = float(here.matched_p_adjusted[depth])
     clear = p < _BELOW
     return Claim(
@@ -113,8 +120,7 @@ def _accuracy(result: xr.Dataset) -> Claim:
 def _gain(result: xr.Dataset, control: str) -> Claim:
     says = read_json(result, "says")[control]
     gain = result.sel(control=control)
-    known = np.isfinite(gain.gain.values)
-    depth = int(np.nanargmax(gain.gain.values)) if known.any() else int(result.attrs["causal_depth"])
+    depth = _depth(gain.gain, gain.gain_p_adjusted)
     p = float(gain.gain_p_adjusted[depth])
     clear = p < _BELOW
     return Claim(
@@ -122,7 +128,8 @@ def _gain(result: xr.Dataset, control: str) -> Claim:
         f"{number(float(gain.gain[depth]))} "
         f"at depth {depth}"
         if clear
-        else f"states of the model do not tell the index better than {_the(control, says)}, at any depth",
+        else "it cannot be shown at any depth that states of the model tell the index better than "
+        f"{_the(control, says)}",
         value=number_or_none(gain.gain[depth]),
         low=number_or_none(gain.gain_low[depth]),
         high=number_or_none(gain.gain_high[depth]),
@@ -153,8 +160,7 @@ _OTHERS = {
 
 def _other(result: xr.Dataset, task: str) -> Claim:
     here = result.sel(task=task)
-    known = np.isfinite(here.score.values)
-    depth = int(np.nanargmax(here.score.values)) if known.any() else 0
+    depth = _depth(here.score, here.p_adjusted)
     p = float(here.p_adjusted[depth])
     clear = p < _BELOW
     return Claim(
@@ -177,14 +183,21 @@ def _moved(result: xr.Dataset) -> list[Claim]:
     last = result.sizes["depth"] - 1
     decoded = result.sel(push="along the index", depth=last)
     excess = float(decoded.decoded_shift) - float(result.decoded_shift.sel(push="control", depth=last))
+    shift = float(decoded.decoded_shift)
+    clear = bool(decoded.decoded_shift_low > 0 or decoded.decoded_shift_high < 0)
+    far = f"{number(abs(shift))} words {'later' if shift > 0 else 'earlier'} at the last depth"
     said = [
         Claim(
-            text=f"moved to the next index rather than the one before, at depth {depth}, word "
-            f"{word + 1} is taken for one "
-            f"{number(float(decoded.decoded_shift))} words later at the last depth",
+            text=f"moved to the next index rather than the one before, at depth {depth}, word {word + 1} is taken "
+            + (
+                f"for one {far}"
+                if clear
+                else "neither for a later nor for an earlier one, as far as can be told"
+            ),
             value=float(decoded.decoded_shift),
             low=number_or_none(decoded.decoded_shift_low),
             high=number_or_none(decoded.decoded_shift_high),
+            distinguishable=clear,
             caveat="2 would be a whole step each way; the control gives "
             f"{number(float(decoded.decoded_shift) - excess)}",
             select={"variable": "decoded_shift", "push": "along the index", "depth": last},
@@ -212,8 +225,8 @@ def _prediction(result: xr.Dataset) -> str:
     if float(result.moved_kl_gain_high) < 0:
         return "moving a state along the index changes the prediction less than moving it as far elsewhere"
     return (
-        "moving a state along the index changes the prediction no more and no less than moving it "
-        "as far elsewhere"
+        "moving a state along the index changes the prediction no more and no less than an "
+        "equally long move elsewhere, as far as can be told"
     )
 
 
@@ -226,7 +239,7 @@ def _attention(result: xr.Dataset) -> Claim:
     return Claim(
         text=f"{'1 head attends' if shifted == 1 else f'{shifted} heads attend'} to other words when the "
         f"state is moved along the index; most surely head {layer}.{head}, "
-        f"by {number(float(cell.head_shift))} words"
+        f"by {number(abs(float(cell.head_shift)))} words {'later' if cell.head_shift > 0 else 'earlier'}"
         if clear
         else "no head can be shown to attend to other words when the state is moved along the index",
         value=float(cell.head_shift),

@@ -19,9 +19,9 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     tasks = result.task.values.tolist()
     figures = {
         "which word? against its controls": curve_over_depth(
-            _scores(result, [t for t in ("last", "untrained", "types", "shuffled") if t in tasks], "score"),
+            _above_position(result, [t for t in ("last", "untrained", "types", "shuffled") if t in tasks]),
             title="Does a state know which word it ends, beyond its position?",
-            caption="0: no better than the position alone. 1: always right. Bands: intervals over test prompts.",
+            caption="1: always right. Bands: intervals over test prompts.",
         ),
         "first pieces, equal lengths": curve_over_depth(
             _pieces(result),
@@ -29,19 +29,24 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             caption="The last piece often tells its word's length, and so a part of the index without any counting.",
         ),
         "other prefixes": curve_over_depth(
-            _scores(result, ["last", "unanchored", "onto unanchored", "onto anchored"], "score"),
+            _above_position(result, ["last", "unanchored", "onto unanchored", "onto anchored"]),
             title="Without a full stop in the prefix, and from one prefix to the other",
+            caption="Behind each prefix, probes trained there; and probes trained behind the other.",
         ),
         "share of right guesses": curve_over_depth(
             _accuracy(result),
             title="The post's measure, and what the position alone allows",
-            caption="dashed: the exact ceiling of a guesser that sees the position only",
+            caption="Dashed: the exact ceiling of a guesser that sees the position only.",
         ),
     }
     others = [task for task in ("sentences", "names") if task in tasks]
     if others:
         figures["sentences and names"] = curve_over_depth(
-            _scores(result, others, "score"), title="Two further coordinates: the sentence, and the name"
+            _above_position(result, others),
+            title="Two further coordinates: the sentence, and the name",
+            caption="Read at the full stop of each sentence of a paragraph, and at the name; "
+            + "; ".join(f"{int(result.score_cases.sel(task=t))} cases ({t})" for t in others)
+            + ".",
         )
     figures["guesses by position"] = _bars(result)
     if "decoded_shift" in result:
@@ -50,9 +55,22 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures["heads taken out"] = curve_over_depth(
             _lost(result),
             title="What is lost without the heads that look at beginnings of words, or at the anchor",
-            caption="score with all heads less score without; random: as many other heads of the same blocks",
+            caption="Score with all heads less score without. Random: as many other heads of the same blocks, "
+            "drawn without their intervals.",
         )
     return figures
+
+
+def _at(lines: xr.Dataset, level: float, name: str) -> xr.Dataset:
+    """The lines with a dashed one at a level."""
+    axis = next(str(dimension) for dimension in lines["value"].dims if dimension != "line")
+    return lines.assign(
+        null=xr.DataArray(np.full(lines.sizes[axis], level), dims=(axis,), attrs={"name": name})
+    )
+
+
+def _above_position(result: xr.Dataset, tasks: Sequence[str]) -> xr.Dataset:
+    return _at(_scores(result, tasks, "score"), 0.0, "position alone")
 
 
 def _scores(result: xr.Dataset, tasks: Sequence[str], name: str) -> xr.Dataset:
@@ -76,20 +94,18 @@ def _lines(result: xr.Dataset, name: str, dimension: str, labels: dict[str, str]
 
 
 def _pieces(result: xr.Dataset) -> xr.Dataset:
-    lines = _scores(result, ["last", "first"], "score")
+    lines = _above_position(result, ["last", "first"])
     matched = _lines(result, "matched_score", "word_task", {"last": "word, last piece, equal lengths"})
-    both = xr.concat([lines, matched], dim="line", join="exact")
+    both = xr.concat([lines.drop_vars("null"), matched], dim="line", join="exact")
     both["value"].attrs = lines["value"].attrs
-    return both
+    return both.assign(null=lines["null"])
 
 
 def _accuracy(result: xr.Dataset) -> xr.Dataset:
     lines = _scores(
         result, ["last", "untrained"] if "untrained" in result.task.values else ["last"], "accuracy"
     )
-    level = float(result.ceiling.sel(task="last"))
-    lines["null"] = xr.DataArray(np.full(lines.sizes["depth"], level), dims=("depth",))
-    return lines
+    return _at(lines, float(result.ceiling.sel(task="last")), "what the position alone allows")
 
 
 def _bars(result: xr.Dataset) -> Any:
@@ -118,13 +134,14 @@ def _moved(result: xr.Dataset) -> dict[str, Any]:
         "moved states, decoded": curve_over_depth(
             _lines(result, "decoded_shift", "push", labels),
             title=f"A state moved along the index at depth {depth}: what the probes make of it",
-            caption="2 would be a whole step each way",
+            caption="2 would be a whole step each way; before that depth nothing can change.",
         )
     }
     if np.isfinite(result.attended_shift.values).any():
         figures["moved states, attention"] = curve_over_depth(
             _lines(result, "attended_shift", "push", labels),
             title="Which earlier words does the token of the moved state attend to?",
+            caption="Mean over heads. Heads may move in opposite directions: the claim is about single ones.",
         )
     return figures
 

@@ -28,6 +28,7 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope.experiments import _document_labels as document_labels
+from layerscope.experiments import _labelled_passages as labelled_passages
 from layerscope.experiments import _syntax_claims, _syntax_figures, _syntax_scores
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage
 from layerscope.experiments._syntax_fitting import (
@@ -109,6 +110,11 @@ class Settings(ExperimentSettings):
         description="a pattern whose first group is a label that a passage announces, as the bundled world's "
         "dialect; empty for none. Genres of passages need no pattern",
     )
+    label_columns: tuple[str, ...] | None = Field(
+        None,
+        description="further columns of the passages' file that are asked about, such as language or register; by "
+        "default every one with two labels that enough passages have",
+    )
     label_tokens: int = Field(128, ge=4, description="tokens of a passage that are read for its labels")
     documents_per_label: int = Field(4, ge=2, description="passages that a label must have")
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
@@ -185,8 +191,12 @@ def _fit(model: LayeredModel, item: FitItem, settings: Settings, earlier: Earlie
 
 def _passages(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Any]:
     if settings.labels:
-        yield from document_labels.passage_items(
-            inputs.passages, settings.announced, settings.label_tokens, settings.documents_per_label
+        yield from labelled_passages.passage_items(
+            inputs.passages,
+            settings.announced,
+            settings.label_tokens,
+            settings.documents_per_label,
+            settings.label_columns,
         )
 
 
@@ -209,7 +219,7 @@ STAGES = (
     Stage("words", items=_sentences, measure=_words),
     Stage("states", items=_groups, measure=_read, along=("group",)),
     Stage("fits", items=_fits, measure=_fit, along=("fit",)),
-    Stage("passages", items=_passages, measure=document_labels.rows_of),
+    Stage("passages", items=_passages, measure=labelled_passages.rows_of),
     Stage("labels", items=_label_fits, measure=_label_fit, along=("fit",)),
 )
 

@@ -62,7 +62,8 @@ def guess_bars(
                     y=shares[row, :, guess],
                     name=names[guess],
                     legendgroup=str(guess),
-                    showlegend=row == 0,
+                    showlegend=row == int(guess == 0),  # of a row where it is not the right guess: no outline
+                    legendrank=guess,
                     marker={
                         "color": colour,
                         "line": {"color": "#d62728" if right else colour, "width": 2 if right else 0},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 from layerscope.errors import LayerscopeError
 from layerscope.text.fields import Record, record_of, refuse_hostile, shown, unique_names
@@ -18,6 +18,8 @@ from layerscope.text.sources import bundled_sets, find_source, missing
 
 _ENDINGS = (".jsonl", ".csv", ".json", ".txt")
 _FIELDS = '{"text": ...}'
+_OF_ITS_OWN = ("id", "genre", "text", "story")
+_LONGEST_LABEL = 40
 
 
 class Passage(BaseModel):
@@ -27,6 +29,7 @@ class Passage(BaseModel):
         name: the id by which results are looked up.
         genre: what kind of text it is, for averages by genre.
         text: what the model reads.
+        labels: what else its file says of it in a word or two, by column, such as a language or a register.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +37,13 @@ class Passage(BaseModel):
     name: str
     genre: str = UNCATEGORISED
     text: str
+    labels: Mapping[str, str] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_empty_labels(self, as_usual: Any) -> dict[str, Any]:
+        # Runs know their texts by a digest; passages without further labels keep the one they always had.
+        fields: dict[str, Any] = as_usual(self)
+        return fields if self.labels else {name: fields[name] for name in fields if name != "labels"}
 
 
 def load_passages(source: object) -> tuple[Passage, ...]:
@@ -42,9 +52,10 @@ def load_passages(source: object) -> tuple[Passage, ...]:
     Args:
         source: a path (or its text) to a `.jsonl` file of {"id", "genre", "text"}, a `.json` list of texts
             or of objects with "text" or "story", a `.csv` file with a column "text", a `.txt` file (one
-            passage), or a folder of such files; the name of a bundled set; "-" for standard input;
-            "hub:NAME" for a Hugging Face dataset (see `passage_streams`); a Passage or a mapping with
-            these fields; or an iterable of texts, mappings and Passages.
+            passage), or a folder of such files; further short fields are kept as labels. Or the name of a
+            bundled set; "-" for standard input; "hub:NAME" for a Hugging Face dataset (see
+            `passage_streams`); a Passage or a mapping with these fields; or an iterable of texts, mappings
+            and Passages.
 
     Returns:
         The passages in their order (a folder's files by name), with names that differ.
@@ -114,7 +125,22 @@ def _from_item(item: Item, default_name: str) -> Passage:
     text = _text_of(record)
     name = record.optional("id") or default_name
     refuse_hostile(name, field="id", where=record.where)
-    return Passage(name=name, genre=record.optional("genre") or UNCATEGORISED, text=text)
+    return Passage(
+        name=name, genre=record.optional("genre") or UNCATEGORISED, text=text, labels=_labels_of(record)
+    )
+
+
+def _labels_of(record: Record) -> dict[str, str]:
+    """Further fields whose value is a word or two: what is longer, or no text, says nothing of a kind."""
+    found = {}
+    for name, value in record.fields.items():
+        known = isinstance(value, (str, int)) and not isinstance(value, bool)
+        if known and isinstance(name, str) and name.strip() and name not in _OF_ITS_OWN:
+            label = str(value).strip()
+            if 0 < len(label) <= _LONGEST_LABEL and "\n" not in label:
+                refuse_hostile(name + label, field=name, where=record.where)
+                found[name.strip()] = label
+    return found
 
 
 def _text_of(record: Record) -> str:

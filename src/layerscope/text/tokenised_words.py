@@ -12,10 +12,10 @@ from layerscope.text.tokens import BosPolicy, Tokens, bare_encoding, bos_id, wit
 from layerscope.text.treebanks import Sentence
 
 LEFT_OUT = {
-    "shared": "shares a token with another word",
-    "unwritten": "does not stand in the text (part of a contraction)",
-    "cut": "stands beyond the length to which texts are cut",
-    "untouched": "no token stands for it",
+    "shared": "for a token that is another word's too",
+    "unwritten": "not written as such in the text (parts of contractions)",
+    "cut": "beyond the length to which texts are cut",
+    "untouched": "without a token of their own",
 }
 """Why a word of a treebank has no tokens of its own, by the word used in `TokenisedSentence.left_out`."""
 
