@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
@@ -14,7 +16,7 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments import _trigger_contexts, _trigger_search
+from layerscope.experiments import _trigger_annotations, _trigger_contexts, _trigger_search
 from layerscope.experiments._contract import Inputs
 from layerscope.experiments._trigger_best import Best
 from layerscope.experiments.trigger_examples import Settings
@@ -243,6 +245,30 @@ def test_a_part_is_no_larger_for_a_longer_corpus() -> None:
     assert size(more) == size(inputs)
 
 
+def test_what_the_search_holds_does_not_grow_with_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = zoo.layered("gpt2")
+    settings = Settings(**SMALL)
+    inputs = inputs_of(model)
+    census = {"census": stages_of(model, inputs, settings, together=5)["census"]}
+    monkeypatch.setattr(_trigger_search, "_MOST_TOKENS", 200)  # many work items, as a long corpus has
+    monkeypatch.setattr(_trigger_search, "_FEWEST_TOKENS", 100)
+
+    def held(times: int) -> tuple[int, int]:
+        given = inputs.model_copy(update={"passages": inputs.passages * times})
+        tracemalloc.start()
+        items = _trigger_search.search_items(given, settings, census)
+        parts = (_trigger_search.measure_search(model, item, settings, census) for item in items)
+        folded = reduce(_trigger_search.fold_search, parts)
+        gc.collect()  # Datasets refer to themselves, and are freed when Python looks for such
+        now, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return now, folded.nbytes
+
+    held(64)  # what is set up once
+    (longer, one_part), (shorter, _) = held(64), held(16)
+    assert longer - shorter < 3 * one_part  # of fifteen more parts, none is kept
+
+
 def test_replaced_contexts_are_run_as_said() -> None:
     family = "mistral"
     model = zoo.layered(family, flipped=True)
@@ -379,6 +405,21 @@ def test_the_sheet_is_blind_and_comes_back(read_result: xr.Dataset, tmp_path: An
     assert judged.claims[2].value == pytest.approx(1 - observed / expected)
     assert "anna: “ends in dog”" in judged.notes["0:3"]
     assert judged.figures["what annotators found"].data
+
+
+def test_of_two_keys_agreement_is_told_without_an_interval(read_result: xr.Dataset) -> None:
+    names = _trigger_annotations.row_names(read_result)
+    kinds = {"anna": ("shallow", "none"), "ben": ("shallow", "semantic")}
+    answers = {
+        who: {name: {"pattern": "x", "kind": said[place % 2]} for place, name in enumerate(names)}
+        for who, said in kinds.items()
+    }
+    judged = _trigger_annotations.judged(read_result, Judgements(answers))
+
+    (agreement,) = [claim for claim in judged.claims if "alpha" in claim.text]
+    assert agreement.value is not None
+    assert (agreement.low, agreement.distinguishable) == (None, None)
+    assert "too few keys" in agreement.caveat
 
 
 def test_answers_nobody_gave_change_nothing(read_result: xr.Dataset) -> None:

@@ -19,7 +19,9 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments, planted
+from layerscope.experiments import _weight_claims, _weight_measuring
 from layerscope.jobs import running, selftest
+from layerscope.models import projections
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.planted.token_set import COLOURS, HEAD, LAYER, PEOPLE, token_set
@@ -358,7 +360,7 @@ def test_removing_the_planted_direction_moves_its_own_tokens(tmp_path: Path) -> 
     lines = [" ".join(PEOPLE[i : i + 3]) + " the house of old" for i in range(5)]
     texts.write_text("\n".join(json.dumps({"text": line}) for line in lines), encoding="utf-8")
     result = run(token_set(), top_tokens=8, kinds=["OV writes"], corpus=str(texts), edits=40)
-    names = [name for name in result.edit.values if f"layer {LAYER} OV writes head {HEAD} 0" == name]
+    names = [name for name in result.edit.values if f"layer {LAYER} head {HEAD}, direction 0" == name]
 
     here = result.sel(edit=names[0])
 
@@ -617,3 +619,49 @@ def test_a_run_whose_rater_went_away_is_resumed_with_what_was_answered(tmp_path:
 
     assert kept > 0
     assert len(server.asked) - before < int(result.rater_prompt_tokens) / 50
+
+
+def _over_depth(slope_p: list[float], structure_p: list[float]) -> xr.Dataset:
+    """What claims over depth rest on, for three kinds."""
+    kinds = ["OV writes", "MLP reads", "MLP writes"]
+    columns = {"slope": [0.2, 0.0, -0.1], "slope_low": [0.1, -0.1, -0.2], "slope_high": [0.3, 0.1, 0.0],
+               "slope_p": slope_p, "structure": [1.0, 30.0, 2.0], "structure_freedom": [4.0] * 3,
+               "structure_p": structure_p}  # fmt: skip
+    return xr.Dataset(
+        {name: (("kind", "rater"), np.array(values)[:, None]) for name, values in columns.items()},
+        coords={"kind": kinds, "rater": ["own embedding"]},
+    )
+
+
+def test_a_trend_and_a_bend_over_depth_are_told_apart_from_each_other_and_from_nothing() -> None:
+    told = list(_weight_claims._depth(_over_depth([0.01, 0.9, 0.5], [0.8, 0.001, 0.6]), "own embedding"))
+
+    assert [
+        (claim.select["variable"], claim.select.get("kind"), claim.distinguishable) for claim in told
+    ] == [
+        ("slope", "OV writes", True),
+        ("structure", "MLP reads", True),
+        ("slope_p", None, False),
+    ]
+    assert told[0].p_adjusted == 0.01
+    assert told[1].p_adjusted == 0.001
+    assert "MLP writes" in told[2].text
+    assert "MLP reads" not in told[2].text
+
+    nan = float("nan")
+    (nothing,) = _weight_claims._depth(_over_depth([0.9] * 3, [nan] * 3), "own embedding")
+    assert nothing.distinguishable is False
+    assert "unknown" in nothing.caveat
+
+
+def test_projections_are_found_once_for_each_block_and_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = zoo.layered("gpt2"), []
+    found = projections.find_projections
+    monkeypatch.setattr(
+        projections, "find_projections", lambda model, layer: asked.append(layer) or found(model, layer)
+    )
+
+    run(model, edits=0, untrained_layers=0, rotations=0)
+
+    assert asked == list(range(model.n_layers))
+    assert model not in _weight_measuring._LAST

@@ -28,6 +28,8 @@ KINDS = ("shallow", "semantic", "both", "none")
 _SHOWN = ("group", "context", "ends in", "followed by")
 _OFTEN = 3
 """A pattern counts from so many contexts on, as in Geva et al. 2021."""
+_FEWEST_KEYS = 5
+"""Keys below which no interval over keys is given: resamples of two or three keys say nothing."""
 
 
 def sheet(result: xr.Dataset) -> Sheet:
@@ -103,12 +105,13 @@ def _claim_of(result: xr.Dataset, annotator: str, given: _Given) -> Claim:
     covered = np.array([sum(found.values()) / judged_contexts[key] for key, found in patterns.items()])
     interval = bootstrap_mean(covered, seed=0)
     numbers = [len(found) for found in patterns.values()]
+    few = len(patterns) < _FEWEST_KEYS
     return Claim(
         text=f"{annotator} found {np.mean(numbers):.1f} patterns per key, which cover {covered.mean():.0%} of its "
         "contexts",
         value=float(covered.mean()),
-        low=None if np.isnan(interval.low) else float(interval.low),
-        high=None if np.isnan(interval.high) else float(interval.high),
+        low=None if few or np.isnan(interval.low) else float(interval.low),
+        high=None if few or np.isnan(interval.high) else float(interval.high),
         caveat=f"{len(patterns)} keys, {len(given)} contexts judged; a pattern counts from {_OFTEN} contexts on; "
         f"{sum(number > 0 for number in numbers)} keys have one (Geva et al. 2021: every key, 3.6 on average)",
     )
@@ -127,7 +130,8 @@ def _claim_of_agreement(result: xr.Dataset, answers: Mapping[str, _Given]) -> li
     groups = [str(result.context_key.values[context]) for context in twice]
     interval = alpha_interval(list(twice.values()), groups, seed=0, level=0.95, resamples=1000)
     known = not np.isnan(alpha)
-    low, high = float(interval.low), float(interval.high)
+    few = len(set(groups)) < _FEWEST_KEYS
+    low, high = (np.nan, np.nan) if few else (float(interval.low), float(interval.high))
     return [
         Claim(
             text=f"annotators agree on what kind of pattern a context shows: Krippendorff's alpha {alpha:.2f}"
@@ -138,7 +142,8 @@ def _claim_of_agreement(result: xr.Dataset, answers: Mapping[str, _Given]) -> li
             high=high if known and not np.isnan(high) else None,
             distinguishable=None if not known or np.isnan(low) else low > 0,
             caveat=f"{len(twice)} contexts judged by two or more of {len(answers)} annotators, {len(set(groups))} "
-            "keys; interval over keys; 0 is chance, 0.8 is usually asked for",
+            f"keys; {'too few keys for an interval' if few else 'interval over keys'}; 0 is chance, 0.8 is usually "
+            "asked for",
         )
     ]
 

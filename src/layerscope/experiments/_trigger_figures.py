@@ -158,7 +158,10 @@ def _active(result: xr.Dataset) -> Any:
     if not names:
         return None
     lines = _lines(result, names, "share of a layer's keys")
-    return curve_over_depth(lines, caption="Bands: intervals over passages.").update_yaxes(rangemode="tozero")
+    caption = "Spread over: the share of keys that would spread it as far if all of them contributed alike. "
+    return curve_over_depth(lines, caption=caption + "Bands: intervals over passages.").update_yaxes(
+        rangemode="tozero"
+    )
 
 
 def _unmatched(result: xr.Dataset) -> Any:

@@ -50,14 +50,20 @@ def _note(here: xr.Dataset) -> str:
         ("kept with another last token {:.0%}", float(here.kept_without_last)),
     ):
         if np.isfinite(value):
-            said.append(text.format(value))
+            said.append(text.format(value).replace("-", "−"))
     radius = float(here.context_radius)
     if not np.isnan(radius):
         largest = int(here.kept_tokens.values[-1])
-        said.append(f"radius more than {largest} tokens" if np.isinf(radius) else f"radius {radius:g} tokens")
+        said.append(_radius(radius, largest))
     if str(here.value_top_text.values):
         said.append(f"its value raises “{visible(restored(str(here.value_top_text.values)))}” most")
     return "; ".join(said) + "."
+
+
+def _radius(radius: float, largest: int) -> str:
+    if np.isinf(radius):
+        return f"radius more than {largest} tokens"
+    return f"radius {radius:g} token{'' if radius == 1 else 's'}"
 
 
 def _excerpt(result: xr.Dataset, mine: xr.Dataset, row: int, place: int) -> Excerpt:
@@ -73,4 +79,4 @@ def _excerpt(result: xr.Dataset, mine: xr.Dataset, row: int, place: int) -> Exce
     )
     sign = -1 if int(result.key_tail.values[row]) < 0 else 1
     where = f"{mine.context_passage.values[place]}, token {int(mine.context_position.values[place])}"
-    return Excerpt(pieces, value=f"{sign * top:.2f}", source=where)
+    return Excerpt(pieces, value=f"{sign * top:.2f}".replace("-", "−"), source=where)

@@ -124,10 +124,9 @@ def removals(edits: xr.Dataset, settings: Settings) -> xr.Dataset:
     p = [_t_test(row) for row in logs["edit_selectivity"]]
     variables["edit_p"] = quantity(holm(p), "edit", "p of no difference over texts, by Holm over removals")
     names = [
-        f"layer {layer} {kind} {matrix} {rank}"
-        for layer, kind, matrix, rank in zip(
+        f"layer {layer} {'MLP' if matrix == 'mlp' else matrix}, direction {rank}"
+        for layer, matrix, rank in zip(
             edits.edit_layer.values,
-            edits.edit_kind.values,
             edits.edit_matrix.values,
             edits.edit_rank.values,
             strict=True,

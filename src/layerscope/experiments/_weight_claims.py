@@ -105,33 +105,61 @@ def _others(result: xr.Dataset, kind: str, rater: str) -> str:
 
 
 def _depth(result: xr.Dataset, rater: str) -> Iterator[Claim]:
-    for kind in result.kind.values:
-        here = result.sel(kind=kind, rater=rater)
-        p, left = float(here.slope_p), float(here.structure_p)
-        if np.isnan(p):
-            continue
-        slope = float(here.slope)
-        trend = (
-            f"the rate {'rises' if slope > 0 else 'falls'} by {abs(slope):.0%} from the first block to the last"
-            if p < 0.05
-            else "no trend over depth is distinguishable"
-        )
-        more = (
-            "and more than a straight line is there"
-            if left < 0.05
-            else "and nothing beyond a straight line is told apart"
-        )
+    """A line over depth, and what it leaves, where they are told; and one sentence on all other kinds."""
+    here = result.sel(rater=rater)
+    known = here.isel(kind=np.flatnonzero(here.slope_p.notnull().values))
+    plain = []
+    for kind in known.kind.values:
+        one = known.sel(kind=kind)
+        found = [*_trend(one, str(kind), rater), *_structure(one, str(kind), rater)]
+        yield from found
+        plain += [] if found else [str(kind)]
+    if plain:
+        others = "" if len(plain) == known.sizes["kind"] else f": {', '.join(plain)}"
         yield Claim(
-            text=f"{kind}: {trend}, {more} (p = {left:.2g})",
+            text="no kind's rate distinguishably rises, falls or bends over depth"
+            if not others
+            else f"in the other kinds no trend and no bend over depth is distinguishable{others}",
+            distinguishable=False,
+            caveat=f"smallest p {_smallest(known.sel(kind=plain).slope_p)} for a line, "
+            f"{_smallest(known.sel(kind=plain).structure_p)} for what it leaves; by Holm over kinds, directions "
+            "taken as independent",
+            select={"variable": "slope_p", "rater": rater},
+        )
+
+
+def _smallest(p: xr.DataArray) -> str:
+    known = p.values[np.isfinite(p.values)]
+    return f"{known.min():.2g}" if known.size else "unknown"
+
+
+def _trend(one: xr.Dataset, kind: str, rater: str) -> Iterator[Claim]:
+    slope, p = float(one.slope), float(one.slope_p)
+    if p < 0.05:
+        yield Claim(
+            text=f"{kind}: the rate {'rises' if slope > 0 else 'falls'} by {abs(slope):.0%} from the first block "
+            "to the last",
             value=slope,
-            low=number_or_none(here.slope_low),
-            high=number_or_none(here.slope_high),
+            low=number_or_none(one.slope_low),
+            high=number_or_none(one.slope_high),
             p_adjusted=p,
-            distinguishable=p < 0.05,
-            caveat=f"χ² {float(here.structure):.1f} on {int(here.structure_freedom)} "
-            f"degrees of freedom beyond the line; "
-            "both p by Holm over kinds, directions taken as independent",
+            distinguishable=True,
+            caveat="a weighted straight line; Holm over kinds, directions taken as independent",
             select={"variable": "slope", "kind": kind, "rater": rater},
+        )
+
+
+def _structure(one: xr.Dataset, kind: str, rater: str) -> Iterator[Claim]:
+    left = float(one.structure_p)
+    if left < 0.05:
+        yield Claim(
+            text=f"{kind}: the rate bends over depth, more than a straight line allows",
+            value=float(one.structure),
+            p_adjusted=left,
+            distinguishable=True,
+            caveat=f"value: χ² on {int(one.structure_freedom)} degrees of freedom beyond the line; Holm over kinds, "
+            "directions taken as independent",
+            select={"variable": "structure", "kind": kind, "rater": rater},
         )
 
 
@@ -179,7 +207,8 @@ def _sinks(result: xr.Dataset, rater: str) -> Iterator[Claim]:
         one = clear.sel(kind=kind)
         yield Claim(
             text=f"{kind}: layers whose directions mean something give the first token "
-            f"{'more' if float(one.with_sink) > 0 else 'less'} attention, rank correlation {float(one.with_sink):+.2f}",
+            f"{'more' if float(one.with_sink) > 0 else 'less'} attention, rank correlation "
+            f"{_signed(float(one.with_sink))}",
             value=float(one.with_sink),
             p_adjusted=float(one.with_sink_p),
             distinguishable=True,
@@ -190,8 +219,8 @@ def _sinks(result: xr.Dataset, rater: str) -> Iterator[Claim]:
         yield Claim(
             text="rates of interpretable directions do not distinguishably go with attention to the first token",
             distinguishable=False,
-            caveat=f"rank correlations over layers from {float(known.with_sink.min()):+.2f} to "
-            f"{float(known.with_sink.max()):+.2f}; p by orders of stretches of layers, Holm over kinds",
+            caveat=f"rank correlations over layers from {_signed(float(known.with_sink.min()))} to "
+            f"{_signed(float(known.with_sink.max()))}; p by orders of stretches of layers, Holm over kinds",
             select={"variable": "with_sink", "rater": rater},
         )
 
@@ -236,13 +265,16 @@ def _frequency(result: xr.Dataset) -> Iterator[Claim]:
     if known.size:
         most = known.isel(kind=int(np.abs(known.values).argmax()))
         yield Claim(
-            text=f"coherence goes with how often tokens occur: rank "
-            f"correlation {float(most):+.2f} for {most.kind.item()}, "
-            "where it is largest",
+            text=f"coherence beside how often tokens occur: rank correlation {_signed(float(most))} for "
+            f"{most.kind.item()}, the farthest from 0 of all kinds",
             value=float(most),
             caveat="over directions; a rater that follows frequency rates frequency",
             select={"variable": "follows_frequency", "kind": most.kind.item()},
         )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _removals(result: xr.Dataset) -> Iterator[Claim]:
@@ -252,7 +284,7 @@ def _removals(result: xr.Dataset) -> Iterator[Claim]:
         p = float(here.edit_p)
         rotation = float(np.exp(here.edit_over_control))
         yield Claim(
-            text=f"without {restored(str(name))} its own tokens' logits move {ratio:.1f} times as far as others'",
+            text=f"without {restored(str(name))} the logits of its own tokens move {ratio:.1f} times as far as others",
             value=float(here.edit_selectivity),
             low=number_or_none(here.edit_selectivity_low),
             high=number_or_none(here.edit_selectivity_high),
@@ -272,9 +304,10 @@ def _words(result: xr.Dataset) -> Iterator[Claim]:
     first = result.isel(found=0)
     p = float(first.answer_p)
     near = int((result.answer_p < 0.05).sum())
+    matrix = "" if first.found_matrix.item() == "mlp" else f", {first.found_matrix.item()}"
     yield Claim(
-        text=f"nearest to {read_json(result, 'search')}: {first.found_kind.item()} {first.found_matrix.item()} "
-        f"{int(first.found_rank)} of layer {int(first.found_layer)}, cosine {float(first.answer):+.2f}",
+        text=f"nearest to {read_json(result, 'search')}: direction {int(first.found_rank)} of layer "
+        f"{int(first.found_layer)}, {first.found_kind.item()}{matrix}, cosine {_signed(float(first.answer))}",
         value=float(first.answer),
         p_adjusted=p,
         distinguishable=p < 0.05,

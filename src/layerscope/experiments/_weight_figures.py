@@ -24,9 +24,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     for other in others:
         figures[f"the same, rated by {other}"] = _rates(result, str(other))
     figures |= _controls(result, rater) | _character(result)
-    figures["near-equal singular values"] = curve_over_depth(
-        _with_lines(result.near_equal, result), caption="Such directions are defined only together."
-    )
+    figures["near-equal singular values"] = _near_equal(result)
     figures |= _pairs(result) | _sinks(result) | _removals(result)
     return figures
 
@@ -61,7 +59,11 @@ def _rates(result: xr.Dataset, rater: str) -> Any:
     caption = (
         f"Rater: {rater}; {folded}. Above rotations: the directions; above random ones only: their space."
     )
-    return rows_by_category(values, caption=caption)
+    # Rates are mostly small: lines near 0 would lie on one another in panels that go up to 1.
+    highest = float(np.nanmax([values[column].max() for column in ("value", "high")]))
+    return rows_by_category(values, caption=caption).update_yaxes(
+        range=[-0.04 * highest, min(1.04, 1.1 * highest)] if highest > 0 else [-0.04, 1.04]
+    )
 
 
 def _controls(result: xr.Dataset, rater: str) -> dict[str, Any]:
@@ -108,6 +110,20 @@ def _with_lines(values: xr.DataArray, result: xr.Dataset) -> xr.Dataset:
     return xr.Dataset({"value": known.reset_coords(drop=True)}).transpose("kind", "layer")
 
 
+def _near_equal(result: xr.Dataset) -> Any:
+    """A line for each matrix: what a head reads and what it writes have the same singular values."""
+    of_heads = {"OV reads": "OV", "OV writes": "OV", "QK asks": "QK", "QK answers": "QK"}
+    labels = [of_heads.get(str(kind), str(kind)) for kind in result.kind.values]
+    firsts = [labels.index(label) for label in dict.fromkeys(labels)]
+    values = result.near_equal.isel(kind=firsts).assign_coords(
+        kind=text_coordinate([labels[first] for first in firsts], "kind", "matrix")
+    )
+    return curve_over_depth(
+        _with_lines(values, result),
+        caption="Such directions are defined only together. Both sides of a head's matrix share its values.",
+    ).update_yaxes(rangemode="tozero")
+
+
 def _pairs(result: xr.Dataset) -> dict[str, Any]:
     known = [
         name for name in LIKENESS if f"all_pairs_{name}" in result and result[f"pairs_{name}"].notnull().any()
@@ -129,7 +145,11 @@ def _pairs(result: xr.Dataset) -> dict[str, Any]:
             "layer": result.layer,
         },
     )
-    caption = "Pairs with the largest query-key product of each head; mean over heads. 0: no more than any two tokens."
+    shared = " and ".join(LIKENESS[name] for name in known)
+    caption = (
+        f"Of {shared}: pairs with the largest query-key product of each head, mean over heads. 0: no more than any two "
+        "tokens."
+    )
     return {"what do queries and keys join?": curve_over_depth(curve, caption=caption)}
 
 

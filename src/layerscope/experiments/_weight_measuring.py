@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -107,10 +108,24 @@ def _parts(settings: Settings) -> list[tuple[str, float]]:
 
 def measure_part(model: LayeredModel, item: PartItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """Singular directions of a part and rotations of them, with what was not found."""
+    ground = Ground(model, earlier["vocabulary"], settings)
+    return _measured(ground, _projections(model, item, settings), item.part)
+
+
+_LAST: WeakKeyDictionary[LayeredModel, Projections] = WeakKeyDictionary()
+"""Projections found for the attention of a block, kept for its MLP, which comes next."""
+
+
+def _projections(model: LayeredModel, item: PartItem, settings: Settings) -> Projections:
     from layerscope.models.projections import find_projections
 
-    ground = Ground(model, earlier["vocabulary"], settings)
-    return _measured(ground, find_projections(model, item.layer), item.part)
+    kept = _LAST.pop(model, None)
+    if item.part == "mlp" and kept is not None and kept.layer == item.layer:
+        return kept
+    found = find_projections(model, item.layer)
+    if item.part == "attention" and len(_parts(settings)) == 2:
+        _LAST[model] = found
+    return found
 
 
 def _measured(ground: Ground, projections: Projections, part: str) -> xr.Dataset:

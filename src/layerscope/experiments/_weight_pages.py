@@ -14,6 +14,7 @@ from layerscope.results.schema import read_json
 _SHOWN = 6
 _PAIRS = {"OV reads": "OV writes", "QK asks": "QK answers"}
 _GAP = Piece("   ")
+_SIGNS = tuple(sign.replace("-", "−") for sign in SIGNS)
 
 
 def pages(result: xr.Dataset) -> dict[str, Page]:
@@ -22,7 +23,7 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     introduction = (
         f"Tokens at both ends of a direction, strongest first; darker where they hang together "
         f"({read_json(result, 'rate_by')}), marked where the direction counts as interpretable. The ends of what a "
-        "head reads and writes, or asks and answers, belong together: + with +, - with -."
+        "head reads and writes, or asks and answers, belong together: + with +, − with −."
     )
     found = {}
     for layer in result.layer.values:
@@ -79,9 +80,10 @@ def _of(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) 
         shade = 0.0 if np.isnan(coherence) else float(np.clip(coherence, -1, 1))
         interpretable = result.interpretable.values[row, result.rater.values.tolist().index(rater)]
         mark = " interpretable" if interpretable == 1 else ""
-        value = f"{result.direction_kind.values[row]} {int(result['rank'].values[row])}{SIGNS[sign]}"
+        value = f"{result.direction_kind.values[row]} {int(result['rank'].values[row])}{_SIGNS[sign]}"
         ids = result.top_token.values[row, sign]
-        yield Excerpt(_pieces(ids, texts, shade), value, f"coherence {coherence:.2f}{mark}")
+        said = "unknown" if np.isnan(coherence) else f"{coherence:.2f}".replace("-", "−")
+        yield Excerpt(_pieces(ids, texts, shade), value, f"coherence {said}{mark}")
 
 
 def _subspaces(
@@ -130,7 +132,7 @@ def _search(result: xr.Dataset, texts: dict[int, str]) -> Chapter:
         place_of = f"layer {int(here.found_layer)}, {here.found_kind.item()} {here.found_matrix.item()}"
         source = f"{place_of}, direction {int(here.found_rank)}; p = {float(here.answer_p):.2g}"
         ids = result.top_token.values[row, 0 if cosine > 0 else 1]
-        excerpts.append(Excerpt(_pieces(ids, texts, abs(cosine)), f"{cosine:+.2f}", source))
+        excerpts.append(Excerpt(_pieces(ids, texts, abs(cosine)), f"{cosine:+.2f}".replace("-", "−"), source))
     return Chapter(str(read_json(result, "search")), tuple(excerpts))
 
 

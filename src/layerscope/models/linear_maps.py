@@ -18,6 +18,8 @@ from layerscope.models.hooks import on_input, on_output
 from layerscope.models.layered import LayeredModel
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+_ASKED = 0.02
+"""Relative to the largest entry: eight bits round by a 256th, and inputs may be rounded too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,23 +134,36 @@ def _recorded(
         handle.remove()
 
 
-def linear_maps(block: nn.Module, trace: Trace) -> dict[str, LinearMap]:
-    """The block's linear maps by name, in the order of their calls."""
+def linear_maps(
+    block: nn.Module, trace: Trace, *, inside: str = "", packed: bool = False
+) -> dict[str, LinearMap]:
+    """The block's linear maps by name, in the order of their calls.
+
+    Args:
+        block: the block.
+        trace: of it.
+        inside: only maps of the module of this name.
+        packed: ask those with packed weights for their matrix too; else they are passed over.
+    """
     found = {}
     for name in trace.outputs:
         module = block.get_submodule(name)
-        if name in trace.inputs and not list(module.children()):
-            one = _as_linear(name, module, width=trace.inputs[name].shape[-1])
+        if name in trace.inputs and name.startswith(inside) and not list(module.children()):
+            one = as_linear(name, module, trace.inputs[name].shape[-1], packed=packed)
             if one is not None:
                 found[name] = one
     return found
 
 
 @torch.no_grad()
-def _as_linear(name: str, module: nn.Module, width: int) -> LinearMap | None:
+def as_linear(name: str, module: nn.Module, width: int, *, packed: bool = False) -> LinearMap | None:
+    """A module as a linear map of rows of this width; None where it is none, or holds no such matrix.
+
+    With `packed`, a module whose weights do not lie there as a matrix is asked for it, row by row.
+    """
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     if not isinstance(weight, Tensor) or weight.dim() != 2 or is_packed(weight) or width not in weight.shape:
-        return None
+        return _asked(name, module, width) if packed else None
     generator = torch.Generator().manual_seed(0)
     probe = torch.randn(4, width, generator=generator).to(weight)
     try:
@@ -162,6 +177,32 @@ def _as_linear(name: str, module: nn.Module, width: int) -> LinearMap | None:
         if matrix.shape == (width, given.shape[-1]) and nearly(probe @ matrix + bias, given):
             return LinearMap(name, module, matrix.detach(), bias.detach())
     return None
+
+
+def _asked(name: str, module: nn.Module, width: int) -> LinearMap | None:
+    """What a module makes of unit vectors, where it makes the same sums of others: up to packing's rounding."""
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    if not tensors:
+        return None
+    kind = next((one.dtype for one in tensors if one.is_floating_point()), torch.float32)
+    rows = torch.cat([torch.zeros(1, width), torch.eye(width)]).to(tensors[0].device)
+    probe = torch.randn(4, width, generator=torch.Generator().manual_seed(0)).to(rows)
+    try:
+        given, expected = module(rows.to(kind)).float(), module(probe.to(kind)).float()
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+    matrix, bias = given[1:] - given[0], given[0]
+    if matrix.dim() != 2 or (probe @ matrix + bias - expected).abs().max() > _ASKED * expected.abs().max():
+        return None
+    return LinearMap(name, module, matrix, bias)
+
+
+def signature(block: nn.Module) -> tuple[object, ...]:
+    """Equal for blocks built of modules of the same names, kinds and shapes."""
+    return tuple(
+        (name, type(module).__name__, tuple(tuple(p.shape) for p in module.parameters(recurse=False)))
+        for name, module in block.named_modules()
+    )
 
 
 def is_packed(weight: Tensor) -> bool:

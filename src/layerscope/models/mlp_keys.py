@@ -35,6 +35,7 @@ from transformers.pytorch_utils import Conv1D
 from layerscope.errors import LayerscopeError
 from layerscope.models.hooks import first_of, input_of, on_input, on_output, with_input
 from layerscope.models.layered import LayeredModel
+from layerscope.models.linear_maps import signature
 
 _TOKENS = 5
 _MOST_MIXERS = 8
@@ -98,7 +99,7 @@ def _find(model: LayeredModel) -> tuple[MlpKeys, ...]:
     known: dict[Any, str | _Refusal] = {}
     found = []
     for layer, (block, call) in enumerate(zip(model.blocks, calls, strict=True)):
-        shape = _signature(block)
+        shape = signature(block)
         if shape not in known:
             known[shape] = _Trial(block, call).projection()
         name = known[shape]
@@ -136,13 +137,6 @@ def _calls(model: LayeredModel) -> list[_Call]:
             stack.callback(block.register_forward_pre_hook(keep, with_kwargs=True).remove)
         model.logits(ids, last=True)
     return calls
-
-
-def _signature(block: nn.Module) -> tuple[Any, ...]:
-    return tuple(
-        (name, type(module).__name__, tuple(tuple(p.shape) for p in module.parameters(recurse=False)))
-        for name, module in block.named_modules()
-    )
 
 
 def _entries(module: nn.Module, block: nn.Module, call: _Call) -> int:

@@ -18,7 +18,6 @@ two halves of one, that along which the product is a straight line goes in as it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -26,13 +25,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
-from layerscope.models.attention import Attended, watched
-from layerscope.models.column_numbers import Fed, MissingPart, Numbers, floats
+from layerscope.models.attention import Attended
+from layerscope.models.column_numbers import MissingPart, Numbers, floats
 from layerscope.models.experts import find_experts
+from layerscope.models.head_outputs import numbered_trace, output_projection
 from layerscope.models.layered import LayeredModel
 from layerscope.models.linear_maps import (
     Norm,
-    Trace,
     as_norm,
     linear_maps,
     packed_module,
@@ -151,8 +150,8 @@ class _Finder:
 
     def _heads(self) -> HeadWeights:
         numbers = Numbers(self.maps, self.model)
-        trace, seen = self._numbered(numbers)
-        name, fed = self._output_projection(trace, numbers)
+        trace, seen = numbered_trace(self.model, self.layer, self.maps, numbers)
+        name, fed = output_projection(self.model, self.maps, trace, numbers)
         n_heads = seen.q.shape[1] if seen else self.model.facts.n_heads
         if not n_heads or len(fed.columns) % n_heads:
             raise MissingPart(f"{len(fed.columns)} values do not split into {n_heads} heads")
@@ -182,33 +181,6 @@ class _Finder:
             output_map=self.maps[name].module,
         )
         return self._with_product(heads, seen, numbers, firsts)
-
-    def _numbered(self, numbers: Numbers) -> tuple[Trace, Attended | None]:
-        """One forward in which every linear map of the block writes its numbers."""
-        module, calls = self.model.attention_modules[self.layer], []
-
-        def watch(call: Attended) -> Tensor:
-            calls.append(call)
-            return call.v.repeat_interleave(call.q.shape[1] // call.v.shape[1], dim=1)
-
-        replaced = {name: numbers.written(name) for name in self.maps}
-        with ExitStack() as stack:
-            if module is not None:
-                stack.enter_context(watched(self.model.module, {module: watch}))
-            trace = trace_block(self.model, self.layer, rows=len(numbers.codes), replaced=replaced)
-        return trace, calls[0] if calls else None
-
-    def _output_projection(self, trace: Trace, numbers: Numbers) -> tuple[str, Fed]:
-        """The first map onto the residual stream that nothing but copies of other maps' outputs reaches."""
-        for name, one in self.maps.items():
-            if one.matrix.shape[1] != self.model.facts.width:
-                continue
-            fed = numbers.read(trace.inputs[name].reshape(len(numbers.codes), -1))
-            if fed.known.all():
-                return name, fed
-        if not self.maps:
-            raise MissingPart("no linear map was found in this block")
-        raise MissingPart("no map onto the residual stream takes plain copies of values (no attention here?)")
 
     def _with_product(
         self, heads: HeadWeights, seen: Attended | None, numbers: Numbers, firsts: Sequence[int]
