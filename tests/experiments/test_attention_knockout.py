@@ -423,6 +423,7 @@ def test_short_passages_are_left_out_by_name() -> None:
         (TEXTS, {"ranges": (-3,)}, "does not fit"),
         (TEXTS, {"windows": ()}, "does not fit"),
         (TEXTS, {"windows": (0,)}, "does not fit"),
+        (TEXTS, {"windows": [True]}, "not true or false"),
         (TEXTS, {"fates": ("first", "first")}, "does not fit"),
         (TEXTS, {"fates": ("burn",)}, "does not fit"),
     ],

@@ -213,6 +213,70 @@ def test_what_positions_alone_give_equals_a_plain_computation_under_every_defini
                 )
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "gpt_oss"])
+def test_distances_of_the_mean_pattern_at_fixed_queries_equal_a_plain_computation(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions alone, under every definition: whole patterns are averaged over texts, then weighed text by text."""
+    monkeypatch.setattr(
+        "layerscope.runs.attention_columns.QUERIES_AT_ONCE", 5
+    )  # some blocks lie before the fixed queries
+    result = ls.run(
+        "attention_patterns", zoo.layered(family, flipped=True), TEXTS, mean_positions=4, progress=False
+    )
+    first, end = (int(value) for value in result.fixed_queries.values)
+    rows = [[0, *zoo.tokenizer().encode(text)] for text in TEXTS]
+    plain = [_plain(family, row) for row in rows]
+    away = np.arange(end)[:, None] - np.arange(end)
+    bins = [(0, 0), (1, 1), (2, 5), (6, 10), (11, 50)]
+    for layer in range(result.sizes["layer"]):
+        mean = torch.stack([patterns[layer][:, :end, :end] for patterns, _, _ in plain]).mean(0).numpy()
+        written = [
+            _lengths(family, layer, values[layer], len(mean))[:, :end].numpy() for _, values, _ in plain
+        ]
+        without_first = np.r_[0, np.ones(end - 1)]
+        for definition, weights in (
+            ("all keys", [np.ones((len(mean), end))] * 2),
+            ("without first token", [np.tile(without_first, (len(mean), 1))] * 2),
+            ("by value norm", written),
+        ):
+            distances, shares = [], []
+            for head in range(len(mean)):
+                w = sum((mean[head] * own[head])[first:end] for own in weights)
+                distances.append((w * away[first:end]).sum() / w.sum())
+                inside = [(away[first:end] >= low) & (away[first:end] <= high) for low, high in bins]
+                shares.append([(w * part).sum() / w.sum() for part in inside])
+            got = result.sel(definition=definition, layer=layer)
+            assert float(got.own_mean_fixed_distance) == pytest.approx(np.mean(distances), rel=1e-3)
+            np.testing.assert_allclose(
+                got.own_mean_bin_share[: len(bins)], np.mean(shares, axis=0), rtol=2e-3, atol=1e-5
+            )
+
+
+def test_at_fixed_queries_words_matter_only_where_texts_weigh_keys_differently() -> None:
+    result = ls.run("attention_patterns", zoo.layered("llama", flipped=True), TEXTS, progress=False)
+
+    for name in ("fixed_distance", "bin_share"):
+        alike = result[f"own_mean_{name}"].sel(definition="all keys") - result[name].sel(
+            definition="all keys"
+        )
+        np.testing.assert_allclose(alike.fillna(0), 0, atol=1e-4)
+    own = result.own_mean_fixed_distance - result.fixed_distance
+    assert float(np.abs(own.sel(definition="by value norm")).max()) > 1e-3
+
+
+def test_the_mean_pattern_at_fixed_queries_is_of_as_many_texts_as_asked_for() -> None:
+    texts = [TEXTS[place % 2] for place in range(6)]
+
+    few = ls.run("attention_patterns", zoo.layered("gpt2"), texts, fixed_texts=3, progress=False)
+    none = ls.run("attention_patterns", zoo.layered("gpt2"), texts, fixed_texts=0, progress=False)
+
+    assert int(few.fixed_texts) == 3
+    assert "own_mean_fixed_distance" not in none
+    assert "how far would positions alone look?" in ls.draw(few)
+    assert "how far would positions alone look?" not in ls.draw(none)
+
+
 def test_where_keys_are_weighed_alike_in_all_texts_the_mean_pattern_gives_what_the_model_gives() -> None:
     """Sums of shares by position are linear, so the head's mean over texts has the same: no null at all."""
     result = ls.run("attention_patterns", zoo.layered("llama", flipped=True), TEXTS, progress=False)
@@ -322,6 +386,13 @@ def test_memory_never_holds_a_whole_pattern() -> None:
         runs.attention_sums(model, asked_of([ids]), runs.ValueLengths(model))
 
     assert max(seen) == 16
+
+
+def test_passages_shorter_than_the_farthest_single_distance_are_read() -> None:
+    asked = asked_of([[0, 5, 9, 5, 7, 9]], fixed=(3, 6))
+
+    offsets = {int(pair[1] - pair[2]) for pair in asked.pairs.T if asked.kinds[pair[3]].startswith("offset")}
+    assert offsets == set(range(6))
 
 
 def test_passages_without_two_keys_are_refused() -> None:

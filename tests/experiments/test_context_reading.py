@@ -87,6 +87,7 @@ def test_families_out_of_reach_are_refused_by_name(family: str) -> None:
         (["the dog"], {}, "beyond the last range"),
         (TEXTS, {"ranges": ()}, "does not fit"),
         (TEXTS, {"ranges": (-3,)}, "does not fit"),
+        (TEXTS, {"ranges": (True,)}, "not true or false"),
         (TEXTS, {"ranges": (3, 400)}, "beyond the last range"),
     ],
 )

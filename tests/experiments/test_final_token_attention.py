@@ -101,6 +101,10 @@ def test_the_spike_stands_beside_the_transition_of_a_saved_trace(tmp_path: pathl
     np.testing.assert_allclose(result.transition_layer, 2.5, atol=0.05)
     assert (result.spike_layer == 2).all()
     assert float(result.transition_less_spike) == pytest.approx(0, abs=0.05)
+    assert float(result.prompts_crossing_in_the_spike) == 1
+    np.testing.assert_allclose(result.prompt_transition_less_spike, 0, atol=0.05)
+    np.testing.assert_allclose(result.category_transition_less_spike, 0, atol=0.05)
+    assert "does the answer cross where attention spikes?" in ls.draw(result)
     assert int(result.transition_less_spike_n) == len(texts)
 
 

@@ -157,6 +157,28 @@ def test_planted_phases_are_found_with_their_intervals() -> None:
         assert result.phase_begins_low[place] <= begins <= result.phase_begins_high[place]
 
 
+def test_a_model_of_five_layers_has_no_four_phases() -> None:
+    """Three steps of a staircase can be cut out of any five numbers: two layers to a phase, on average, at least."""
+    from layerscope.experiments._state_phases import phase_variables
+    from layerscope.experiments.hidden_states import Settings
+
+    rng = np.random.default_rng(0)
+    steps = np.array([0.0, 0, 5, 9, 20])
+    units = {
+        "norm": np.cumsum(np.r_[0, steps])[None] + rng.normal(0, 0.01, (12, 6)),
+        **{name: steps[None] + rng.normal(0, 0.01, (12, 5)) for name in ("relative_step", "step_direction")},
+        **{
+            name: np.full((12, 5), np.nan)
+            for name in ("attention_share", "attention_direction", "mlp_direction")
+        },
+    }
+
+    for layers in (4, 5):
+        cut = {name: values[:, : layers + (name == "norm")] for name, values in units.items()}
+        found = phase_variables(cut, Settings(phase_resamples=20), {})
+        assert found["phase_begins"].size == 1
+
+
 def _adding(length: float, seed: int) -> object:
     """A block whose step is so long beside the state, at right angles to it, a little different for each token."""
 

@@ -57,6 +57,50 @@ def skipping(layer: int, tokens: int | None = None) -> Any:
     return edit
 
 
+def repeating(layer: int, tokens: int | None = None) -> Any:
+    """An edit that sends the first tokens (None: all) through a block twice."""
+
+    def edit(blocks: list[Any]) -> None:
+        forward = blocks[layer].forward
+
+        def twice(state: Any, *args: Any, **kwargs: Any) -> Any:
+            output = forward(state, *args, **kwargs)
+            mixed = first_of(output).clone()
+            mixed[:, :tokens] = first_of(forward(first_of(output), *args, **kwargs))[:, :tokens]
+            return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
+
+        blocks[layer].forward = twice
+
+    return edit
+
+
+def swapping(layer: int, tokens: int | None = None) -> Any:
+    """An edit that gives the first tokens (None: all) two blocks in reverse order, each with its own arguments."""
+
+    def edit(blocks: list[Any]) -> None:
+        forwards, calls = [blocks[at].forward for at in (layer, layer + 1)], []
+
+        def keep(state: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.append((state, args, kwargs))
+            return forwards[0](state, *args, **kwargs)
+
+        def both(state: Any, *args: Any, **kwargs: Any) -> Any:
+            before, its_args, its_kwargs = calls[-1]
+            output = forwards[1](state, *args, **kwargs)
+            mixed = first_of(output).clone()
+            other = first_of(forwards[1](before, *args, **kwargs))
+            mixed[:, :tokens] = first_of(forwards[0](other, *its_args, **its_kwargs))[:, :tokens]
+            return (mixed, *output[1:]) if isinstance(output, tuple) else mixed
+
+        blocks[layer].forward, blocks[layer + 1].forward = keep, both
+
+    return edit
+
+
+def first_of(output: Any) -> Any:
+    return output[0] if isinstance(output, tuple) else output
+
+
 def divergence(clean: np.ndarray, changed: np.ndarray) -> np.ndarray:
     p, q = (log_softmax(logits.astype(np.float64), axis=-1) for logits in (clean, changed))
     return np.asarray((np.exp(p) * (p - q)).sum(-1))
@@ -86,6 +130,34 @@ def test_skipping_equals_a_model_whose_block_passes_states_on(family: str) -> No
                 found.loss_increase[rows][:-1], np.array(rise)[rows], rtol=5e-3, atol=1e-3
             )
             assert np.isnan(found.loss_increase[-1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_repeating_and_swapping_equal_a_model_whose_blocks_do_so(family: str) -> None:
+    kinds = {"repeat": repeating, "swap": swapping}
+    result = run(
+        zoo.layered(family, flipped=True), ablations=[*kinds, *(f"{kind} earlier" for kind in kinds)]
+    )
+
+    here = result.token_passage.values == result.passage.values[0]
+    half = int(here.sum()) // 2
+    clean, harm = logits_with(family, TEXTS[0], lambda blocks: None), []
+    for kind, edit in kinds.items():
+        for layer in range(4 if kind == "repeat" else 3):
+            for ablation, tokens in ((kind, None), (f"{kind} earlier", half)):
+                changed = logits_with(family, TEXTS[0], edit(layer, tokens))
+                found = result.sel(ablation=ablation, layer=layer).kl.values[here]
+                rows = slice(tokens, None)
+                expected = divergence(clean, changed)
+                harm.append(expected[rows].max())
+                np.testing.assert_allclose(found[rows], expected[rows], rtol=5e-3, atol=1e-4)
+                assert np.isnan(found[: tokens or 0]).all()
+    assert max(harm) > 0.01
+    assert np.isnan(result.sel(ablation="swap", layer=3).kl).all()
+    assert {claim.select["ablation"] for claim in experiments.load("layer_ablation").claims(result)} == set(
+        result.ablation.values
+    )
+    ls.draw(result)
 
 
 @pytest.mark.parametrize(

@@ -11,4 +11,10 @@ def test_by_hand() -> None:
     assert rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0])) == pytest.approx(0.5)
     # Ranks 1.5, 1.5, 3 against 1, 2, 3: covariance 1.5 over the root of 1.5 times 2.
     assert rank_correlation(np.array([1.0, 1.0, 3.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(0.8660254)
+    # Ranks 1 2.5 2.5 4 and 2 1 3 4, less 2.5: products .75 + 0 + 0 + 2.25 = 3; squares 4.5 and 5.
+    assert rank_correlation(np.array([1, 5, 5, 9]), np.array([2, 1, 3, 4])) == pytest.approx(
+        3 / np.sqrt(22.5)
+    )
     assert np.isnan(rank_correlation(np.ones(3), np.arange(3.0)))
+    assert np.isnan(rank_correlation(np.array([1.0, np.nan, 3.0]), np.arange(3.0)))
+    assert np.isnan(rank_correlation(np.array([np.nan]), np.array([np.nan])))

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._ablation_curves import LATER, curve
+from layerscope.experiments._ablation_curves import EARLIER, LATER, curve
 from layerscope.experiments._contract import Claim
+from layerscope.experiments._groups import PASSAGES
 from layerscope.experiments._summaries import number_or_none
 from layerscope.results.words import stored
 
@@ -20,7 +21,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
         *(
             claim
             for name in names
-            if name not in ("random push", "skip earlier")
+            if name not in ("random push", f"skip{EARLIER}")
             for claim in _extremes(result, name)
         ),
         *_excess(result),
@@ -29,26 +30,38 @@ def claims(result: xr.Dataset) -> list[Claim]:
 
 
 def _extremes(result: xr.Dataset, name: str) -> Iterator[Claim]:
-    found, same = curve(result, name), curve(result, name, "same_top")
+    group = LATER if name.endswith(EARLIER) else PASSAGES
+    found, same = curve(result, name, group=group), curve(result, name, "same_top", group)
     if not np.isfinite(found.value.values).any():
         return
     worst, least = int(np.nanargmax(found.value.values)), int(np.nanargmin(found.value.values))
-    inert, negligible = int(result.inert_layers.sel(ablation=name)), float(result.attrs["negligible"])
+    negligible = float(result.attrs["negligible"])
+    inert = int((found.high.values < negligible).sum())
+    read = ", read at the later tokens" if group == LATER else ""
     none = (
-        f"; {inert} of {result.sizes['layer']} blocks make no difference (below {negligible:g} nat)"
+        f"; {inert} of {result.sizes['layer']} blocks make{'s' * (inert == 1)} no difference (below {negligible:g} nat)"
         if inert
         else ""
     )
     yield Claim(
-        text=f"{name}: most harm at block {worst} ({float(found.value[worst]):.2g} nat, {float(same.value[worst]):.0%} "
-        f"of first choices stay), least at block {least} ({float(found.value[least]):.2g} nat, "
+        text=f"{name}{read}: most harm at block {worst} ({float(found.value[worst]):.2g} nat, "
+        f"{float(same.value[worst]):.0%} of first choices stay), least at block {least} "
+        f"({float(found.value[least]):.2g} nat, "
         f"{float(same.value[least]):.0%}){none}",
         value=float(found.value[worst]),
         low=number_or_none(found.low[worst]),
         high=number_or_none(found.high[worst]),
         caveat=f"divergence from the model's own distribution, mean over {int(found.n[worst])} passages; which block "
         "is worst was picked from the data",
-        select={"variable": "mean_kl", "ablation": name, "layer": worst},
+        select={"variable": "mean_kl", "ablation": name, "layer": worst}
+        if group == PASSAGES
+        else {
+            "variable": "curve",
+            "group": stored(LATER),
+            "quantity": "kl",
+            "ablation": name,
+            "layer": worst,
+        },
     )
 
 

@@ -15,6 +15,8 @@ from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import stored
 
 LATER = "later tokens"
+EARLIER = " earlier"
+"""How ablations end that are done to earlier tokens only, and read at later ones."""
 CURVES = {
     "kl": "divergence from the model's own distribution [nat]",
     "same_top": "share of tokens whose most probable continuation stays",

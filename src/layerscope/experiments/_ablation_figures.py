@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._ablation_curves import CURVES, LATER, curve
+from layerscope.experiments._ablation_curves import CURVES, EARLIER, LATER, curve
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._groups import PASSAGES, TOKEN, groups_named
 from layerscope.plots import curve_over_depth
 
 _BAND = "Bands are bootstrap intervals over passages."
 _LEAST = 1e-5
+_DONE = {"skip": "skipped", "repeat": "repeated", "swap": "swapped"}
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -47,15 +48,15 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             "kl",
             f"What attention or MLP adds is replaced by its mean over a corpus. {_BAND}",
         )
-    if {"skip", "skip earlier"} <= set(names):
+    earlier = {
+        f"{done} for {whose}": (name, "kl", LATER)
+        for kind, done in _DONE.items()
+        for name, whose in ((f"{kind}{EARLIER}", "earlier tokens only"), (kind, "all tokens"))
+        if name in names and f"{kind}{EARLIER}" in names
+    }
+    if earlier:
         figures["which blocks do later tokens need earlier ones for?"] = _of(
-            result,
-            {
-                "skipped for earlier tokens only": ("skip earlier", "kl", LATER),
-                "skipped for all tokens": ("skip", "kl", LATER),
-            },
-            "kl",
-            f"Both read at the later tokens. {_BAND}",
+            result, earlier, "kl", f"Read at the later tokens. {_BAND}"
         )
     kinds = groups_named(result, TOKEN)[:6]
     chosen = "skip" if "skip" in names else (names or [""])[0]

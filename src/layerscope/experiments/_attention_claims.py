@@ -12,7 +12,7 @@ from layerscope.experiments._summaries import number_or_none
 from layerscope.plots.numbers import number
 from layerscope.results.schema import read_json
 
-ALL = "all keys"
+ALL, NO_SINKS, BY_VALUE = "all keys", "without sinks", "by value norm"
 MAIN_THRESHOLD = 0.3
 _NAMED = {
     "head_previous_token_share": "the previous token",
@@ -77,6 +77,15 @@ def _block(result: xr.Dataset) -> Iterator[Claim]:
         if np.isnan(back)
         else f"distributed attention returns at layer {back:.1f} of {result.sizes['layer'] - 1}"
     )
+    last = result.sizes["layer"] if np.isnan(back) else back
+    between = [
+        str(layer)
+        for layer, value in enumerate(share.values)
+        if end < layer < last and value < MAIN_THRESHOLD
+    ]
+    if between:
+        text += f"; but layer{'s' * (len(between) > 1)} {', '.join(between)} in between lie{'s' * (len(between) == 1)} "
+        text += "below it too: attention does not rest in one piece"
     yield _claim(result, "block_return", text, _other_thresholds(result, "block_return"), **labels)
 
 
@@ -94,13 +103,16 @@ def _distances(result: xr.Dataset) -> Iterator[Claim]:
     if not np.isfinite(values).any():
         return
     for which, layer in (
-        ("shortest", int(np.nanargmin(values.values))),
+        ("least far", int(np.nanargmin(values.values))),
         ("farthest", int(np.nanargmax(values.values))),
     ):
         others = ", ".join(
             f"{name} {number(float(result.fixed_distance.sel(definition=name, layer=layer)))}"
             for name in result.definition.values[1:]
         )
+        if "own_mean_fixed_distance" in result:
+            own = float(result.own_mean_fixed_distance.sel(definition=BY_VALUE, layer=layer))
+            others += f" ({number(own)} of the heads' mean patterns, which know positions only)"
         yield _claim(
             result,
             "fixed_distance",
@@ -140,7 +152,8 @@ def _head(result: xr.Dataset, name: str) -> Iterator[Claim]:
     yield _claim(
         result,
         name,
-        f"no head gives {_NAMED[name]} more than head {head} of layer {layer}: {float(values[layer, head]):.0%}",
+        f"no head gives a larger share to {_NAMED[name]} than head {head} of layer {layer}: "
+        f"{float(values[layer, head]):.0%}",
         f"uniform attention {float(null):.1%}; the best of {int(np.isfinite(values).sum())} heads, "
         "whose interval is its own and not corrected for the choice",
         **labels,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._attention_claims import ALL
+from layerscope.experiments._attention_claims import ALL, NO_SINKS
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import as_curve
 from layerscope.plots import NamedHeatmap, curve_over_depth, curves_with_phases, heatmap_gallery
@@ -33,7 +33,18 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures["how far do heads look?"] = _definitions(
             result, "fixed_distance", "Mean distance at fixed queries, which stand equally deep in all texts."
         )
-        figures["at which distances does attention fall?"] = _bins(result)
+        figures["at which distances does attention fall?"] = _bins(
+            result, ALL, "uniform", "uniform attention, each distance in its colour"
+        )
+        if "own_mean_bin_share" in result:
+            figures["how far would positions alone look?"] = _positions_alone(result)
+            figures["at which distances do heads read, by value norm?"] = _bins(
+                result,
+                "by value norm",
+                "own_mean",
+                "the head's mean pattern, which knows positions and no words. Where both coincide, "
+                "words do not move the average",
+            )
     figures["over how many tokens does attention spread?"] = _definitions(
         result, "span", "Exponential of the entropy of each query's attention, mean over queries and heads."
     )
@@ -55,7 +66,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
 
 def _resting(result: xr.Dataset) -> Any:
     curves = as_curve(result, "resting_share").rename(sink_measure="row")
-    null = result.uniform_first_token_share.sel(definition=ALL, drop=True)
+    null = result.uniform_first_token_share.sel(definition=ALL, drop=True).assign_attrs(name="uniform")
     ends = as_curve(result, "block_end").sel(sink_measure="first token", threshold=0.3, drop=True)
     caption = (
         "Mean over heads, with bands over passages. Dashed: the first token's share of uniform attention. "
@@ -69,9 +80,10 @@ def _resting(result: xr.Dataset) -> Any:
 
 
 def _definitions(result: xr.Dataset, name: str, caption: str) -> Any:
-    curves = as_curve(result, name).rename(definition="row")
+    curves, caption = _told_apart(as_curve(result, name).rename(definition="row"), caption)
     if f"uniform_{name}" in result:
-        curves["null"] = result[f"uniform_{name}"].sel(definition=ALL, drop=True).reset_coords(drop=True)
+        null = result[f"uniform_{name}"].sel(definition=ALL, drop=True).reset_coords(drop=True)
+        curves["null"] = null.assign_attrs(name="uniform")
         caption += " Dashed: uniform attention, all keys."
     return curve_over_depth(curves, caption=caption)
 
@@ -80,16 +92,46 @@ def _beside_positions(result: xr.Dataset, name: str) -> Any:
     """A statistic among the first tokens; dashed, what each head's mean pattern over texts would give."""
     curves = as_curve(result, f"early_{name}").rename(definition="row")
     null = result[f"own_mean_early_{name}"].reset_coords(drop=True).rename(definition="row")
-    kept = [place for place, label in enumerate(curves.row.values) if str(label) != "without sinks"]
-    return curve_over_depth(
-        curves.assign(null=null).isel(row=kept),
-        caption="Mean over heads, first tokens of all passages. Dashed: the head's mean pattern over passages in the "
+    null = null.assign_attrs(name="mean pattern")
+    curves, caption = _told_apart(
+        curves.assign(null=null),
+        "Mean over heads, first tokens of all passages. Dashed: the head's mean pattern over passages in the "
         "place of its pattern, which knows positions and no words. Where both coincide, positions decide.",
     )
+    return curve_over_depth(curves, caption=caption)
 
 
-def _bins(result: xr.Dataset) -> Any:
-    curves = as_curve(result.sel(definition=ALL), "bin_share")
+def _told_apart(curves: xr.Dataset, caption: str) -> tuple[xr.Dataset, str]:
+    """Without a line that another would hide: where no token is a sink, leaving sinks out leaves out nothing."""
+    names = [str(name) for name in curves.row.values]
+    values = curves["value"].transpose("row", ...).values
+    every, sinks = values[names.index(ALL)], values[names.index(NO_SINKS)]
+    if not np.allclose(every, sinks, rtol=1e-4, atol=1e-6, equal_nan=True):
+        return curves, caption
+    kept = [place for place, name in enumerate(names) if name != NO_SINKS]
+    return curves.isel(
+        row=kept
+    ), f"{caption} No token is a sink by its norm: without sinks all is as for all keys."
+
+
+def _positions_alone(result: xr.Dataset) -> Any:
+    curves = as_curve(result, "fixed_distance").rename(definition="row")
+    null = result.own_mean_fixed_distance.reset_coords(drop=True).rename(definition="row")
+    null = null.assign_attrs(name="mean pattern")
+    curves, caption = _told_apart(
+        curves.assign(null=null),
+        "Mean distance at fixed queries. Dashed: the head's mean pattern over some of the passages in the place of "
+        "its pattern. Where all keys weigh alike it has the same distance, but for those passages: by value norm "
+        "the two may differ. Where they do not, words do not move the average.",
+    )
+    return curve_over_depth(curves, caption=caption)
+
+
+def _bins(result: xr.Dataset, definition: str, null: str, whose: str) -> Any:
+    chosen_keys = result.sel(definition=definition, drop=True)
+    curves = as_curve(chosen_keys, "bin_share")
+    curves["null"] = chosen_keys[f"{null}_bin_share"].where(np.isfinite(curves["value"]))
+    curves["null"].attrs["name"] = "mean pattern" if null == "own_mean" else null
     reached = result.uniform_bin_share.sel(definition=ALL).max("layer").values > 0
     filled = reached & np.isfinite(curves["value"].transpose("distance_bin", "layer").values).any(axis=1)
     chosen = np.flatnonzero(filled)[-_MOST_LINES:]  # the token itself is the first to go
@@ -97,8 +139,8 @@ def _bins(result: xr.Dataset) -> Any:
     names = [f"{name} back" for name in curves.row.values]
     return curve_over_depth(
         curves.assign_coords(row=text_coordinate(names, "row", "distance")),
-        caption="Share of attention by distance in tokens, at fixed queries, mean over heads. "
-        "A distance beyond a layer's window has no value.",
+        caption=f"Share of attention by distance in tokens, at fixed queries, mean over heads. Dashed: {whose}."
+        + ("" if np.isfinite(curves["value"]).all() else " A distance beyond a layer's window has no value."),
     )
 
 
@@ -113,7 +155,7 @@ def _syntax(result: xr.Dataset) -> Any:
         row=text_coordinate(list(rows), "row", "whose attention")
     )
     curves["value"].attrs = {"long_name": "share of attention along dependencies", "units": "1"}
-    curves["null"] = chosen.uniform_dependency_share.reset_coords(drop=True)
+    curves["null"] = chosen.uniform_dependency_share.reset_coords(drop=True).assign_attrs(name="uniform")
     return curve_over_depth(
         curves,
         caption="Without the first token, mean over heads. The mean pattern knows positions only. Dashed: uniform.",

@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
+from layerscope.experiments._attention_fixed import own_fixed_sums
+from layerscope.experiments._attention_heads import by_layer, heads_of, side_by_side
 from layerscope.experiments._attention_items import (
     KINDS,
     PASSAGES,
@@ -95,27 +97,11 @@ def _naming(values: xr.DataArray) -> tuple[str, str]:
     return str(values.attrs["long_name"]), str(values.attrs["units"])
 
 
-def heads_of(layers: Sequence[int]) -> int:
-    """The most heads that any layer has."""
-    return max((list(layers).count(layer) for layer in set(layers)), default=1)
-
-
-def by_layer(values: np.ndarray, layers: Sequence[int], n_layers: int, *, axis: int) -> np.ndarray:
-    """Heads side by side, parted into layer and head; NaN where a layer has no (such) head."""
-    moved = np.moveaxis(values, axis, 0)
-    result = np.full((n_layers, heads_of(layers), *moved.shape[1:]), np.nan, dtype=values.dtype)
-    for layer in set(layers):
-        own = moved[np.asarray(layers) == layer]
-        result[layer, : len(own)] = own
-    return np.moveaxis(result, [0, 1], [axis, axis + 1])
-
-
 def _mean_pattern(means: xr.Dataset, kind: str) -> np.ndarray:
     """The mean pattern of first tokens over texts of a kind [head query key], heads side by side."""
     here = KINDS.index(kind)
     total, texts = means.pattern_sum.values[here], means.pattern_texts.values[here]
-    flat = total.reshape(-1, *total.shape[2:]) / np.maximum(texts, 1)[:, None]
-    return np.asarray(flat[~np.isnan(flat[:, 0, 0])], dtype=np.float32)
+    return side_by_side(total / np.maximum(texts, 1)[:, None]).astype(np.float32)
 
 
 def measure_passages(
@@ -149,8 +135,11 @@ def measure_passages(
         for name, (source, wanted, dimension, long_name) in columns.items()
     }
     passages = [passage.name for passage in item.passages]
+    reaching = [bool(item.fixed and len(passage.tokens) >= item.fixed[1]) for passage in item.passages]
+    own_fixed = own_fixed_sums(found, reaching, earlier.get("fixed_means"), model.n_layers)
     return xr.Dataset(
         variables
+        | own_fixed
         | _sources(found[0].value_sources, model.n_layers)
         | {
             "fixed_queries": quantity(

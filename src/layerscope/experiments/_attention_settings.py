@@ -16,6 +16,12 @@ class Settings(ExperimentSettings):
         description="first query position, in tokens, at which distances are read in all texts alike; where most "
         "passages are not longer than that, half the median passage instead",
     )
+    fixed_texts: int = Field(
+        16,
+        ge=0,
+        description="passages, evenly spread over those that have the fixed queries, whose mean pattern there is the "
+        "null of distances; each is read once more",
+    )
     least_kept: float = Field(
         0.1,
         ge=0,

@@ -10,6 +10,7 @@ import xarray as xr
 
 from layerscope.experiments._attention_block import SINK_MEASURES, THRESHOLDS, block
 from layerscope.experiments._attention_first_tokens import beside_nulls, content
+from layerscope.experiments._attention_fixed import own_mean_distances
 from layerscope.experiments._attention_measuring import CORNERS, SENTENCE_SUMS
 from layerscope.experiments._attention_ratios import (
     DEPENDENCIES,
@@ -42,6 +43,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     result = xr.Dataset(
         of_texts(passages.model_sums, passages.uniform_sums, STATISTICS, settings)
         | _distances(passages, settings)
+        | own_mean_distances(passages)
         | content(passages, settings)
         | block(passages, settings),
         coords={name: passages[name].variable for name in ("definition", "layer", "passage", "tokens")}
@@ -63,6 +65,9 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
             "share of attention on the first token, by passage",
         ),
         value_source=passages.value_source.variable,
+        fixed_texts=quantity(
+            int(passages.get("fixed_texts", 0)), "", "texts that the mean pattern at fixed queries is of"
+        ),
         fixed_queries=quantity(passages.fixed_queries.values, "end", "queries at which distances are read"),
         left_out_because=_left_out(passages),
     ).assign_coords(end=passages.end.variable)

@@ -52,7 +52,9 @@ class ExperimentSettings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _a_switch_is_no_number(cls, value: Any, field: Any) -> Any:  # a ValidationInfo
-        if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation is not bool:
+        given = value if isinstance(value, list | tuple) else (value,)
+        switch = any(isinstance(one, bool) for one in given)
+        if switch and cls.model_fields[str(field.field_name)].annotation is not bool:
             raise ValueError("a number or a word, not true or false")
         return value
 

@@ -29,6 +29,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures["every head, noised tokens"] = _heads(filled)
     if np.isfinite(result.spike_layer).any():
         figures["where does attention to the noised tokens spike?"] = _spikes(result, filled)
+    if np.isfinite(result.prompt_transition_less_spike).any():
+        figures["does the answer cross where attention spikes?"] = _crossings(result, filled)
     apart = _apart(result)
     if apart is not None:
         figures["which heads tell categories apart?"] = apart
@@ -40,8 +42,9 @@ def _row(result: xr.Dataset, row: str) -> Any:
     chosen = result.sel(weighting="attention", row=row, drop=True)
     few = result.sizes["category"] <= _MOST_CATEGORIES
     curves = as_curve(chosen, "category_attention") if few else as_curve(chosen, "overall_attention")
-    null = chosen.uniform_overall
-    curves["null"] = null.expand_dims(layer=result.layer.values).reset_coords(drop=True)
+    # Categories differ in how many tokens are noised, and so in what uniform attention gives these.
+    null = (chosen.uniform_category if few else chosen.uniform_overall).reset_coords(drop=True)
+    curves["null"] = null.expand_dims(layer=result.layer.values).assign_attrs(name="uniform")
     curves["value"].attrs = {"long_name": f"attention to the {row} (logarithmic)", "units": "1"}
     return curve_over_depth(
         curves,
@@ -84,12 +87,32 @@ def _heads(result: xr.Dataset) -> Any:
 
 
 def _spikes(result: xr.Dataset, filled: xr.Dataset) -> Any:
-    used = result.isel(prompt=np.flatnonzero(result.left_out_because.values == ""))
+    used = _used(result, filled)
     return distribution(
         used.spike_layer,
         [str(name) for name in used.prompt_category.values],
         as_curve(filled, "mean_spike"),
         caption="Each point is a prompt: the layer with the largest share on the noised tokens, mean over heads.",
+    )
+
+
+def _used(result: xr.Dataset, filled: xr.Dataset) -> xr.Dataset:
+    """Prompts that count, in the order of the categories, so that each has one colour in all figures."""
+    order = [str(name) for name in filled.category.values]
+    places = np.flatnonzero(result.left_out_because.values == "")
+    return result.isel(
+        prompt=sorted(places, key=lambda place: order.index(str(result.prompt_category.values[place])))
+    )
+
+
+def _crossings(result: xr.Dataset, filled: xr.Dataset) -> Any:
+    used = _used(result, filled)
+    return distribution(
+        used.prompt_transition_less_spike.reset_coords(drop=True).assign_coords(prompt=used.prompt.values),
+        [str(name) for name in used.prompt_category.values],
+        as_curve(filled, "category_transition_less_spike"),
+        caption="Each point is a prompt: the depth at which the answer crosses to the last token in the causal trace, "
+        "less the middle of the block in which attention spikes. Between -0.5 and 0.5 it crosses within that block.",
     )
 
 
@@ -104,20 +127,22 @@ def _apart(result: xr.Dataset) -> Any:
             continue
         difference = chosen.head_difference.transpose("head", "layer").reset_coords(drop=True)
         survives = difference.where((p < 0.05).reset_coords(drop=True), 0.0)
-        gallery.append(
-            NamedHeatmap(
-                name=restored(str(contrast)),
-                recovery=survives.rename(head="token").assign_attrs(difference.attrs),
-                tokens=[f"H{head}" for head in range(result.sizes["head"])],
-            )
+        shown = NamedHeatmap(
+            name=restored(str(contrast)),
+            recovery=survives.rename(head="token").assign_attrs(difference.attrs),
+            tokens=[f"H{head}" for head in range(result.sizes["head"])],
         )
+        gallery.append((int((p < 0.05).sum()), shown))
     if not gallery:
         return None
+    none = [one.name for surviving, one in gallery if not surviving]
+    gallery.sort(key=lambda one: -one[0])  # the first to be seen is one in which there is something to see
     return heatmap_gallery(
-        gallery,
+        [one for _, one in gallery],
         scale="effect",
         caption="Difference in log attention to the noised tokens; zero where it does not survive the correction "
-        "for all heads, layers, rows and pairs of categories.",
+        "for all heads, layers, rows and pairs of categories."
+        + (f" No head survives for {'; '.join(none)}." if none else ""),
     )
 
 

@@ -14,10 +14,11 @@ from layerscope.experiments._contract import Claim, Earlier
 from layerscope.experiments._coordinates import groups_along, text_coordinate
 from layerscope.experiments._summaries import contrast_variables, interval_variables, number_or_none, stacked
 from layerscope.maths.bootstrap import bootstrap_mean, bootstrap_statistic
+from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.max_statistic import compare_curves
-from layerscope.maths.paired import rank_correlation
 from layerscope.maths.permutation import pairwise_contrasts
 from layerscope.maths.ratios import known_mean
+from layerscope.plots.numbers import number
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import restored
 
@@ -50,7 +51,7 @@ def conclude(stages: Earlier, settings: Any) -> xr.Dataset:
     result = xr.merge(
         [result, _averages(result, rows, used, spike, settings)], join="outer", compat="no_conflicts"
     )
-    result = result.assign(_beside(spike, np.where(used, transition, np.nan), settings))
+    result = result.assign(_beside(result, spike, np.where(used, transition, np.nan), settings))
     return write_json(result, cautions=_cautions(result, used, settings))
 
 
@@ -179,16 +180,28 @@ def _heads_apart(rows: np.ndarray, groups: list[tuple[str, np.ndarray]], setting
     )
 
 
-def _beside(spike: np.ndarray, transition: np.ndarray, settings: Any) -> dict[str, Any]:
+def _beside(result: xr.Dataset, spike: np.ndarray, transition: np.ndarray, settings: Any) -> dict[str, Any]:
     """The spike beside the transition: block l changes depth l to l + 1, so it stands at l + 0.5."""
     apart = transition - (spike + 0.5)
     both = np.isfinite(apart)
-    found = bootstrap_mean(apart, seed=settings.seed, level=settings.level, resamples=settings.resamples)
-    variables = interval_variables(
-        "transition_less_spike",
-        found,
-        "",
-        "transition depth less the middle of the spike's block, mean over prompts",
+    what = "transition depth less the middle of the spike's block"
+    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    of_category = [result.prompt_category.values == category for category in result.category.values]
+    variables: dict[str, Any] = {
+        "prompt_transition_less_spike": quantity(apart, "prompt", what, "block"),
+        "prompts_crossing_in_the_spike": quantity(
+            float((np.abs(apart[both]) <= 0.5).mean()) if both.any() else np.nan,
+            "",
+            "share of prompts whose transition lies within the spike's block",
+        ),
+    }
+    variables |= interval_variables(
+        "transition_less_spike", mean(apart), "", f"{what}, mean over prompts", "block"
+    ) | interval_variables(
+        "category_transition_less_spike",
+        stacked([mean(apart[own]) for own in of_category]),
+        "category",
+        f"{what}, mean over prompts",
         "block",
     )
     pairs = np.stack([spike[both], transition[both]], axis=1)
@@ -275,10 +288,13 @@ def _head_claims(result: xr.Dataset) -> Iterator[Claim]:
         known, apart = np.isfinite(p), p < 0.05
         if not known.any():
             continue
-        layer, head = np.unravel_index(int(np.nanargmin(p)), p.shape)
+        # Many heads share the smallest p that the deals can give: of these the one that differs most.
+        size = np.where(known & (p == np.nanmin(p)), np.abs(difference), -1)
+        layer, head = np.unravel_index(int(size.argmax()), p.shape)
         told = (
-            f"{int(apart.sum())} of {int(known.sum())} heads; first L{layer}H{head}, "
-            f"by a factor of {np.exp(difference[layer, head]):.2g}"
+            f"{int(apart.sum())} of {int(known.sum())} heads differ, L{layer}H{head} by a factor of "
+            f"{_factor(difference[layer, head])} in favour of the "
+            f"{'first' if difference[layer, head] > 0 else 'second'}"
             if apart.any()
             else "no head can be told apart"
         )
@@ -299,6 +315,11 @@ def _head_claims(result: xr.Dataset) -> Iterator[Claim]:
         )
 
 
+def _factor(difference: float) -> str:
+    factor = float(np.exp(abs(difference)))
+    return number(factor) if factor < 100 else f"{factor:,.0f}"
+
+
 def _trace_claims(result: xr.Dataset) -> Iterator[Claim]:
     n = int(result.transition_less_spike_n)
     if not n:
@@ -306,14 +327,21 @@ def _trace_claims(result: xr.Dataset) -> Iterator[Claim]:
     value, low, high = (float(result[f"transition_less_spike{end}"]) for end in ("", "_low", "_high"))
     rank = [float(result[f"spike_transition_correlation{end}"]) for end in ("", "_low", "_high")]
     side = "after" if value > 0 else "before"
+    within = float(result.prompts_crossing_in_the_spike)
+    categories = ", ".join(
+        f"{restored(str(name))} {number(float(result.category_transition_less_spike.sel(category=name)))}"
+        for name in result.category.values
+    )
     yield Claim(
-        text=f"the answer crosses to the last token {abs(value):.1f} blocks {side} the spike of attention"
+        text=f"the answer crosses to the last token {abs(value):.1f} blocks {side} the middle of the block in which "
+        f"attention spikes, and within that block for {within:.0%} of the prompts"
         if not low <= 0 <= high
         else "the answer crosses to the last token where attention spikes, as far as can be told",
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
         distinguishable=bool(not low <= 0 <= high) if np.isfinite(low) else None,
-        caveat=f"mean over {n} prompts; rank correlation over prompts {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}]",
+        caveat=f"mean over {n} prompts, by category {categories}; a block reaches half a block to "
+        f"either side; rank correlation over prompts {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}]",
         select={"variable": "transition_less_spike"},
     )

@@ -53,7 +53,8 @@ def _layers(result: xr.Dataset) -> Any:
 def _late(result: xr.Dataset) -> Any:
     curves = as_curve(result, "late_share").rename(reading="row")
     null = result.uniform_late_share.isel(reading=0, drop=True)
-    curves["null"] = null.expand_dims(layer=result.layer.values).reset_coords(drop=True)
+    null = null.expand_dims(layer=result.layer.values).reset_coords(drop=True)
+    curves["null"] = null.assign_attrs(name="uniform")
     return curve_over_depth(
         curves, caption="Mean over heads, with bands over passages. Dashed: uniform attention."
     )
@@ -71,7 +72,8 @@ def _heads(result: xr.Dataset) -> Any:
             )
             for name in result.reading.values
         ],
-        caption="Share of each head's attention on the first token, late in the text.",
+        caption="Share of each head's attention on the first token, late in the text. "
+        f"The largest is {float(result.head_late_share.max()):.1%}.",
     )
 
 

@@ -14,8 +14,8 @@ from layerscope.experiments._contract import Claim
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import interval_variables, number_or_none
 from layerscope.maths.bootstrap import Interval, bootstrap_mean
-from layerscope.maths.paired import sign_flip_p
-from layerscope.maths.permutation import holm
+from layerscope.maths.max_statistic import compare_pairs
+from layerscope.maths.permutation import holm, sign_flip_p
 from layerscope.maths.ratios import known_mean
 from layerscope.results.schema import quantity, write_json
 
@@ -70,6 +70,11 @@ def conclude(result: xr.Dataset, settings: Any) -> xr.Dataset:
             f"{long} late in the text, less uniform",
         )
         | {
+            "late_excess_p": quantity(
+                _excess_p(excess, settings),
+                "reading layer",
+                "p by dealing signs to passages, adjusted for all layers",
+            ),
             "mean_along_text": quantity(
                 known_mean(known_mean(shares, 3), 0).astype(np.float32),
                 "reading layer position",
@@ -119,6 +124,16 @@ def _late(values: np.ndarray, settings: Any) -> np.ndarray:
     return known_mean(values[..., max(1, first) :], -1)
 
 
+def _excess_p(excess: np.ndarray, settings: Any) -> np.ndarray:
+    """Is a layer's share another than uniform attention's? One family of layers for each reading."""
+    p = np.full(excess.shape[1:], np.nan)
+    for place in range(excess.shape[1]):
+        reaching = np.isfinite(excess[:, place]).any(axis=-1)  # the other texts end before late positions
+        if reaching.any():
+            p[place] = compare_pairs(excess[reaching, place], seed=settings.seed)
+    return p
+
+
 def _not_below_rounding(interval: Interval) -> Interval:
     """No interval is narrower than float32's rounding of a share, even where all texts agree to the last bit."""
     return Interval(interval.value, interval.low - _ROUNDING, interval.high + _ROUNDING, interval.n)
@@ -144,7 +159,7 @@ def _compared(late: np.ndarray, main: str, result: xr.Dataset, settings: Any) ->
         )
         | {
             "overall_change_p": quantity(
-                holm([sign_flip_p(column, seed=settings.seed) for column in overall.T]),
+                holm([sign_flip_p(column, seed=settings.seed)[0] for column in overall.T]),
                 "other_reading",
                 "two-sided p of the change, by Holm's method",
             )
@@ -188,19 +203,25 @@ def _late_claims(result: xr.Dataset) -> Iterator[Claim]:
     labels = {"reading": main, "layer": layer}
     uniform = float(here.uniform_late_share)
     excess = _interval(result.sel(labels), "late_excess")
-    told = excess["low"] is not None and excess["low"] > 0
+    p = number_or_none(here.late_excess_p.sel(layer=layer))
+    share = float(here.late_share.sel(layer=layer))
+    ends = (excess["low"], excess["high"])
+    apart = p is not None and p < 0.05 and None not in ends and not (ends[0] or 0) <= 0 <= (ends[1] or 0)
+    if p is None:
+        told = "which one passage cannot tell from uniform attention"
+    elif apart:
+        told = f"{_times(share / uniform)} times the share of uniform attention"
+    else:
+        told = "not distinguishable from uniform attention"
     yield Claim(
-        text=f"late in the text the first token gets {float(here.late_share.sel(layer=layer)):.1%} "
-        f"of the attention in layer {layer}, "
-        + (
-            "more than any other token would by chance"
-            if told
-            else "not distinguishable from uniform attention"
-        ),
+        text=f"no layer gives the first token more attention late in the text than layer {layer}: "
+        f"{_percent(share)}, {told}",
         **_interval(result.sel(labels), "late_share"),
-        distinguishable=told,
-        caveat=f"{main}, mean over heads; uniform attention {uniform:.1%}; "
-        f"the layer with most of {result.sizes['layer']}",
+        p_adjusted=p,
+        distinguishable=None if p is None else apart,
+        caveat=f"{main}, mean over heads; uniform attention {uniform:.1%}; picked as the most of "
+        f"{result.sizes['layer']} layers, and p is corrected for all of them; any fixed preference counts, also one "
+        "that fresh weights have by chance: the size decides, beside the untrained twin's",
         select={"variable": "late_share", **labels},
     )
     values = here.head_late_share.values
@@ -223,8 +244,8 @@ def _along_claims(result: xr.Dataset) -> Iterator[Claim]:
     labels = {"reading": main, "stretch": float(here.stretch.values[lowest])}
     ratio = values[lowest] / float(here.uniform_along.values[lowest])
     yield Claim(
-        text=f"averaged over all heads the share never falls below {values[lowest]:.1%}, which it has near position "
-        f"{here.stretch.values[lowest]:.0f}: {ratio:.1f} times that of uniform attention",
+        text=f"averaged over all heads the share is least near position {here.stretch.values[lowest]:.0f}: "
+        f"{_percent(values[lowest])}, {_times(ratio)} times that of uniform attention",
         **_interval(result.sel(labels), "overall_along"),
         caveat=f"{main}; stretches of positions, the lowest of {len(values)}",
         select={"variable": "overall_along", **labels},
@@ -241,7 +262,7 @@ def _reading_claims(result: xr.Dataset) -> Iterator[Claim]:
         apart = p < 0.05
         more = "more" if change["value"] > 0 else "less"
         yield Claim(
-            text=f"with {_written(str(other))} the first token gets {abs(change['value']):.1%} {more} "
+            text=f"with {_written(str(other))} the first token gets {_percent(abs(change['value']))} {more} "
             f"of the attention than with {_written(main)}"
             if apart
             else f"with {_written(str(other))} and with {_written(main)} "
@@ -253,6 +274,14 @@ def _reading_claims(result: xr.Dataset) -> Iterator[Claim]:
             f"{int(here.overall_change_n)} passages compared with themselves",
             select={"variable": "overall_change", "other_reading": str(other)},
         )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _written(reading: str) -> str:

@@ -33,7 +33,7 @@ def _of_passages(result: xr.Dataset) -> dict[str, Any]:
     lenses = [str(lens) for lens in result.lens.values]
     average = float(result.kl_to_average.sel(group=PASSAGES))
     kl = _lines(result, {lens: (PASSAGES, "kl", lens) for lens in lenses}, CURVES["kl"])
-    null = xr.full_like(kl.value.isel(row=0, drop=True), average)
+    null = xr.full_like(kl.value.isel(row=0, drop=True), average).assign_attrs(name="average prediction")
     read = {
         "final choice": "log_probability",
         "next token": "next_log_probability",
@@ -105,9 +105,12 @@ def _of_prompts(result: xr.Dataset) -> dict[str, Any]:
 
 
 def _settled(result: xr.Dataset, filled: list[str]) -> dict[str, Any]:
-    used = result.isel(prompt=np.flatnonzero(result.prompt_left_out_because.values == ""), lens=0)
     groups = [stored(group) for group in filled]
     names = [stored(group.removeprefix(PROMPT)) for group in filled]
+    kept = np.flatnonzero(result.prompt_left_out_because.values == "")
+    order = {name: place for place, name in enumerate(names)}  # each category has one colour in all figures
+    places = sorted(kept, key=lambda place: order.get(str(result.prompt_category.values[place]), len(order)))
+    used = result.isel(prompt=places, lens=0)
     columns = {"value": "settled", "low": "settled_low", "high": "settled_high"}
     chosen = result.isel(lens=0).sel(group=groups)
     means = xr.Dataset(

@@ -96,7 +96,10 @@ def _growth(result: xr.Dataset) -> Any:
         if not first <= layer < last
     )
     caption = f"Dashed: the rate over all of these blocks. Not drawn: {outside or 'nothing'}. {_BAND}"
-    return curve_over_depth(inside.assign(null=xr.full_like(whole.value, rate)), caption=caption)
+    return curve_over_depth(
+        inside.assign(null=xr.full_like(whole.value, rate).assign_attrs(name="over all of them")),
+        caption=caption,
+    )
 
 
 def _of_parts(result: xr.Dataset) -> dict[str, Any]:
@@ -117,7 +120,8 @@ def _of_parts(result: xr.Dataset) -> dict[str, Any]:
             caption=f"Above 0 a block strengthens what is there, below it takes some away. {_BAND}",
         ),
         "how much of the squared norm lies in few entries?": curve_over_depth(
-            largest.assign(null=chance), caption=f"The dashed line is a state with normal entries. {_BAND}"
+            largest.assign(null=chance.assign_attrs(name="normal entries")),
+            caption=f"The dashed line is a state with normal entries. {_BAND}",
         ),
     }
     if known:
@@ -172,9 +176,12 @@ def _of_phases(result: xr.Dataset) -> dict[str, Any]:
         else "Not distinguishable from a smooth drift; the lines are the best cut all the same."
     )
     begins = as_curve(result, "phase_begins")
+    caption = (
+        f"Dotted: a phase begins. {verdict}" if n else "No cut into phases is worth its price: none is drawn."
+    )
     return {
         "where do the layers change together?": curves_with_phases(
-            xr.Dataset({"value": signal}), begins, caption=f"Dotted: a phase begins. {verdict}"
+            xr.Dataset({"value": signal}), begins, caption=caption
         )
     }
 

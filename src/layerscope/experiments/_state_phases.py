@@ -52,7 +52,8 @@ def phase_variables(
     if not len(units):
         return {}
     signal = standardised(units.mean(axis=0))
-    found = phases(signal, most=settings.most_changes)
+    most = _most_changes(len(signal), settings)
+    found = phases(signal, most=most)
     places = _interval_of_changes(units, found.changes, settings)
     coords["phase_curve"] = text_coordinate([CURVES[name] for name in curves], "phase_curve", "curve")
     coords["change"] = xr.Variable(
@@ -61,7 +62,7 @@ def phase_variables(
     return {
         "phase_signal": quantity(signal.T, "phase_curve layer", "standardised over layers", "SD"),
         "phase_better": quantity(
-            _share_better(units, settings), "", "share of resamples in which phases beat a smooth drift"
+            _share_better(units, most, settings), "", "share of resamples in which phases beat a smooth drift"
         ),
         "phase_explained": quantity(
             found.explained if found.changes else 0.0, "", "share of the curves' variance that phases explain"
@@ -93,15 +94,16 @@ def _interval_of_changes(units: np.ndarray, changes: tuple[int, ...], settings: 
     )
 
 
-def _share_better(units: np.ndarray, settings: Any) -> float:
+def _most_changes(layers: int, settings: Any) -> int:
+    """At most half as many phases as layers: a stretch of one layer each is no phase, and fits any curve."""
+    return min(int(settings.most_changes), layers // 2 - 1)
+
+
+def _share_better(units: np.ndarray, most: int, settings: Any) -> float:
     if len(units) < 2:
         return np.nan
     again = _resampled(units, settings)
-    return float(
-        np.mean(
-            [phases(standardised(curves), most=settings.most_changes).better_than_drift for curves in again]
-        )
-    )
+    return float(np.mean([phases(standardised(curves), most=most).better_than_drift for curves in again]))
 
 
 def _resampled(units: np.ndarray, settings: Any) -> np.ndarray:

@@ -36,6 +36,7 @@ import xarray as xr
 from layerscope.experiments import (
     _attention_claims,
     _attention_figures,
+    _attention_fixed,
     _attention_items,
     _attention_measuring,
     _attention_summary,
@@ -54,6 +55,12 @@ STAGES = (
         items=_attention_items.first_token_items,
         measure=_attention_measuring.measure_first_tokens,
         combine=_attention_measuring.add_patterns,
+    ),
+    Stage(
+        "fixed_means",
+        items=_attention_fixed.fixed_mean_items,
+        measure=_attention_fixed.measure_fixed_means,
+        combine=_attention_fixed.add_columns,
     ),
     Stage("passages", items=_attention_items.passage_items, measure=_attention_measuring.measure_passages),
     Stage("sentences", items=_attention_items.sentence_items, measure=_attention_measuring.measure_sentences),

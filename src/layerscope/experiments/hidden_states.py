@@ -89,7 +89,11 @@ class Settings(ExperimentSettings):
     wrong: Literal["leave out", "keep"] = Field(
         "leave out", description="what to do with prompts that the model gets wrong"
     )
-    most_changes: int = Field(3, ge=1, description="changes of phase to consider")
+    most_changes: int = Field(
+        3,
+        ge=1,
+        description="changes of phase to consider; at most as many as leave two layers to a phase on average",
+    )
     phase_resamples: int = Field(
         200, gt=0, description="bootstrap resamples for phases, each of which is cut anew"
     )

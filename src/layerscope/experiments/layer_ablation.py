@@ -3,8 +3,9 @@
 Each passage is run as it is; then, for every block, again without it, with it twice, with it and the next
 one in reverse order, with what its attention (or its MLP) adds replaced by the mean of that over a corpus;
 and with the block skipped for the earlier tokens only, read at the later ones: what of the block's work do
-later tokens use? Read off at every token: the divergence of the ablated distribution from the model's own,
-whether the most probable token stays, and how much the loss on the text's own next token rises.
+later tokens use? (On request it is repeated or swapped for the earlier ones only as well.) Read off at every
+token: the divergence of the ablated distribution from the model's own, whether the most probable token stays,
+and how much the loss on the text's own next token rises.
 
 The null is a push of the same length: the block's step is kept, and a random vector as long as that step
 is added. A skipped block that does more harm than that has written something in particular. Every token is
@@ -32,6 +33,7 @@ from pydantic import Field
 from layerscope import runs
 from layerscope.errors import LayerscopeError
 from layerscope.experiments import _ablation_claims, _ablation_curves, _ablation_figures
+from layerscope.experiments._ablation_curves import EARLIER
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.experiments._coordinates import (
     layer_coordinate,
@@ -53,7 +55,10 @@ if TYPE_CHECKING:
 
 TAKES = {"passages"}
 
-Ablation = Literal["skip", "skip earlier", "repeat", "swap", "mean attention", "mean MLP", "random push"]
+Ablation = Literal[
+    "skip", "skip earlier", "repeat", "repeat earlier", "swap", "swap earlier", "mean attention", "mean MLP",
+    "random push",
+]  # fmt: skip
 EVERYTHING: tuple[Ablation, ...] = (
     "skip", "skip earlier", "repeat", "swap", "mean attention", "mean MLP", "random push",
 )  # fmt: skip
@@ -64,7 +69,9 @@ class Settings(ExperimentSettings):
     """Choices of an ablation."""
 
     ablations: tuple[Ablation, ...] = Field(
-        EVERYTHING, min_length=1, description="what is done to each block"
+        EVERYTHING,
+        min_length=1,
+        description="what is done to each block; also 'repeat earlier' and 'swap earlier', for the earlier tokens only",
     )
     ablated_passages: int = Field(
         8, gt=0, description="passages that are ablated, spread over all that are given"
@@ -76,7 +83,10 @@ class Settings(ExperimentSettings):
     first_position: int = Field(1, ge=0, description="positions before this one are read, but left out of averages and "
                                 "never given a mean: the first token's vectors are unlike any other's")  # fmt: skip
     earlier: float = Field(
-        0.5, gt=0, lt=1, description="share of the tokens for which 'skip earlier' skips the block"
+        0.5,
+        gt=0,
+        lt=1,
+        description="share of the tokens that count as earlier where a block is changed for those only",
     )
     negligible: float = Field(
         0.001, gt=0, description="divergence in nats, up to which a block is said to make no difference"
@@ -179,7 +189,7 @@ def _measure(model: LayeredModel, item: PassageItem, settings: Settings, earlier
                 continue
             logits = run.logits(state).float()
             totals = log_total(logits)
-            rows = slice(cut, None) if ablation == "skip earlier" else slice(None)
+            rows = slice(cut, None) if ablation.endswith(EARLIER) else slice(None)
             kl[rows, place, layer] = divergence(own, logits, totals)[rows].cpu().numpy()
             same[rows, place, layer] = (logits.argmax(-1) == top)[rows].float().cpu().numpy()
             loss[rows, place, layer] = (_losses(logits, totals, following) - clean_loss)[rows].cpu().numpy()
@@ -226,26 +236,36 @@ def _ablated(
 ) -> Tensor | None:
     """The last state of the run without, or with a changed, block; None where there is no such ablation."""
     after, before, here = range(layer + 1, model.n_layers), run.states[layer], run.states[layer + 1]
-    if ablation == "skip":
-        return run.onwards(before, after)
-    if ablation == "skip earlier":
-        state = here.clone()
-        state[:cut] = before[:cut]
-        return run.onwards(state, after)
-    if ablation == "repeat":
-        return run.onwards(here, range(layer, model.n_layers))
-    if ablation == "swap":
-        if layer + 1 == model.n_layers:
-            return None
-        return run.onwards(before, [layer + 1, layer, *range(layer + 2, model.n_layers)])
     if ablation == "random push":
         return run.onwards((here.float() + pushes[layer]).to(here), after)
+    if ablation not in _PART:
+        return _rearranged(run, ablation, layer, cut)
     vector = means[_PART[ablation]][layer]
     if bool(vector.isnan().any()):
         return None
     with runs.adding_instead(model, layer, _PART[ablation], vector, first_position=settings.first_position):
         changed = run.onwards(before, [layer])
     return run.onwards(changed, after)
+
+
+def _rearranged(run: ReplayedRun, ablation: Ablation, layer: int, cut: int) -> Tensor | None:
+    """A block left out, passed twice or changed for the next, for all tokens or the earlier ones alone.
+
+    For the earlier ones alone the later ones' states are the undisturbed run's up to the depth behind the blocks
+    that are touched; from there on they read what became of the earlier ones.
+    """
+    n_layers = run.states.shape[0] - 1
+    start, blocks, depth = {
+        "skip": (layer, (), layer + 1),
+        "repeat": (layer + 1, (layer,), layer + 1),
+        "swap": (layer, (layer + 1, layer), layer + 2),
+    }[ablation.removesuffix(EARLIER)]
+    if depth > n_layers:
+        return None
+    state = run.onwards(run.states[start], blocks)
+    if ablation.endswith(EARLIER):
+        state[cut:] = run.states[depth][cut:]
+    return run.onwards(state, range(depth, n_layers))
 
 
 def _dataset(
@@ -268,7 +288,9 @@ def _dataset(
             "same_top": quantity(same, dims, "whether the most probable token stays"),
             "loss_increase": quantity(loss, dims, "rise of the loss on the text's next token", "nat"),
             "loss": quantity(clean_loss, "token", "loss on the text's next token, nothing ablated", "nat"),
-            "later": quantity(np.arange(n) >= cut, "token", "whether 'skip earlier' is read here"),
+            "later": quantity(
+                np.arange(n) >= cut, "token", "whether ablations of the earlier tokens are read here"
+            ),
         },
         coords=where
         | {

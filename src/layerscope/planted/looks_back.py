@@ -50,17 +50,24 @@ def looks_back(
         strength: factor on the nats between the key looked for and any other.
         brings: factor on what the head brings.
     """
-    tokenizer = word_tokenizer(WORDS)
-    count = len(tokenizer)
-    stretches = {"word": count, "position": POSITIONS, "found": count}
-    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, n_heads=4, positions=POSITIONS)
-    canvas.embed_words("word")
-    canvas.embed_positions("position")
+    canvas = words_in_places("found", n_layers=n_layers, positions=POSITIONS)
+    count = len(canvas.tokenizer)
     weights = head_of(canvas.model, layer, head)
     canvas.look_back(weights, "position", by, nats=LOUD * strength)
     canvas.copy(weights, "word", "found", count, weight=brings)
     canvas.read_out("found", range(count), weight=8.0)
-    return load_model(canvas.model, tokenizer=tokenizer)
+    return load_model(canvas.model, tokenizer=canvas.tokenizer)
+
+
+def words_in_places(*found: str, n_layers: int, positions: int) -> Canvas:
+    """A silent model whose states hold their word and their position, with room for each word found elsewhere."""
+    tokenizer = word_tokenizer(WORDS)
+    rooms = dict.fromkeys(found, len(tokenizer))
+    stretches = {"word": len(tokenizer), "position": positions, **rooms}
+    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, n_heads=4, positions=positions)
+    canvas.embed_words("word")
+    canvas.embed_positions("position")
+    return canvas
 
 
 def passages() -> Mapping[str, Any]:

@@ -19,8 +19,8 @@ from typing import Any
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.planted._trial import Answer, Trial
-from layerscope.planted._writing import LOUD, Canvas, head_of, word_tokenizer
-from layerscope.planted.looks_back import WORDS
+from layerscope.planted._writing import LOUD, head_of
+from layerscope.planted.looks_back import WORDS, words_in_places
 
 POSITIONS, NEAR_BLOCK, FAR_BLOCK = 64, 1, 3
 _PASSAGES, _LENGTH = 12, 60
@@ -34,12 +34,8 @@ def near_then_far(*, far: int, n_layers: int = 5, strength: float = 1.0) -> Laye
         n_layers: blocks in all.
         strength: factor on the nats between the key looked for and any other.
     """
-    tokenizer = word_tokenizer(WORDS)
-    count = len(tokenizer)
-    stretches = {"word": count, "position": POSITIONS, "near": count, "far": count}
-    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, n_heads=4, positions=POSITIONS)
-    canvas.embed_words("word")
-    canvas.embed_positions("position")
+    canvas = words_in_places("near", "far", n_layers=n_layers, positions=POSITIONS)
+    count = len(canvas.tokenizer)
     for block, by, found in ((NEAR_BLOCK, 1, "near"), (FAR_BLOCK, far, "far")):
         weights = head_of(canvas.model, block, 1)
         canvas.look_back(weights, "position", by, nats=LOUD * strength)
@@ -47,7 +43,7 @@ def near_then_far(*, far: int, n_layers: int = 5, strength: float = 1.0) -> Laye
         canvas.copy(weights, "word", found, count)
     for found in ("near", "far"):
         canvas.read_out(found, range(count), weight=8.0)
-    return load_model(canvas.model, tokenizer=tokenizer)
+    return load_model(canvas.model, tokenizer=canvas.tokenizer)
 
 
 def passages() -> Mapping[str, Any]:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.planted._trial import Answer, Trial
-from layerscope.planted._writing import Canvas, head_of, word_tokenizer
-from layerscope.planted.looks_back import WORDS
+from layerscope.planted._writing import head_of
+from layerscope.planted.looks_back import words_in_places
 from layerscope.planted.near_then_far import POSITIONS, passages
 
 BLOCK, BY = 2, 6
@@ -29,18 +29,14 @@ def serves_later(*, n_layers: int = 5, strength: float = 1.0) -> LayeredModel:
         n_layers: blocks in all.
         strength: factor on what the head brings.
     """
-    tokenizer = word_tokenizer(WORDS)
-    count = len(tokenizer)
-    stretches = {"word": count, "position": POSITIONS, "found": count}
-    canvas = Canvas(tokenizer, stretches, n_layers=n_layers, n_heads=4, positions=POSITIONS)
-    canvas.embed_words("word")
-    canvas.embed_positions("position")
+    canvas = words_in_places("found", n_layers=n_layers, positions=POSITIONS)
+    count = len(canvas.tokenizer)
     weights = head_of(canvas.model, BLOCK, 1)
     canvas.look_back(weights, "position", BY)
     if strength:
         canvas.copy(weights, "word", "found", count, weight=strength)
     canvas.read_out("found", range(count), weight=8.0)
-    return load_model(canvas.model, tokenizer=tokenizer)
+    return load_model(canvas.model, tokenizer=canvas.tokenizer)
 
 
 _FAR = "5 to 16 tokens on"

@@ -22,7 +22,8 @@ def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", 
 
     Args:
         values: `value`, and where known `low`, `high`, `null` and `n`, over one of layer and depth
-            and at most one dimension more, whose labels name the lines. NaN is a gap.
+            and at most one dimension more, whose labels name the lines. NaN is a gap. The attribute `name` of
+            `null` stands in the legend.
         log: whether the height is logarithmic.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
@@ -44,11 +45,13 @@ def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", 
 
 
 def _log_ticks(shown: xr.Dataset) -> dict[str, Any]:
-    """1, 2, 5, 10, 20, ..., over many powers of ten these alone: plotly's own choice is bare digits between them."""
+    """1, 2, 5, 10, 20, ..., over many powers of ten these alone, over less than one some more: plotly's own choice is
+    bare digits between them."""
     ends = np.concatenate([shown[name].values.ravel() for name in ("value", "low", "high") if name in shown])
     known = ends[np.isfinite(ends) & (ends > 0)]
-    wide = known.size > 0 and known.max() > 1e4 * known.min()
-    values = [digit * 10.0**power for power in range(-12, 13) for digit in ((1,) if wide else (1, 2, 5))]
+    ratio = known.max() / known.min() if known.size else 1.0
+    digits = (1,) if ratio > 1e4 else (1, 2, 5) if ratio > 6 else (1, 1.5, 2, 3, 4, 5, 7)
+    values = [digit * 10.0**power for power in range(-12, 13) for digit in digits]
     return {"type": "log", "tickmode": "array", "tickvals": values, "ticktext": [f"{v:.6g}" for v in values]}
 
 
@@ -92,9 +95,10 @@ def _add_nulls(figure: Figure, values: xr.Dataset, axis: str) -> None:
     if "null" not in values:
         return
     others = [name for name in values["null"].dims if name != axis]
+    whose = label(values["null"].attrs.get("name", "null"))
     if not others:
-        _add(figure, null_line(values["null"], axis, name="null"))
+        _add(figure, null_line(values["null"], axis, name=whose))
     named = zip(lines(values, axis), cycle(COLOURS), strict=False) if others else ()
     for (name, one), colour in named:  # each beside its own line
-        dashed = null_line(one["null"], axis, name=f"null, {label(name)}", legendgroup=name)
+        dashed = null_line(one["null"], axis, name=f"{whose}, {label(name)}", legendgroup=name)
         _add(figure, dashed.update(line_color=colour))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from layerscope.runs.answers import Answer as Answer
     from layerscope.runs.answers import answer_of as answer_of
+    from layerscope.runs.attention_fixed import FIXED_SUMS as FIXED_SUMS
+    from layerscope.runs.attention_fixed import fixed_columns as fixed_columns
+    from layerscope.runs.attention_fixed import fixed_sums as fixed_sums
     from layerscope.runs.attention_questions import asked_of as asked_of
     from layerscope.runs.attention_statistics import attention_sums as attention_sums
     from layerscope.runs.attention_statistics import first_patterns as first_patterns
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from layerscope.runs.replayed import adding_instead as adding_instead
     from layerscope.runs.state_cache import StateCache as StateCache
     from layerscope.runs.state_cache import groups as groups
+    from layerscope.runs.swapped import read_swapped as read_swapped
+    from layerscope.runs.swapped import swaps_exactly as swaps_exactly
     from layerscope.runs.tuned_lens import lens_digest as lens_digest
     from layerscope.runs.tuned_lens import read_tuned_lens as read_tuned_lens
     from layerscope.runs.unit_states import UnitRuns as UnitRuns
@@ -68,9 +73,7 @@ if TYPE_CHECKING:
     from layerscope.runs.windows import full_run as full_run
     from layerscope.runs.windows import need_positions as need_positions
     from layerscope.runs.windows import read_moved as read_moved
-    from layerscope.runs.windows import read_swapped as read_swapped
     from layerscope.runs.windows import read_truncated as read_truncated
-    from layerscope.runs.windows import swaps_exactly as swaps_exactly
     from layerscope.runs.windows import takes_positions as takes_positions
 
 _PLACES = {
@@ -93,6 +96,9 @@ _PLACES = {
     "Attribution": "attribution",
     "attributable": "attribution",
     "attribute": "attribution",
+    "FIXED_SUMS": "attention_fixed",
+    "fixed_columns": "attention_fixed",
+    "fixed_sums": "attention_fixed",
     "asked_of": "attention_questions",
     "attention_of_last": "read_attention",
     "attention_of_queries": "read_attention",
@@ -134,9 +140,9 @@ _PLACES = {
     "full_run": "windows",
     "need_positions": "windows",
     "read_moved": "windows",
-    "read_swapped": "windows",
+    "read_swapped": "swapped",
     "read_truncated": "windows",
-    "swaps_exactly": "windows",
+    "swaps_exactly": "swapped",
     "takes_positions": "windows",
     "top_tokens": "key_activations",
 }

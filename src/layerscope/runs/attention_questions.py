@@ -79,7 +79,7 @@ def _pairs_of(
     } | {kind: _listed(pairs) for kind, pairs in relations.items()}
     if fixed is not None:
         for offset in range(OFFSETS):
-            queries = torch.arange(max(fixed[0], offset), fixed[1])
+            queries = torch.arange(min(max(fixed[0], offset), fixed[1]), fixed[1])
             chosen[f"offset {offset}"] = torch.stack([queries, queries - offset])
     return torch.cat([_of_kind(kind, text, pairs) for kind, pairs in chosen.items()], dim=1)
 

@@ -54,6 +54,7 @@ class AttentionSums:
         own_mean: of the mean pattern in its place.
         uniform_corner: of uniform attention in its place.
         value_sources: what the lengths of the last definition are lengths of, by layer.
+        key_weights: n_j under each definition [text head definition token], the heads of all layers side by side.
     """
 
     layers: tuple[int, ...]
@@ -63,6 +64,7 @@ class AttentionSums:
     own_mean: Sums
     uniform_corner: Sums
     value_sources: dict[int, str]
+    key_weights: Tensor
 
 
 @torch.no_grad()
@@ -102,7 +104,7 @@ def attention_sums(
                     own = pattern[..., :corner, :corner].clone()
                     corners[layer] = own, alike.pattern(call)[:corner, :corner].expand_as(own)
             seen[layer], uniform[layer] = here.weighted(), alike.weighted(call, weights)
-            weights_of[layer] = weights[..., :corner]
+            weights_of[layer] = weights
             return torch.cat(head_out, dim=2)
 
         return attend
@@ -114,12 +116,14 @@ def attention_sums(
         fused_activations(model.module),
     ):
         model.logits(asked.ids, last=True)
+    key_weights = torch.cat([weights_of[layer] for layer in layers], dim=1)
     return AttentionSums(
         layers=tuple(layer for layer in layers for _ in range(seen[layer].first.shape[1])),
         model=sums_of(asked, [seen[layer] for layer in layers]),
         uniform=sums_of(asked, [uniform[layer] for layer in layers]),
-        **_corner_sums(asked, weights_of, corners, mean_pattern),
+        **_corner_sums(asked, key_weights, corners, mean_pattern),
         value_sources={layer: lengths.source(layer) for layer in layers},
+        key_weights=key_weights,
     )
 
 
@@ -132,7 +136,7 @@ def _keep_norms(norms: dict[int, Tensor], layer: int) -> Callable[[Tensor], None
 
 def _corner_sums(
     asked: Asked,
-    weights_of: Mapping[int, Tensor],
+    key_weights: Tensor,
     corners: Mapping[int, tuple[Tensor, Tensor]],
     mean_pattern: Array | None,
 ) -> dict[str, Sums]:
@@ -141,7 +145,7 @@ def _corner_sums(
         return {"corner": {}, "own_mean": {}, "uniform_corner": {}}
     here, alike = (torch.cat([corners[layer][which] for layer in sorted(corners)], dim=1) for which in (0, 1))
     texts, _, n, _ = here.shape
-    weights = torch.cat([weights_of[layer] for layer in sorted(weights_of)], dim=1)
+    weights = key_weights[..., :n]
     mean = torch.as_tensor(mean_pattern[..., :n, :n]).to(here).expand_as(here)
     cut = asked.first_tokens(n, times=3)
     seen = Seen(cut, weights.repeat(3, 1, 1, 1))
