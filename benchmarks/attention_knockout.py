@@ -128,7 +128,7 @@ def main() -> None:
     )
     by_branches(model, ids, wanted[:84])  # warm
     branch_seconds = timed(lambda: by_branches(model, ids, wanted), 2)
-    speed = matrix_speed(width, torch.float32)
+    speed = matrix_speed(width, torch.float32).held
     some = wanted[:: max(1, len(wanted) // LOOP_CELLS)]
     by_whole_forward(model, ids, some[0])
     loop_seconds = (

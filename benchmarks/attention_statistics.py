@@ -32,8 +32,10 @@ from layerscope.experiments._attention_measuring import measure_passages, measur
 from layerscope.experiments._attention_items import first_token_items, passage_items
 from layerscope.experiments._contract import Inputs
 from layerscope.jobs.texts import tokenised_passages
+from layerscope.runs.machine import keep_freed_memory
 from layerscope.text.passages import load_passages
 
+keep_freed_memory()  # as the command line does
 model = ls.load_model(asked["model"])
 long = " ".join(p.text for p in load_passages(asked["passages"]))
 words, documents, total = long.split(), [], 0

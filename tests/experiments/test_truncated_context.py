@@ -243,7 +243,7 @@ def test_the_lowest_tokens_are_listed_in_their_context() -> None:
     last = page.chapters[-1]
     lowest = int(np.nanargmin(values))
     assert last.excerpts[0].pieces[1].text == str(result.token_text.values[lowest])
-    assert last.excerpts[0].value.startswith(f"{values[lowest]:.2f} ")
+    assert last.excerpts[0].value == f"{values[lowest]:.2f}".replace("-", "−")
 
 
 @pytest.mark.parametrize(
@@ -291,6 +291,25 @@ def test_a_text_longer_than_what_is_read_is_told() -> None:
     assert any("1 of 3 passages are longer than what is read" in caution for caution in ls_cautions(result))
     row = int(np.flatnonzero(result.token_passage.values == "passage-003")[0])
     assert int(result.token_unread[row]) == len(zoo.tokenizer().encode(long[2])) + 1 - 64
+
+
+def test_figures_name_the_floor_and_give_each_category_a_panel() -> None:
+    result = run()
+
+    figures = ls.draw(result)
+
+    curves = figures["similarity with the whole context, by context kept"]
+    assert [trace.name for trace in curves.data if trace.line.dash == "dash"] == ["floor"]
+    assert "name" not in result.median_floor.attrs
+    (panels,) = (figure for name, figure in figures.items() if name.startswith("categories of tokens"))
+    titles = [note.text.split(" (")[0] for note in panels.layout.annotations]
+    assert titles == [name for name in result.category.values.tolist() if name in titles]
+    assert "alphabetic" in titles
+    drawn = [trace for trace in panels.data if trace.hoverinfo != "skip"]
+    assert len(drawn) == 2 * len(titles)
+    np.testing.assert_allclose(
+        drawn[2 * titles.index("alphabetic")].y, result.category_similarity.sel(category="alphabetic")
+    )
 
 
 def test_delimiters_that_become_sinks_are_seen_and_left_out() -> None:

@@ -25,7 +25,7 @@ def test_every_known_value_is_a_point_named_on_hover() -> None:
     assert list(other.customdata) == ["&lt;b&gt;q&lt;/b&gt;"]
     assert figure.layout.yaxis.ticktext == ("facts<br>n = 2", "&lt;i&gt;<br>n = 1")
     assert figure.layout.xaxis.title.text == "transition layer [block]"
-    assert figure.layout.meta["caption"] == "1 of 4 have no value and are not drawn."
+    assert figure.layout.meta["caption"] == "1 of 4 has no value and is not drawn."
     assert figure == distribution(VALUES, GROUPS)
 
 

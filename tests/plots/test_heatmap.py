@@ -57,6 +57,8 @@ def test_cells_that_do_not_exist_are_hatched_and_counted() -> None:
     ]
     assert hatched.marker.pattern.shape == "/"
     assert figure.layout.meta["caption"] == "One. Hatched: 3 cells that do not exist."
+    other = token_heatmap(recovery([[np.nan], [0.1]]), ["a", "b"], hatched="cells that nobody measured")
+    assert other.layout.meta["caption"] == "Hatched: 1 cells that nobody measured."
 
 
 def test_the_menu_swaps_numbers_and_tokens_and_groups_by_category() -> None:

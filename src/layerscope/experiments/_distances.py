@@ -74,6 +74,11 @@ def names_of_ranges(ends: Sequence[int]) -> list[str]:
     return [*names, f"{ends[-1]} back and more"]
 
 
+def said_of_range(name: str) -> str:
+    """A range of distances in a sentence: with its unit."""
+    return name.replace(" back", " token back" if name == "1 back" else " tokens back")
+
+
 def far_targets(n_tokens: int, farthest: int, count: int) -> tuple[int, ...]:
     """Evenly spread over the positions that have as much far context as there can be, in the last half of them."""
     first = min(max(farthest + 1, (farthest + n_tokens) // 2), n_tokens - 1)

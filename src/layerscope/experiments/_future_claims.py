@@ -70,7 +70,7 @@ def _half_gone(result: xr.Dataset) -> Claim | None:
     if np.isnan(value):
         return None
     return Claim(
-        text=f"by depth {number(value)} predictions {readers} have taken half of what they take from a state",
+        text=f"by depth {number(value)}, predictions {readers} have taken half of what they take from a state",
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
@@ -105,10 +105,14 @@ def _control(result: xr.Dataset) -> Claim | None:
     told = [int(depth) for depth, one in zip(result.depth.values, p, strict=True) if one < _LEVEL]
     depth = int(result.depth[int(np.nanargmin(p))])
     value, low, high = _ends(result, "share_less_control", depth=depth)
-    where = f"at {len(told)} of {len(p) - 1} depths" if told else "at no depth distinguishably"
+    where = (
+        f"at {len(told)} of {len(p) - 1} depths the future share differs"
+        if told
+        else "at no depth does the future share distinguishably differ"
+    )
     return Claim(
-        text=f"{where} the future share differs from that of a random change of the same length; at depth {depth} "
-        f"it is {'higher' if value > 0 else 'lower'} by {number(abs(value))}",
+        text=f"{where} from that of a random change of the same length; at depth {depth} it "
+        f"is {'higher' if value > 0 else 'lower'} by {number(abs(value))}",
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.experiments._contract import Claim
+from layerscope.experiments._distances import said_of_range
 from layerscope.experiments._knockout_items import SUBJECT
 from layerscope.experiments._knockout_maps import LEVEL
 from layerscope.experiments._knockout_summary import ALL
@@ -55,10 +56,11 @@ def _blocks(result: xr.Dataset) -> str:
 def _index(result: xr.Dataset) -> Claim:
     cell = _first(result)
     value, low, high = _ends(result, "far_less_near", **cell)
-    near, far = str(result.edges.values[0]), str(result.edges.values[int(result.attrs["bands"]) - 1])
+    farthest = str(result.edges.values[int(result.attrs["bands"]) - 1])
+    near, far = said_of_range(str(result.edges.values[0])), said_of_range(farthest)
     told = bool(low > 0 or high < 0)
     if np.isnan(value):
-        seen = bool(np.isfinite(result.effect.sel(edges=far, **cell)).any())
+        seen = bool(np.isfinite(result.effect.sel(edges=farthest, **cell)).any())
         text = (
             f"no block's reading of what is {far}, or of what is {near}, moves any prediction"
             if seen
@@ -105,11 +107,12 @@ def _beyond_control(result: xr.Dataset) -> Claim | None:
     told = bool(low > 0 or high < 0)
     control = float(result.far_less_near_of_control.sel(window=window))
     return Claim(
-        text=f"of this index, random keys ({result.attrs['control']}) show {number(control)} blocks; the ranges "
+        text=f"random keys ({result.attrs['control']}) give this index a value of {number(control)} blocks; that of "
+        "the ranges is "
         + (
-            f"{number(abs(value))} {'more' if value > 0 else 'less'}"
+            f"{'larger' if value > 0 else 'smaller'} by {number(abs(value))}"
             if told
-            else "not distinguishably more or less"
+            else "not distinguishably larger or smaller"
         ),
         value=value,
         low=number_or_none(low),
@@ -136,8 +139,8 @@ def _strongest(result: xr.Dataset, prefix: str) -> Claim | None:
     adjusted = float(p.values[row, layer])
     removed = float(result.removed.sel(edges=edges, layer=block, window=cell["window"]))
     return Claim(
-        text=f"{told} of {known} cuts of one range in {_blocks(result)} change the probability of the actual next "
-        f"token; the costliest is of what is {edges}, at layer {block}: {number(value)} nat",
+        text=f"{told} of {known} cuts of one range in {_blocks(result)} distinguishably change the probability of the "
+        f"actual next token; the costliest is of what is {said_of_range(edges)}, at layer {block}: {number(value)} nat",
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
@@ -171,7 +174,7 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
     cell = row | {"layer": int(layers[surest])}
     value, low, high = _ends(result, name, **cell)
     held, drawn = (float(result[f"{prefix}{kind}removed"].sel(cell)) for kind in ("compared_", "control_"))
-    what = edges if prefix else f"what is {edges}"
+    what = edges if prefix else f"what is {said_of_range(edges)}"
     known = int(np.isfinite(p).sum())
     how = f"missed {', '.join(told)}" if told else "not distinguishably missed more or less"
     return Claim(

@@ -85,14 +85,17 @@ def _against_random(result: xr.Dataset, prefix: str) -> Any:
         f"{prefix}edges",
         (here[f"{prefix}relative_excess_p"] < LEVEL,),
         "Divergence less that of random keys, which hold as much of the block's attention, over the sum of both. Dot: "
-        "told from 0, corrected for the whole map. No cell: in most texts no random keys hold as much."
+        "told from 0, corrected for the whole map."
         if "much" in str(result.attrs["control"])
         else "Divergence less that of as many random keys, over the sum of both. Dot: told from 0, corrected for the "
         "whole map.",
+        hatched="cells for which most texts have no such random keys",
     )
 
 
-def _marked(values: xr.DataArray, edges: str, marks: Sequence[xr.DataArray], caption: str) -> Any:
+def _marked(
+    values: xr.DataArray, edges: str, marks: Sequence[xr.DataArray], caption: str, **more: Any
+) -> Any:
     """A map of sets and layers, with dots and rings."""
     values = values.transpose(edges, "layer").reset_coords(drop=True)
     names = [str(name) for name in values[edges].values]
@@ -103,6 +106,7 @@ def _marked(values: xr.DataArray, edges: str, marks: Sequence[xr.DataArray], cap
         names,
         scale="effect",
         caption=caption,
+        **more,
     )
     figure.update_yaxes(title="keys that are cut off", ticktext=[label(name) for name in names])
     figure.update_xaxes(range=[-0.5, values.sizes["layer"] - 0.5])
@@ -185,6 +189,7 @@ def _by_fate(result: xr.Dataset, prefix: str, row: int) -> Any:
     curve = _lines(curve, "fate", names).assign(null=here[f"{prefix}control_effect"].reset_coords(drop=True))
     curve = _above_rounding(curve)
     curve["value"].attrs = dict(result[f"{prefix}effect"].attrs)
+    curve["null"].attrs["name"] = "keys cut at random"
     return curve_over_depth(
         curve,
         log=True,

@@ -10,7 +10,7 @@ import xarray as xr
 
 from layerscope.errors import LayerscopeError
 from layerscope.experiments._coordinates import groups_along, text_coordinate
-from layerscope.experiments._distances import cautions_of_unread
+from layerscope.experiments._distances import cautions_of_unread, said_of_range
 from layerscope.experiments._knockout_items import SUBJECT
 from layerscope.experiments._knockout_maps import Units, how_of, maps
 from layerscope.experiments._summaries import as_curve, contrast_variables, interval_variables, stacked
@@ -240,4 +240,6 @@ def main_curve(result: xr.Dataset) -> xr.Dataset:
     row = farthest_seen(result) if passages else 0
     here = result.isel({edges: row, "window": 0}, drop=True)
     curve = as_curve(here.isel(fate=0, drop=True), f"{prefix}effect")
+    cut = said_of_range(restored(str(result[edges].values[row])))
+    curve["value"].attrs["long_name"] = f"divergence that cutting off {cut} brings about"
     return curve.assign(null=here[f"{prefix}control_effect"].reset_coords(drop=True))

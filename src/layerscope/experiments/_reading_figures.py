@@ -11,6 +11,9 @@ from layerscope.experiments._summaries import as_curve
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.distribution import distribution
 
+_SHORTEST = 0.001
+"""Length of a part, over that of what attention adds, below which it is as good as nothing."""
+
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
@@ -51,11 +54,16 @@ def _centroids(result: xr.Dataset) -> Any:
 
 
 def _parts(result: xr.Dataset, cut: int) -> Any:
-    curve = as_curve(result, "part_share").sel(cut_at=cut, drop=True).assign_coords(part=result.part)
+    curve = as_curve(result, "part_share").sel(cut_at=cut, drop=True)
+    # Logarithmic: where a block's attention hardly adds anything, a part can be ten times as long. No part that is
+    # exactly zero, as relayed and own are in the first block, has a place there.
+    shown = curve.map(lambda values: values.clip(min=_SHORTEST)).assign_coords(part=result.part)
+    shown["value"].attrs = dict(result.part_share.attrs)
     return curve_over_depth(
-        curve,
+        shown,
+        log=True,
         caption="Length of each part of the difference's growth, over that of what attention adds. Fresh and relayed "
-        "bring far context; own and MLP carry and amplify it.",
+        f"bring far context; own and MLP carry and amplify it. Below {_SHORTEST:g} a part is drawn there.",
     )
 
 

@@ -96,7 +96,9 @@ def _reach(result: xr.Dataset) -> Claim | None:
         )
 
     return Claim(
-        text=f"what decides a state is {tokens(before)} at depth {early}, and {tokens(value)} at depth {middle}",
+        text=f"what decides a state is {tokens(before)} at depth {early}, and {tokens(value)} at depth {middle}"
+        if tokens(before) != tokens(value)
+        else f"what decides a state is {tokens(value)}, at depth {early} and at depth {middle}",
         value=number_or_none(value),
         low=number_or_none(low),
         high=number_or_none(high),

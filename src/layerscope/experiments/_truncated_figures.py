@@ -14,6 +14,7 @@ from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
 from layerscope.plots.fan import fan_over_depth
 from layerscope.plots.heatmap import token_heatmap
+from layerscope.plots.panels import rows_by_category
 from layerscope.results.words import stored
 
 _TRAITS = ("pronoun", "whole word", "first piece", "middle piece", "last piece", "end of a name")
@@ -69,11 +70,17 @@ def _rescaled(result: xr.Dataset) -> Any:
     curve = as_curve(result, "rescaled_similarity")
     # Where the token itself decides the state, floor and ceiling meet and the ratio says nothing.
     tight = result.median_floor > 0.98
-    return curve_over_depth(
-        _named(curve.where(~tight), "context_length", _lengths(result)),
+    curve = curve.where(~tight)
+    below = bool((curve["value"] < -1).any())
+    figure = curve_over_depth(
+        _named(curve, "context_length", _lengths(result)),
         caption="0: only the token itself is the same; 1: everything is. Depths at which the floor is above 0.98 are "
-        "left out.",
+        "left out."
+        + (" Below 0 a cut is felt more than another text; values below −1 are not drawn." if below else ""),
     )
+    if below:
+        figure.update_yaxes(range=[-1.05, 1.05])
+    return figure
 
 
 def _spread(result: xr.Dataset, local: int) -> Any:
@@ -120,12 +127,22 @@ def _by_category(result: xr.Dataset, *, traits: bool) -> Any:
     names = [str(name) for name in result.category.values if (str(name) in _TRAITS) == traits]
     if not names:
         return None
-    curve = as_curve(result, "category_similarity").assign_coords(category=result.category)
-    chosen = curve.sel(category=names)
-    return curve_over_depth(
-        _named(chosen, "category", _counted(result, names)),
-        caption=f"Median over tokens at matched positions. {_IN_BRACKETS}",
+    curve = (
+        as_curve(result, "category_similarity").assign_coords(category=result.category).sel(category=names)
     )
+    if np.isnan(curve["value"].values).all():
+        return None
+    every = as_curve(result, "median_similarity").sel(context_length=int(result.attrs["local"]), drop=True)
+    # Bands of several categories on top of each other cannot be told apart: each has a panel, beside all tokens.
+    both = xr.concat([curve, every.expand_dims(category=names)], dim="row", coords="minimal").assign_coords(
+        category=text_coordinate(_counted(result, names), "category", "category"),
+        row=text_coordinate(["the category", "all tokens"], "row", "line"),
+    )
+    both["value"].attrs = dict(result.category_similarity.attrs)
+    figure = rows_by_category(both, caption=f"Median over tokens at matched positions. {_IN_BRACKETS}")
+    lowest = float(np.nanmin([both["value"].min(), both["low"].min()]))
+    figure.update_yaxes(range=[lowest - 0.05 * (1 - lowest), 1 + 0.05 * (1 - lowest)])
+    return figure
 
 
 _IN_BRACKETS = (

@@ -18,7 +18,8 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     chapters = tuple(_chapter(result, local, depth) for depth in depths)
     introduction = (
         f"The tokens (marked) whose state differs most from what it is with BOS and the last {local} tokens alone. "
-        "In front: the similarity, and the category. After the post, look for punctuation, common words and pronouns."
+        "In front: the similarity; below: where it stands, and its category. After the post, look for punctuation, "
+        "common words and pronouns."
     )
     kept = tuple(chapter for chapter in chapters if chapter.excerpts)
     return {"tokens that need more than their last tokens": Page(kept, introduction)} if kept else {}
@@ -26,12 +27,14 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
 
 def _chapter(result: xr.Dataset, local: int, depth: int) -> Chapter:
     values = result.similarity.sel(kept_tokens=local, depth=depth).values
-    order = [place for place in np.argsort(values, kind="stable") if np.isfinite(values[place])][:_LINES]
+    known = np.isfinite(values)
+    order = [place for place in np.argsort(values, kind="stable") if known[place]][:_LINES]
+    middle = _two_digits(float(np.median(values[known]))) if known.any() else ""
     return Chapter(
         heading=f"lowest similarity at depth {depth}",
         excerpts=tuple(_excerpt(result, int(place), float(values[place])) for place in order),
-        note=f"{len(order)} of {int(np.isfinite(values).sum())} tokens; median {np.nanmedian(values):.2f}"
-        if np.isfinite(values).any()
+        note=f"{len(order)} of {int(known.sum())} tokens; median {middle}"
+        if known.any()
         else "no token has so much context",
     )
 
@@ -43,6 +46,10 @@ def _excerpt(result: xr.Dataset, place: int, value: float) -> Excerpt:
     sink = ", sink" if bool(result.sink.values[place]) else ""
     return Excerpt(
         pieces=(Piece(before), Piece(token, marked=True)),
-        value=f"{value:.2f} {category}{sink}",
-        source=f"{passage}, token {position}",
+        value=_two_digits(value),
+        source=f"{passage}, token {position}: {category}{sink}",
     )
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")

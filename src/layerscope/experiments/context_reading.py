@@ -46,6 +46,7 @@ from layerscope.experiments._distances import (
     longest_passage,
     names_of_ranges,
     need_bos,
+    said_of_range,
     unread,
 )
 from layerscope.experiments._summaries import as_curve, interval_variables, number_or_none
@@ -273,7 +274,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
     where = ("deeper" if value > 0 else "shallower") if told else "not distinguishably deeper or shallower"
     other = float(result.far_less_near_by_length)
     index = Claim(
-        text=f"what is {ranges[-1]} is read {where} than what is {ranges[0]}"
+        text=f"what is {said_of_range(ranges[-1])} is read {where} than what is {said_of_range(ranges[0])}"
         + (f", by {number(abs(value))} blocks" if told else f" ({number(value)} blocks)"),
         value=value,
         low=number_or_none(low),
@@ -290,7 +291,7 @@ def _brought(result: xr.Dataset, cut: int) -> Claim:
     last = int(result.layer[-1])
     final = {part: float(result.brought.sel(cut_at=cut, part=part, layer=last)) for part in PARTS}
     cell = {"cut_at": cut, "part": "fresh", "layer": last}
-    others = ", ".join(f"{part} {final[part]:.0%}" for part in PARTS[1:])
+    others = ", ".join(f"{part} {final[part]:.0%}".replace("-", "−") for part in PARTS[1:])
     return Claim(
         text=f"of what the context beyond the last {cut} tokens changes in the final state, {final['fresh']:.0%} is "
         f"read fresh by the token itself ({others})",
@@ -304,7 +305,10 @@ def _brought(result: xr.Dataset, cut: int) -> Claim:
 
 def over_depth(result: xr.Dataset) -> xr.Dataset:
     """What each layer reads fresh from the farthest range."""
-    return as_curve(result, "fresh_share").isel(range=-1, drop=True).drop_vars("range", errors="ignore")
+    curve = as_curve(result, "fresh_share").isel(range=-1, drop=True).drop_vars("range", errors="ignore")
+    farthest = said_of_range(str(result["range"].values[-1]))
+    curve["value"].attrs["long_name"] = f"read fresh from {farthest}, over the length of what attention adds"
+    return curve
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:

@@ -116,9 +116,10 @@ def claims(result: xr.Dataset) -> list[Claim]:
 def over_depth(result: xr.Dataset) -> xr.Dataset:
     """Median similarity with the local context, beside what is left when only the token itself is the same."""
     local = int(result.attrs["local"])
-    return as_curve(result, "median_similarity", null=result.median_floor).sel(
-        context_length=local, drop=True
-    )
+    curve = as_curve(result, "median_similarity", null=result.median_floor)
+    curve = curve.sel(context_length=local, drop=True)
+    curve["value"].attrs["long_name"] = f"median similarity, last {local} tokens kept"
+    return curve
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:

@@ -108,5 +108,6 @@ def _add_mean(figure: Figure, means: xr.Dataset, group: str, row: int, colour: s
 
 def _caption(caption: str, values: xr.DataArray) -> str:
     missing = int(np.isnan(values.values).sum())
-    unknown = f"{missing} of {values.size} have no value and are not drawn." if missing else ""
+    without = "has no value and is" if missing == 1 else "have no value and are"
+    unknown = f"{missing} of {values.size} {without} not drawn." if missing else ""
     return " ".join(part for part in (caption, unknown) if part)

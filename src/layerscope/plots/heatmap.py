@@ -32,6 +32,7 @@ from layerscope.plots.theme import NEUTRAL, Scale, colour_scale, finish
 _ROW, _AROUND = 24, 150
 _MENU = 36
 _DECIMALS = 3
+_ABSENT = "cells that do not exist"
 _FRAME = {"showgrid": False, "showline": True, "mirror": True, "linecolor": NEUTRAL}
 
 
@@ -60,6 +61,7 @@ def token_heatmap(
     starred: Iterable[int] = (),
     *,
     scale: Scale = "recovery",
+    hatched: str = _ABSENT,
     title: str = "",
     caption: str = "",
 ) -> Figure:
@@ -72,11 +74,12 @@ def token_heatmap(
         starred: places of the noised tokens, which get a star.
         scale: "recovery" runs from 0 to 1 and stops there, hover tells the true number; "effect" is
             centred on zero and reaches as far as the largest number.
+        hatched: what cells without a number are, behind how many there are.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
     """
     one = NamedHeatmap(title, recovery, tokens, tuple(starred))
-    return _figure([one], scale, title, caption)
+    return _figure([one], scale, title, caption, hatched)
 
 
 def heatmap_gallery(
@@ -101,7 +104,9 @@ def heatmap_gallery(
     return _figure(ordered, scale, title, caption)
 
 
-def _figure(heatmaps: Sequence[NamedHeatmap], scale: Scale, title: str, caption: str) -> Figure:
+def _figure(
+    heatmaps: Sequence[NamedHeatmap], scale: Scale, title: str, caption: str, hatched: str = _ABSENT
+) -> Figure:
     _check(heatmaps)
     first = heatmaps[0]
     axis = depth_axis(first.recovery)
@@ -111,7 +116,7 @@ def _figure(heatmaps: Sequence[NamedHeatmap], scale: Scale, title: str, caption:
     figure.update_yaxes(ticklabelstandoff=6, **_rows(first), **_FRAME)
     figure.update_layout(barmode="overlay", showlegend=False, coloraxis=_colours(heatmaps, scale))
     starred = any(tuple(one.starred) for one in heatmaps)
-    caption = _caption(caption, heatmaps, starred)
+    caption = _caption(caption, heatmaps, starred, hatched)
     menu = _MENU * (len(heatmaps) > 1)
     sizes = {"height": _height(first) + menu, "top": 16 + menu, "min_width": 480}
     finish(figure, title=title, caption=caption, scale=scale, **sizes)
@@ -207,8 +212,8 @@ def _button(one: NamedHeatmap, figure: Figure) -> dict[str, Any]:
     }
 
 
-def _caption(caption: str, heatmaps: Sequence[NamedHeatmap], starred: bool) -> str:
+def _caption(caption: str, heatmaps: Sequence[NamedHeatmap], starred: bool, hatched: str) -> str:
     empty = sum(int(np.isnan(_grid(one)).sum()) for one in heatmaps)
     marks = f"{STAR} marks noised tokens." if starred else ""
-    hatched = f"Hatched: {empty:,} cells that do not exist." if empty else ""
-    return " ".join(part for part in (caption, marks, hatched) if part)
+    absent = f"Hatched: {empty:,} {hatched}." if empty else ""
+    return " ".join(part for part in (caption, marks, absent) if part)

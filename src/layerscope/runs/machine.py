@@ -52,8 +52,8 @@ def keep_freed_memory() -> None:
     By default large tensors are given back to the system when freed, and every new one is mapped and
     cleared page by page, which cost a sixth of a trace's time. What is held stays at the peak.
     """
-    if sys.platform != "linux" or "MALLOC_MMAP_MAX_" in os.environ:
-        return
+    if sys.platform != "linux" or any(name in os.environ for name in _ALLOCATOR):
+        return  # elsewhere there is no such switch; what the user has set counts
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
@@ -63,6 +63,7 @@ def keep_freed_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_ALLOCATOR = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
 def peak_bytes(device: torch.device) -> int:
