@@ -41,7 +41,7 @@ SHAPES = {"small": (12, 768, 12), "xl": (48, 1600, 25)}
 TOKENS, NOISED, SAMPLES, ANSWER = 12, (2, 3), 10, 5
 _ROME_STATES = {"small": None, "xl": 12}
 """How many states of ROME's loop are run; the rest is extrapolated. None means all."""
-_REPEATS = {"small": 2, "xl": 1}
+_REPEATS = {"small": 4, "xl": 1}
 """How often branches are timed; the least time counts. XL takes minutes."""
 _SECONDS_HELD = 4.0
 
