@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from layerscope.experiments._distances import said_of_range
 from layerscope.experiments._knockout_items import SUBJECT
 from layerscope.experiments._knockout_maps import LEVEL
 from layerscope.experiments._knockout_summary import ALL
-from layerscope.experiments._summaries import number_or_none
+from layerscope.experiments._summaries import number_or_none, places_in_words
 from layerscope.plots.numbers import number
 
 _FATES = {
@@ -134,21 +135,35 @@ def _strongest(result: xr.Dataset, prefix: str) -> Claim | None:
         return None
     row, layer = np.unravel_index(int(np.nanargmax(lost.values)), lost.shape)
     edges, block = str(bands[row]), int(result.layer.values[layer])
-    value, low, high = _ends(result, "lost", edges=edges, layer=block, **cell)
     told, known = int((p < LEVEL).sum()), int(np.isfinite(p).sum())
-    adjusted = float(p.values[row, layer])
-    removed = float(result.removed.sel(edges=edges, layer=block, window=cell["window"]))
+    return _costliest(
+        result,
+        "",
+        cell | {"edges": edges, "layer": block},
+        lambda nats: (
+            f"{told} of {known} cuts of one range in {_blocks(result)} distinguishably change the probability "
+            f"of the actual next token; the costliest is of what is {said_of_range(edges)}, at layer {block}: {nats}"
+        ),
+    )
+
+
+def _costliest(result: xr.Dataset, prefix: str, cell: dict[str, Any], text: Callable[[str], str]) -> Claim:
+    """The cell of the largest loss of log-probability, with what was cut there."""
+    name, units = f"{prefix}lost", "prompts" if prefix else "passages"
+    value, low, high = _ends(result, name, **cell)
+    adjusted = float(result[f"{name}_p"].sel(cell))
+    removed = float(result[f"{prefix}removed"].sel({k: v for k, v in cell.items() if k != "fate"}))
     return Claim(
-        text=f"{told} of {known} cuts of one range in {_blocks(result)} distinguishably change the probability of the "
-        f"actual next token; the costliest is of what is {said_of_range(edges)}, at layer {block}: {number(value)} nat",
+        text=text(f"{number(value)} nat"),
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
         p_adjusted=number_or_none(adjusted),
         distinguishable=bool(adjusted < LEVEL),
-        caveat=f"signs dealt to whole passages, corrected for the whole map; {removed:.0%} of the block's attention "
-        "was cut there; the cell shown is the largest, so its height is flattered",
-        select={"variable": "lost", "edges": edges, "layer": block, **cell},
+        caveat=f"mean over {result.attrs[units]} {units}, signs dealt to whole {units}, corrected for the whole map; "
+        f"{removed:.0%} of the block's attention was cut there; the cell shown is the largest, so its height is "
+        "flattered",
+        select={"variable": name, **cell},
     )
 
 
@@ -167,7 +182,7 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
         return None
     layers, surest = result.layer.values, int(np.nanargmin(p))
     told = [
-        f"{word} at {_layers(layers[(p < LEVEL) & (sign * excess > 0)])}"
+        f"{word} at {places_in_words(layers[(p < LEVEL) & (sign * excess > 0)].tolist(), 'layer')}"
         for word, sign in (("more", 1), ("less", -1))
         if ((p < LEVEL) & (sign * excess > 0)).any()
     ]
@@ -189,23 +204,6 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
         f"{'prompts' if prefix else 'passages'}, corrected for the whole map",
         select={"variable": name, **cell},
     )
-
-
-def _layers(layers: np.ndarray) -> str:
-    """ "layer 3", "layers 1 to 4 and 7": runs of three and more are drawn together."""
-    runs: list[list[int]] = []
-    for layer in layers.tolist():
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    parts = [
-        part
-        for run in runs
-        for part in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(layer) for layer in run])
-    ]
-    listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
-    return f"layer{'s' if len(layers) > 1 else ''} {listed}"
 
 
 def _agreement(result: xr.Dataset, prefix: str) -> Claim | None:
@@ -244,22 +242,16 @@ def _subject(result: xr.Dataset) -> Claim:
             select={"variable": "prompt_lost", **cell},
         )
     layer = int(result.layer.values[int(np.nanargmax(lost))])
-    value, low, high = _ends(result, "prompt_lost", layer=layer, **cell)
     p = result.prompt_lost_p.sel(cell)
-    adjusted = float(p.sel(layer=layer))
-    told = [int(one) for one in result.layer.values[(p < LEVEL).values]]
-    removed = float(result.prompt_removed.sel(prompt_edges=SUBJECT, window=cell["window"], layer=layer))
-    return Claim(
-        text=f"cut from the subject in {_blocks(result)}, the last token loses most at layer {layer}: {number(value)} "
-        f"nat of the answer's log-probability; told from 0 at {len(told)} of {int(np.isfinite(p).sum())} layers",
-        value=value,
-        low=number_or_none(low),
-        high=number_or_none(high),
-        p_adjusted=number_or_none(adjusted),
-        distinguishable=bool(adjusted < LEVEL),
-        caveat=f"mean over {result.attrs['prompts']} prompts, signs dealt to whole prompts, corrected for the whole "
-        f"map; {removed:.0%} of attention was cut there; the layer shown is the largest, so its height is flattered",
-        select={"variable": "prompt_lost", "layer": layer, **cell},
+    told, known = int((p < LEVEL).sum()), int(np.isfinite(p).sum())
+    return _costliest(
+        result,
+        "prompt_",
+        cell | {"layer": layer},
+        lambda nats: (
+            f"cut from the subject in {_blocks(result)}, the last token loses most at layer {layer}: {nats} "
+            f"of the answer's log-probability; told from 0 at {told} of {known} layers"
+        ),
     )
 
 

@@ -77,12 +77,17 @@ def contrast_variables(contrasts: Sequence[Contrast], long_name: str, units: str
 
 def at_depths(depths: Sequence[int]) -> str:
     """Depths in words: "at depth 3", "at depths 0 and 1", "at depths 2 to 6 and 11"."""
-    runs = np.split(np.asarray(depths), np.flatnonzero(np.diff(depths) > 1) + 1)
-    if len(runs) == 1 and len(depths) == 2:
-        return f"at depths {depths[0]} and {depths[1]}"
+    return f"at {places_in_words(depths, 'depth')}"
+
+
+def places_in_words(places: Sequence[int], unit: str) -> str:
+    """Depths or layers with their unit: "layer 3", "layers 0 and 1", "layers 2 to 6 and 11"."""
+    runs = np.split(np.asarray(places), np.flatnonzero(np.diff(places) > 1) + 1)
+    if len(runs) == 1 and len(places) == 2:
+        return f"{unit}s {places[0]} and {places[1]}"
     said = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
     listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
-    return f"at depth{'s' * (len(depths) > 1)} {listed}"
+    return f"{unit}{'s' * (len(places) > 1)} {listed}"
 
 
 def number_or_none(value: float | np.ndarray | xr.DataArray) -> float | None:

@@ -14,6 +14,7 @@ from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._word_tasks import TASKS
 from layerscope.maths.bootstrap import Interval, bootstrap_mean, interval_of_draws
 from layerscope.maths.cells import WithinCells, right_within_cells, score_within_cells
+from layerscope.maths.max_statistic import compare_pairs
 from layerscope.maths.permutation import holm
 from layerscope.maths.simultaneous import largest_t_p
 from layerscope.results.schema import quantity, read_json, write_json
@@ -241,7 +242,9 @@ def _moves(moves: xr.Dataset, settings: Any) -> xr.Dataset:
         )
     )
     variables["head_shift_p"] = quantity(
-        _sign_flip_p(attended[0] - attended[1], settings.seed), "layer head", "two-sided p, for all heads"
+        compare_pairs(attended[0] - attended[1], seed=settings.seed),
+        "layer head",
+        "two-sided p, for all heads",
     )
     labels = text_coordinate(list(pairs), "push", "how the state was moved")
     kept = moves.rename(prompt="moved_prompt").assign_coords(
@@ -257,22 +260,6 @@ def _mean_over_heads(values: np.ndarray) -> np.ndarray:
     totals = np.where(known, values, 0.0).sum(axis=-1)
     counts = known.sum(axis=-1)
     return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
-
-
-def _sign_flip_p(values: np.ndarray, seed: int, flips: int = 1999) -> np.ndarray:
-    """Two-sided p of each cell's mean against 0, adjusted for all cells: signs of whole prompts are flipped."""
-    flat = values.reshape(len(values), -1)
-    p = np.full(flat.shape[1], np.nan)
-    known = np.flatnonzero(np.isfinite(flat).all(axis=0))
-    known = known[flat[:, known].std(axis=0) > 0]
-    if known.size:
-        scaled = flat[:, known] / np.sqrt((flat[:, known] ** 2).mean(axis=0))
-        signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(flips, len(flat)))
-        largest = np.abs(signs @ scaled).max(axis=1)
-        p[known] = (1 + (largest[:, None] >= np.abs(scaled.sum(axis=0)) * (1 - 1e-12)).sum(axis=0)) / (
-            1 + flips
-        )
-    return p.reshape(values.shape[1:])
 
 
 def _ablations(stages: Earlier, main: WithinCells, settings: Any) -> xr.Dataset:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from layerscope.maths.attention import DISTANCE_BINS, OFFSETS, band_name
-from layerscope.models.attention import AttentionCall, replaced
+from layerscope.models.attention import AttentionCall
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.attention_columns import Asked, Columns, Sums
 from layerscope.runs.attention_questions import asked_of
-from layerscope.runs.attention_statistics import attended, attention_layers
+from layerscope.runs.attention_statistics import attend_by, attended
 
 FIXED_SUMS = (
     "fixed", "query position, fixed", *(band_name(first) for first, last in DISTANCE_BINS if last is not None),
@@ -59,10 +59,7 @@ def fixed_columns(
 
         return attend
 
-    layers = attention_layers(model)
-    modules = {model.attention_modules[layer]: summing(layer) for layer in layers}
-    with replaced(model.module, {module: attend for module, attend in modules.items() if module is not None}):
-        model.logits(asked.ids, last=True)
+    layers = attend_by(model, asked.ids, summing)
     return (
         tuple(layer for layer in layers for _ in found[layer]),
         torch.cat([found[layer] for layer in layers]),

@@ -30,7 +30,7 @@ from layerscope.maths.arrays import Array
 from layerscope.maths.attention import uniform_pattern
 from layerscope.maths.similarity import norm
 from layerscope.maths.sinks import sink_tokens
-from layerscope.models.attention import AttentionCall, replaced
+from layerscope.models.attention import AttentionCall, Replacement, replaced
 from layerscope.models.fused import fused_activations
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
@@ -110,12 +110,8 @@ def attention_sums(
         return attend
 
     layers = attention_layers(model)
-    with (
-        at_depth(model.blocks, {layer: _keep_norms(norms, layer) for layer in layers}),
-        replaced(model.module, {_module(model, layer): summing(layer) for layer in layers}),
-        fused_activations(model.module),
-    ):
-        model.logits(asked.ids, last=True)
+    with at_depth(model.blocks, {layer: _keep_norms(norms, layer) for layer in layers}):
+        attend_by(model, asked.ids, summing)
     key_weights = torch.cat([weights_of[layer] for layer in layers], dim=1)
     return AttentionSums(
         layers=tuple(layer for layer in layers for _ in range(seen[layer].first.shape[1])),
@@ -181,11 +177,22 @@ def first_patterns(model: LayeredModel, ids: Sequence[Sequence[int]]) -> tuple[t
 
         return attend
 
-    layers = attention_layers(model)
-    with replaced(model.module, {_module(model, layer): summing(layer) for layer in layers}):
-        model.logits(torch.tensor([list(row) for row in ids]), last=True)
+    layers = attend_by(model, torch.tensor([list(row) for row in ids]), summing)
     whole = torch.cat([found[layer] for layer in layers])
     return tuple(layer for layer in layers for _ in found[layer]), whole
+
+
+def attend_by(model: LayeredModel, ids: Tensor, computing: Callable[[int], Replacement]) -> list[int]:
+    """One pass in which what `computing` gives for a layer computes its attention; the layers that attend.
+
+    Raises:
+        LayerscopeError: attention cannot be watched on this model.
+    """
+    layers = attention_layers(model)
+    replacements = {_module(model, layer): computing(layer) for layer in layers}
+    with replaced(model.module, replacements), fused_activations(model.module):
+        model.logits(ids, last=True)
+    return layers
 
 
 def attention_layers(model: LayeredModel) -> list[int]:
