@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, GPT2Tokenizer
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.tokens import bos_record, encode, tokenizer_digest
+from layerscope.text.tokens import Tokens, bos_record, encode, tokenizer_digest
 
 # Letters, blanks of several kinds, characters of two to four bytes, combining ones, and typed specials.
 TEXTS = st.lists(
@@ -143,6 +143,13 @@ def test_the_digest_is_stable_and_tells_tokenizers_apart(gpt2, neox, llama):
 
     assert digests == [tokenizer_digest(tokenizer) for tokenizer in (gpt2, neox, llama)]
     assert len(set(digests)) == 3
+
+
+def test_texts_share_what_they_have_in_common_also_when_read_back(gpt2):
+    text = " ".join(f"the {number}th long word" for number in range(300))
+    here, there = encode(gpt2, text), Tokens.model_validate_json(encode(gpt2, text).model_dump_json())
+    for one, other in ((here.ids, there.ids), (here.texts, there.texts), (here.spans, there.spans)):
+        assert len(one) > 1000 and all(left is right for left, right in zip(one, other, strict=True))
 
 
 def test_a_text_longer_than_the_model_reads_is_encoded_without_a_warning(llama, caplog, capfd):

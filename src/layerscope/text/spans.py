@@ -35,8 +35,12 @@ def read_pieces(tokenizer: Any, text: str, ids: list[int], offsets: list[tuple[i
         spans.append(_span(text, decoded[token], offset, reached))
         reached = max(reached, spans[-1][1])
     shared = Counter(spans)
+    unknown: int | None = tokenizer.unk_token_id
     return [
-        Piece(_reading(tokenizer, token, text[slice(*span)], decoded[token], shared[span] > 1), span)
+        # The model does not see what is written where a token is unknown.
+        Piece(str(tokenizer.unk_token), span)
+        if token == unknown
+        else Piece(_reading(text[slice(*span)], decoded[token], shared[span] > 1), span)
         for token, span in zip(ids, spans, strict=True)
     ]
 
@@ -63,9 +67,7 @@ def _stands_at(text: str, blanks: str, at: int, reached: int) -> bool:
     return bool(blanks) and at >= reached and text.startswith(blanks, at)
 
 
-def _reading(tokenizer: Any, token: int, written: str, decoded: str, shared: bool) -> str:
-    if token == tokenizer.unk_token_id:
-        return str(tokenizer.unk_token)  # the model does not see what is written there
+def _reading(written: str, decoded: str, shared: bool) -> str:
     if written and not shared and _NO_CHARACTER not in decoded:
         return written
     return decoded or " "
