@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
@@ -54,29 +54,25 @@ def run_patched(
     Raises:
         LayerscopeError: an edit that this model does not allow, or that lies outside of it.
     """
-    at_hand = other if isinstance(other, Recording) else None
-    other_run = other.run if isinstance(other, Recording) else other
+    base_run, other_run = _run_of(base), None if other is None else _run_of(other)
     other_rows = 0 if other_run is None else other_run.rows
-    base_at_hand = base if isinstance(base, Recording) else None
-    base = base.run if isinstance(base, Recording) else base
-    check_edits(model, branches, tokens=base.tokens, rows=base.rows, other_rows=other_rows)
+    check_edits(model, branches, tokens=base_run.tokens, rows=base_run.rows, other_rows=other_rows)
     if not branches:
         return torch.empty(0)
     check_branches(model)
     plain = plain or "branches" in model.refused
     keep_base = _sites(branches, "base") | (set() if plain else set(BASE_FOR_BRANCHES))
     keep_other = _sites(branches, "other")
-    at_once = _rows_at_once(model, base.tokens, len(keep_base | keep_other))
+    at_once = _rows_at_once(model, base_run.tokens, len(keep_base | keep_other))
+    left = _Source(base, "row", frozenset(keep_base), at_once)
+    taken = None if other is None else _Source(other, "other_row", frozenset(keep_other), at_once)
     pieces: list[tuple[Sequence[int], Tensor]] = []
-    base_at_once = base.rows if base_at_hand else at_once
-    for indices in _by_rows(branches, base_at_once, other_at_once=other_rows if at_hand else at_once):
+    for indices in _by_rows(branches, left, taken):
         here = [branches[index] for index in indices]
-        base_part, here = _narrow(base, here, "row", base_at_once)
-        other_recording = at_hand
-        if other_run is not None and at_hand is None:
-            other_part, here = _narrow(other_run, here, "other_row", at_once)
-            other_recording = record(model, other_part, keep=keep_other)
-        base_recording = base_at_hand or record(model, base_part, keep=keep_base)
+        base_recording, here = left.recorded(model, here)
+        other_recording = None
+        if taken is not None:
+            other_recording, here = taken.recorded(model, here)
         values = _run(
             model,
             here,
@@ -91,6 +87,43 @@ def run_patched(
         pieces.append((indices, values.cpu()))
     order = torch.tensor([index for indices, _ in pieces for index in indices])
     return torch.cat([values for _, values in pieces])[order.argsort()]
+
+
+def _run_of(source: BaseRun | Recording) -> BaseRun:
+    return source.run if isinstance(source, Recording) else source
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A run that branches leave or take from: recorded some rows at a time, or a recording that is at hand.
+
+    Attributes:
+        given: the run or the recording.
+        field: what a branch calls its row of it.
+        keep: sites to be recorded.
+        most_rows: how many rows are recorded together; of a recording at hand, all are there.
+    """
+
+    given: BaseRun | Recording
+    field: str
+    keep: frozenset[str]
+    most_rows: int
+
+    @property
+    def at_once(self) -> int:
+        """How many rows lie in one recording."""
+        return self.given.run.rows if isinstance(self.given, Recording) else self.most_rows
+
+    def turn(self, branch: Branch) -> int:
+        """Number of the recording in which a branch's row lies."""
+        return int(getattr(branch, self.field)) // self.at_once
+
+    def recorded(self, model: LayeredModel, branches: Sequence[Branch]) -> tuple[Recording, list[Branch]]:
+        """The recording of branches of one turn, and these branches, counting rows from its first."""
+        if isinstance(self.given, Recording):
+            return self.given, list(branches)
+        part, counted = _narrow(self.given, branches, self.field, self.at_once)
+        return record(model, part, keep=self.keep), counted
 
 
 def record_base(model: LayeredModel, run: BaseRun) -> Recording:
@@ -152,11 +185,12 @@ def _rows_at_once(model: LayeredModel, tokens: int, sites: int) -> int:
     return max(1, RECORDING_BYTES // one_row)
 
 
-def _by_rows(branches: Sequence[Branch], at_once: int, *, other_at_once: int) -> list[list[int]]:
+def _by_rows(branches: Sequence[Branch], left: _Source, taken: _Source | None) -> list[list[int]]:
     """Indices of branches, together where their rows are recorded together."""
 
     def turn(index: int) -> tuple[int, int]:
-        return branches[index].row // at_once, branches[index].other_row // other_at_once
+        branch = branches[index]
+        return left.turn(branch), 0 if taken is None else taken.turn(branch)
 
     return [list(part) for _, part in groupby(sorted(range(len(branches)), key=turn), key=turn)]
 
