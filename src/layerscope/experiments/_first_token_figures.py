@@ -79,7 +79,7 @@ def _heads(result: xr.Dataset) -> Any:
 
 def _positions(result: xr.Dataset) -> Any:
     """Every stretch of the text as a row."""
-    return heatmap_gallery(
+    figure = heatmap_gallery(
         [
             NamedHeatmap(
                 name=str(name),
@@ -90,5 +90,6 @@ def _positions(result: xr.Dataset) -> Any:
             )
             for name in result.reading.values
         ],
-        caption="Share on the first token, mean over heads; rows are positions in the text.",
+        caption="Share on the first token, mean over heads.",
     )
+    return figure.update_yaxes(title="position in the text [tokens]")

@@ -97,21 +97,7 @@ def prepare(
     )
     check_branches(loaded)
     sources = _sources(experiment, loaded, **given)
-    inputs = Inputs(
-        facts=loaded.facts,
-        prompts=tokenised_prompts(loaded, sources["prompts"], bos=bos, chat=chat, limit=limit)
-        if "prompts" in sources
-        else (),
-        passages=tokenised_passages(loaded, sources["passages"], bos=bos, longest=longest, limit=limit)
-        if "passages" in sources
-        else (),
-        treebank=tokenised_treebank(loaded, sources["treebank"], bos=bos, longest=longest, limit=limit)
-        if "treebank" in sources
-        else (),
-        words=tokenised_words(loaded, sources["words"], limit=limit) if "words" in sources else (),
-        bos=bos,
-        tokens_per_pass=tokens_per_pass(loaded),
-    )
+    inputs = _tokenised(loaded, sources, bos=bos, chat=chat, limit=limit, longest=longest)
     record = new_record(experiment, chosen, loaded, inputs, bos, chat)
     record.named = {
         kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
@@ -119,6 +105,27 @@ def prepare(
     cut = {"passages", "treebank"} & set(sources)
     record.options = {"limit": limit} | ({"longest": longest} if cut else {})
     return Job(experiment, chosen, loaded, inputs, record)
+
+
+def _tokenised(
+    model: LayeredModel,
+    sources: Mapping[str, Any],
+    *,
+    bos: BosPolicy,
+    chat: bool,
+    limit: int | None,
+    longest: int | None,
+) -> Inputs:
+    """The texts of these sources, by kind, as the model reads them."""
+    cut: dict[str, Any] = {"bos": bos, "longest": longest, "limit": limit}
+    readers: dict[str, Callable[[Any], Any]] = {
+        "prompts": lambda source: tokenised_prompts(model, source, bos=bos, chat=chat, limit=limit),
+        "passages": lambda source: tokenised_passages(model, source, **cut),
+        "treebank": lambda source: tokenised_treebank(model, source, **cut),
+        "words": lambda source: tokenised_words(model, source, limit=limit),
+    }
+    texts = {kind: readers[kind](source) for kind, source in sources.items()}
+    return Inputs(facts=model.facts, bos=bos, tokens_per_pass=tokens_per_pass(model), **texts)
 
 
 def _refuse_unread(experiment: Experiment, **given: Any) -> None:

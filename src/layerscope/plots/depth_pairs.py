@@ -67,5 +67,6 @@ def _colours(values: xr.DataArray) -> dict[str, object]:
     bar = {
         "title": {"text": quantity_title(values, 22), "side": "right", "font": {"size": 13}},
         "thickness": 12,
+        "tickvals": [-1, 0, 1],  # short ones: beside small squares the title would stand on "−0.5"
     }
     return {"cmin": -1.0, "cmax": 1.0, "colorscale": colour_scale("effect"), "colorbar": bar}

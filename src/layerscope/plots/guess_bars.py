@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from plotly.colors import sample_colorscale
 from plotly.graph_objects import Bar, Figure
 from plotly.subplots import make_subplots
@@ -15,6 +15,7 @@ from layerscope.plots.axes import escaped
 from layerscope.plots.theme import finish, legend_above
 
 _ROW, _TOP = 62, 70
+_TICKS = 25  # numbers of two figures that fit side by side
 
 
 def guess_bars(
@@ -51,31 +52,18 @@ def guess_bars(
     shares = np.where(cases[..., None] >= fewest, counts / np.maximum(cases[..., None], 1), np.nan)
     names, spacing = [escaped(name) for name in classes], 0.18 / len(classes)
     figure = make_subplots(len(classes), 1, shared_xaxes=True, vertical_spacing=spacing, row_titles=names)
-    colours = sample_colorscale("Viridis", np.linspace(0.05, 0.95, len(classes)))
     places = np.arange(counts.shape[1]) + first_place
     for row in range(len(classes)):
-        for guess, colour in enumerate(colours):
-            right = guess == row
-            figure.add_trace(
-                Bar(
-                    x=places,
-                    y=shares[row, :, guess],
-                    name=names[guess],
-                    legendgroup=str(guess),
-                    showlegend=row == int(guess == 0),  # of a row where it is not the right guess: no outline
-                    legendrank=guess,
-                    marker={
-                        "color": colour,
-                        "line": {"color": "#d62728" if right else colour, "width": 2 if right else 0},
-                    },
-                    customdata=cases[row],
-                    hovertemplate="%{y:.0%} of %{customdata} cases",
-                ),
-                row=row + 1,
-                col=1,
-            )
+        for bar in _stack(row, places, shares[row], cases[row], names):
+            figure.add_trace(bar, row=row + 1, col=1)
     figure.update_yaxes(range=[0, 1.02], tickvals=[0, 1], tickformat=".0%")
-    figure.update_xaxes(title=escaped(place_title), dtick=1, row=len(classes), col=1)
+    figure.update_xaxes(
+        title=escaped(place_title),
+        tick0=first_place,
+        dtick=-(-len(places) // _TICKS),
+        row=len(classes),
+        col=1,
+    )
     # Row titles stand upright beside their rows: plotly turns them by a right angle, which nobody reads.
     figure.update_annotations(textangle=0, xanchor="left", x=1.005, font={"size": 12})
     inside = _ROW * len(classes)
@@ -86,3 +74,26 @@ def guess_bars(
     )
     finish(figure, title=title, caption=caption, height=_TOP + inside + 48, top=_TOP, min_width=640)
     return figure.update_layout(margin_r=80)
+
+
+def _stack(
+    true: int,
+    places: Int[np.ndarray, " place"],
+    shares: Float[np.ndarray, "place guess"],
+    cases: Int[np.ndarray, " place"],
+    names: Sequence[str],
+) -> Iterator[Bar]:
+    """The bars of one true class: one trace for each guess, the right one outlined."""
+    for guess, colour in enumerate(sample_colorscale("Viridis", np.linspace(0.05, 0.95, len(names)))):
+        outline = {"color": "#d62728", "width": 2} if guess == true else {"color": colour, "width": 0}
+        yield Bar(
+            x=places,
+            y=shares[:, guess],
+            name=names[guess],
+            legendgroup=str(guess),
+            showlegend=true == int(guess == 0),  # of a row where it is not the right guess: no outline
+            legendrank=guess,
+            marker={"color": colour, "line": outline},
+            customdata=cases,
+            hovertemplate="%{y:.0%} of %{customdata} cases",
+        )
