@@ -19,6 +19,10 @@ from layerscope.text.tokenised import TokenisedPassage
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+(?: [A-Z][a-z]+){1,2}(?!\w)")
 
 
+NOT_OWED_TO_TRAINING = "an untrained model need not be at 0 here: --untrained-twin shows where this one's is"
+"""Of indices by depth: mixing at random already makes them differ from 0 (docs/local_processing.md)."""
+
+
 def positive(lengths: tuple[float, ...]) -> tuple[float, ...]:
     """Shares below 1, or whole numbers; anything else is refused."""
     if not all(np.isfinite(length) and length > 0 for length in lengths):

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.experiments._contract import Claim
-from layerscope.experiments._distances import said_of_range
+from layerscope.experiments._distances import NOT_OWED_TO_TRAINING, said_of_range
 from layerscope.experiments._knockout_items import SUBJECT
 from layerscope.experiments._knockout_maps import LEVEL
 from layerscope.experiments._knockout_summary import ALL
@@ -86,6 +86,7 @@ def _index(result: xr.Dataset) -> Claim:
             *others,
             f"keys cut at random {number(float(result.far_less_near_of_control.values[0]))}",
             f"the attention that was cut {number(float(result.far_less_near_of_mass.values[0]))}",
+            NOT_OWED_TO_TRAINING,
         ]
     )
     return Claim(
@@ -201,7 +202,7 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
         distinguishable=bool(told),
         caveat=f"value: at layer {cell['layer']}, the surest, effect less that of random keys over their sum; the "
         f"cut holds {held:.1%} of attention there and the random keys {drawn:.1%}; signs dealt to whole "
-        f"{'prompts' if prefix else 'passages'}, corrected for the whole map",
+        f"{'prompts' if prefix else 'passages'}, corrected for the whole map; {NOT_OWED_TO_TRAINING}",
         select={"variable": name, **cell},
     )
 

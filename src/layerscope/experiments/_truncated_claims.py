@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.experiments._contract import Claim
+from layerscope.experiments._distances import NOT_OWED_TO_TRAINING
 from layerscope.experiments._summaries import number_or_none
 from layerscope.experiments._truncated_categories import FEWEST_PASSAGES, base_category, said_of
 from layerscope.plots.numbers import number
@@ -13,7 +14,7 @@ from layerscope.results.words import restored
 
 _IN_PLACE = (
     "an input missing early is amplified by later work in place: this alone does not tell reading from relaying "
-    "(context_reading does)"
+    f"(context_reading does); {NOT_OWED_TO_TRAINING}"
 )
 
 
@@ -141,7 +142,7 @@ def _half_rise(result: xr.Dataset) -> Claim | None:
         high=number_or_none(high),
         distinguishable=told,
         caveat=f"secondary index: arrival curves grow with later work in place too; the critic of the post expects 0, "
-        f"its authors more than 0; interval over {result.attrs['passages']} passages",
+        f"its authors more than 0; interval over {result.attrs['passages']} passages; {NOT_OWED_TO_TRAINING}",
         select={"variable": "half_rise_difference"},
     )
 

@@ -38,6 +38,7 @@ from layerscope.experiments._coordinates import (
     text_coordinate,
 )
 from layerscope.experiments._distances import (
+    NOT_OWED_TO_TRAINING,
     RangesOfDistance,
     cautions_of_unread,
     ends_of_ranges,
@@ -281,7 +282,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
         high=number_or_none(high),
         distinguishable=told,
         caveat=f"centroid of depth of fresh reading, mean over {result.attrs['passages']} passages; with lengths "
-        f"instead of shares as heights {number(other)}",
+        f"instead of shares as heights {number(other)}; {NOT_OWED_TO_TRAINING}",
         select={"variable": "far_less_near"},
     )
     return [index, *(_brought(result, int(cut)) for cut in result.cut_at.values)]
