@@ -6,17 +6,25 @@ import json
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from safetensors.torch import save_file
 
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments import _trigger_annotations, _trigger_contexts, _trigger_search
+from layerscope.experiments import (
+    _trigger_annotations,
+    _trigger_contexts,
+    _trigger_reading,
+    _trigger_search,
+    trigger_examples,
+)
 from layerscope.experiments._contract import Inputs
 from layerscope.experiments._trigger_best import Best
 from layerscope.experiments.trigger_examples import Settings
@@ -324,6 +332,36 @@ def test_values_rank_the_next_token_as_the_unembedding_does() -> None:
             assert float(here.next_rank) == 1 + int((logits > logits[int(here.next_id)]).sum())
 
 
+def test_a_tuned_lens_translates_values_before_they_are_read(tmp_path: Path) -> None:
+    model = zoo.layered("llama")
+    generator = torch.Generator().manual_seed(5)
+    weights = [torch.randn(64, 64, generator=generator) * 0.2 for _ in range(4)]
+    save_file(
+        {f"{d}.weight": w for d, w in enumerate(weights)} | {f"{d}.bias": torch.ones(64) for d in range(4)},
+        tmp_path / "params.safetensors",
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"d_model": 64, "num_hidden_layers": 4}))
+    result = run(model, tuned=str(tmp_path))
+
+    differ = 0
+    for row in range(result.sizes["context"]):
+        here = result.isel(context=row)
+        layer, key = map(int, str(here.context_key.values).split()[0].split(":"))
+        sign = -1 if "negative" in str(here.context_key.values) else 1
+        value = sign * model.module.model.layers[layer].mlp.down_proj.weight[:, key].detach()
+        if layer < 3:  # behind the last block there is no translator
+            value = value + weights[layer + 1] @ value
+        logits = model.module.lm_head(model.module.model.norm(value)).detach()
+        assert int(here.value_top_tuned) == int(logits.argmax())
+        differ += int(here.value_top_tuned) != int(here.value_top)
+    assert differ
+    assert np.isfinite(result.mean_next_percentile_tuned).any()
+    figure = ls.draw(result)["rank of the next token by a key's value"]
+    assert {trace.name for trace in figure.data if trace.name} >= {"keys, logit lens", "keys, tuned lens"}
+    (claim,) = [claim for claim in trigger_examples.claims(result) if "raises most follows" in claim.text]
+    assert "tuned lens" in claim.caveat
+
+
 def test_what_keys_share_is_counted_from_their_contexts() -> None:
     result = run(zoo.layered("gpt_neox"))
     ids = tokenised()
@@ -436,6 +474,7 @@ def test_answers_nobody_gave_change_nothing(read_result: xr.Dataset) -> None:
     [
         ({"keys": ("9:0",)}, "no such key"),
         ({"keys": ("0:9999",)}, "no such key"),
+        ({"keys": ("0:1:3",)}, r"no such key(.|\n)*keys 0 to 191"),
         ({"keys": ("a",)}, "is not layer:key"),
         ({"kept_tokens": (5, 2)}, "rising"),
         ({"window": 4}, "window must be longer"),
@@ -447,9 +486,61 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], problem: str) -> No
         run(zoo.layered("gpt2"), **settings)
 
 
-def test_experts_are_refused_before_anything_is_measured() -> None:
-    with pytest.raises(LayerscopeError, match="no list of keys"):
-        run(zoo.layered("gpt_oss"))
+@pytest.mark.parametrize("share", [True, False], ids=["with share", "alone"])
+def test_top_contexts_of_experts_are_those_of_a_plain_search(share: bool) -> None:
+    model = zoo.layered("mixtral")  # two of four experts; the loop below shares no code with the run's
+    names = ("0:1:3", "1:3:11", "3:0:40")
+    result = run(model, keys=names, routing_share=share, top=3)
+    texts = tokenised()
+    found = [_of_experts(model, ids, share) for ids in texts]
+
+    assert set(result.key_index.values) == {1 * 96 + 3, 3 * 96 + 11, 40}
+    for name in result.key.values:
+        layer, expert, key = map(int, str(name).split()[0].split(":"))
+        tail = -1 if "negative" in str(name) else 1
+        expected = _plain(found, texts, layer, expert * 96 + key, tail, most=3)
+        mine = result.isel(context=np.flatnonzero(result.context_key.values == name))
+        np.testing.assert_allclose(mine.activation, [value for value, *_ in expected], rtol=1e-4, atol=1e-6)
+        places = [(f"passage-{text + 1:03d}", position) for _, text, position in expected]
+        assert list(zip(mine.context_passage.values, mine.context_position.values, strict=True)) == places
+        value = tail * model.module.model.layers[layer].mlp.experts.down_proj[expert, :, key]
+        top = int(model.module.lm_head(model.module.model.norm(value)).argmax())
+        assert set(mine.value_top.values.tolist()) <= {top}
+    page = trigger_examples.read(result)["layer 0: what excites its keys"]
+    assert page.chapters[0].heading == "key 3 of expert 1 of layer 0, highest activations"
+
+
+def _of_experts(model: Any, ids: tuple[int, ...], share: bool) -> np.ndarray:
+    """[layer token key], each token through its two experts by hand."""
+    kept: list[torch.Tensor] = []
+    handles = [
+        block.mlp.register_forward_pre_hook(lambda _, args: kept.append(args[0][0].clone()))
+        for block in model.blocks
+    ]
+    with torch.no_grad():
+        model.module(torch.tensor([ids]))
+    for handle in handles:
+        handle.remove()
+    found = np.zeros((4, len(ids), 4, 96), dtype=np.float32)
+    for layer, states in enumerate(kept):
+        mlp = model.blocks[layer].mlp
+        for place, x in enumerate(states):
+            logits = mlp.gate.weight @ x
+            best = logits.argsort(descending=True)[:2]
+            for expert, weight in zip(best, logits[best].softmax(0), strict=True):
+                gate, up = (mlp.experts.gate_up_proj[expert] @ x).chunk(2)
+                inside = torch.nn.functional.silu(gate) * up * (weight if share else 1.0)
+                found[layer, place, int(expert)] = inside.detach().numpy()
+    return found.reshape(4, len(ids), -1)
+
+
+def test_keys_of_experts_are_drawn_and_counted() -> None:
+    result = run(zoo.layered("gpt_oss"), keys=(), keys_per_layer=3)
+
+    assert all(name.split()[0].count(":") == 2 for name in result.key.values)
+    # Two of four experts are met by a token, so at most half of the keys are above 0.
+    assert (result.mean_active_share < 0.5).all()
+    assert np.isfinite(result.mean_unmatched_share).any()
 
 
 def test_where_no_key_is_ever_excited_there_is_nothing_to_read() -> None:
@@ -471,6 +562,30 @@ def test_one_passage_alone_is_not_taken_apart_and_says_so() -> None:
 
 def figures_of(result: xr.Dataset) -> Iterator[str]:
     yield from ls.draw(result)
+
+
+def test_each_number_of_last_tokens_has_a_panel(read_result: xr.Dataset) -> None:
+    drawn = ls.draw(read_result)
+
+    for name in (
+        "how many keys need no more than their last tokens",
+        "how much of a key's activation its last tokens carry",
+    ):
+        panels = [note.text for note in drawn[name].layout.annotations]
+        lengths = read_result.kept_tokens.values[1:]
+        assert [f"last {n} token{'s' if n > 1 else ''}" for n in lengths] == panels[: len(lengths)]
+    dashed = [
+        trace.name
+        for trace in drawn["does a key's value raise the token that follows?"].data
+        if trace.line.dash
+    ]
+    assert dashed == ["its frequency in the corpus"]
+
+
+def test_small_activations_keep_their_digits_on_a_page() -> None:
+    said = [_trigger_reading._three_digits(value) for value in (-0.01234, 0.5, 7.579, -12.3)]
+
+    assert said == ["−0.0123", "0.500", "7.58", "−12.30"]
 
 
 def test_figures_are_there_where_something_is_known(read_result: xr.Dataset) -> None:

@@ -19,7 +19,7 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments, planted
-from layerscope.experiments import _weight_claims, _weight_measuring
+from layerscope.experiments import _weight_claims, _weight_measuring, _weight_rated
 from layerscope.jobs import running, selftest
 from layerscope.models import projections
 from layerscope.models.layered import LayeredModel
@@ -408,6 +408,53 @@ def test_rates_are_what_the_kept_directions_say() -> None:
     assert float(result.random_rate.sel(kind="MLP reads", rater="own embedding")) == pytest.approx(
         0.05, abs=0.011
     )
+
+
+def test_every_kind_has_a_panel_and_rotations_beside_it() -> None:
+    result = run(zoo.layered("llama"))
+    name = "do directions hold pieces of words?"
+
+    figure = ls.draw(result)[name]
+    panels = {note.text for note in figure.layout.annotations}
+    lines = [trace for trace in figure.data if trace.name and trace.mode == "lines"]
+
+    assert result.sizes["kind"] == 7
+    assert set(result.kind.values.tolist()) <= panels
+    reads = result.kind.values.tolist().index("MLP reads")
+    np.testing.assert_allclose(lines[2 * reads].y, result.fragments.sel(kind="MLP reads"))
+    np.testing.assert_allclose(lines[2 * reads + 1].y, result.fragments_rotated.sel(kind="MLP reads"))
+    # Of single characters each continues a word: a picture of that would show nothing.
+    alike = {one: xr.ones_like(result[one]) for one in ("fragments", "fragments_rotated")}
+    assert name not in ls.draw(result.assign(alike))
+
+
+def test_a_rate_of_nothing_has_no_negative_zero() -> None:
+    low = _weight_rated.rate_variables("rate", np.array([0]), np.array([80]), "kind", "a rate")["rate_low"]
+
+    assert not np.signbit(low.values).any()
+
+
+def test_on_a_page_what_is_read_stands_before_what_is_written() -> None:
+    page = experiments.load("weight_directions").read
+    assert page is not None
+    (chapter,) = page(run(zoo.layered("gpt2"), kinds=["OV reads", "OV writes"]))[
+        "directions of layer 0"
+    ].chapters[:1]
+
+    assert [excerpt.value for excerpt in chapter.excerpts[:4]] == [
+        "OV reads 0+", "OV writes 0+", "OV reads 0−", "OV writes 0−",
+    ]  # fmt: skip
+    assert not any("−0.00" in excerpt.source for excerpt in chapter.excerpts)
+
+
+def test_a_model_without_attention_and_mlp_is_refused_with_the_reasons() -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=320, hidden_size=48, num_hidden_layers=2, state_size=8)
+    model = load_model(MambaForCausalLM(config).eval(), tokenizer=zoo.tokenizer())
+
+    with pytest.raises(LayerscopeError, match=r"whose directions were asked for(.|\n)*attention: "):
+        run(model, top_tokens=8)
 
 
 def test_a_vocabulary_that_is_too_small_is_refused() -> None:

@@ -95,6 +95,7 @@ def measure_census(
     model: LayeredModel, item: PassageItem, settings: Settings, earlier: Earlier
 ) -> xr.Dataset:
     """Every key on one passage: its highest and lowest activation, how many are active, what they write."""
+    from layerscope.models.expert_keys import ExpertKeys
     from layerscope.models.mlp_keys import mlp_keys
     from layerscope.runs.reading import as_batch
 
@@ -104,10 +105,12 @@ def measure_census(
     show = {
         layer: seen.keys_of(layer, settings.first_position, keys[layer].n_keys) for layer in range(n_layers)
     }
+    experts = [one if isinstance(one, ExpertKeys) else None for one in keys]
     outputs = (
         {layer: seen.output_of(layer) for layer in range(n_layers)} if settings.composition_tokens else {}
     )
-    runs.show_key_activations(model, as_batch(item.passage.tokens.ids), show, outputs)
+    ids = as_batch(item.passage.tokens.ids)
+    runs.show_key_activations(model, ids, show, outputs, routing_share=settings.routing_share)
     unmatched = _unmatched(model, seen, earlier.get("values"))
     per_layer = "passage layer"
     return xr.Dataset(
@@ -125,6 +128,14 @@ def measure_census(
             ),
             "unmatched_by_chance": quantity(
                 unmatched[1][None], per_layer, "the same with another token's output"
+            ),
+            "experts": quantity(
+                np.array([one.n_experts if one else 0 for one in experts]),
+                "layer",
+                "experts that tokens are sent to; 0 where one MLP serves every token",
+            ),
+            "expert_keys": quantity(
+                np.array([one.n_units if one else 0 for one in experts]), "layer", "keys of each expert"
             ),
         },
         coords={
@@ -154,11 +165,15 @@ class _Seen:
 
     def keys_of(self, layer: int, first: int, count: int) -> Any:
         def see(activations: Any) -> None:
-            kept = activations[0, first:].float()
-            self.highest[layer, :count] = kept.amax(0).cpu().numpy()
-            self.lowest[layer, :count] = kept.amin(0).cpu().numpy()
-            self.active[layer] = float((kept > 0).float().mean())
-            self.activations[layer] = activations[0, self.sampled.tolist()].float().cpu().numpy()
+            sampled = self.activations[layer] = np.zeros((len(self.sampled), count), dtype=np.float32)
+            above, seen = 0.0, 0
+            for some, block in activations.every():
+                kept = block[0, first:].float()
+                self.highest[layer, some] = kept.amax(0).cpu().numpy()
+                self.lowest[layer, some] = kept.amin(0).cpu().numpy()
+                above, seen = above + float((kept > 0).float().sum()), seen + kept.numel()
+                sampled[:, some] = block[0, self.sampled.tolist()].float().cpu().numpy()
+            self.active[layer] = above / seen
 
         return see
 

@@ -72,16 +72,20 @@ def _claim_of_the_last_token(result: xr.Dataset) -> Iterator[Claim]:
     local = float(result.all_local)
     nothing = float(result.kept.sel(kept_tokens=0)[result.key_tail.values > 0].mean())
     yield Claim(
-        text=f"another last token leaves {value:.0%} of a key's activation; {local:.0%} of keys need no more than "
-        "their last 5 tokens",
+        text=f"another last token leaves {_percent(value)} of a key's activation; {local:.0%} of keys need no more "
+        "than their last 5 tokens",
         value=value,
         low=number_or_none(result.all_kept_without_last_low),
         high=number_or_none(result.all_kept_without_last_high),
-        caveat=f"mean over {int(result.all_kept_without_last_n)} keys; replacing every token leaves {nothing:.0%}; "
-        f"median radius {np.median(radius) if radius.size else np.nan:g} tokens; top contexts fall back by "
-        "selection alone",
+        caveat=f"mean over {int(result.all_kept_without_last_n)} keys; replacing every token leaves "
+        f"{_percent(nothing)}; median radius {np.median(radius) if radius.size else np.nan:g} tokens; "
+        "top contexts fall back by selection alone",
         select={"variable": "all_kept_without_last"},
     )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("-", "−")
 
 
 def _claims_of_halves(result: xr.Dataset) -> Iterator[Claim]:
@@ -112,15 +116,26 @@ def _claim_of_values(result: xr.Dataset) -> Iterator[Claim]:
     low, high = (number_or_none(result[f"all_agreement_beyond_frequency_{end}"]) for end in ("low", "high"))
     yield Claim(
         text=f"the token that a key's value raises most follows {float(result.all_agreement):.1%} of its contexts, "
-        f"{value:+.1%} beyond its frequency",
+        f"{f'{value:+.1%}'.replace('-', '−')} beyond its frequency",
         value=value,
         low=low,
         high=high,
         distinguishable=low is not None and high is not None and not low <= 0 <= high,
         caveat=f"mean over {int(result.all_agreement_beyond_frequency_n)} keys; among tokens of like frequency the "
         f"next one ranks at {float(result.all_next_percentile):.2f} (chance 0.5); of the top context alone "
-        f"{float(result.all_agreement_of_top):.1%}; read through final norm and unembedding",
+        f"{float(result.all_agreement_of_top):.1%}; read through final norm and unembedding{_tuned(result)}",
         select={"variable": "all_agreement_beyond_frequency"},
+    )
+
+
+def _tuned(result: xr.Dataset) -> str:
+    """What a tuned lens says of the same, where one was given."""
+    if "all_agreement_tuned" not in result:
+        return ""
+    share, expected = float(result.all_agreement_tuned), float(result.all_agreement_tuned_expected)
+    return (
+        f"; through the tuned lens the top token follows {share:.1%} of contexts (its frequency {expected:.1%}) and "
+        f"the next one ranks at {float(result.all_next_percentile_tuned):.2f}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from layerscope import runs
 from layerscope.experiments._contract import Earlier, Inputs, WorkItem
@@ -22,6 +22,7 @@ from layerscope.results.words import stored
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
+    from layerscope.runs.tuned_lens import TunedLens
 
 _FOLLOWING = 4
 
@@ -64,6 +65,7 @@ class ContextsItem(WorkItem):
     layer: int
     contexts: tuple[Context, ...]
     tokens_per_pass: int
+    tuned: str = Field("", description="sha256 of the tuned lens")
 
 
 def context_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ContextsItem]:
@@ -91,6 +93,7 @@ def context_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
                 layer=int(layer),
                 contexts=contexts,
                 tokens_per_pass=inputs.tokens_per_pass,
+                tuned=runs.lens_digest(settings.tuned) if settings.tuned else "",
             )
 
 
@@ -170,8 +173,9 @@ def measure_contexts(
 ) -> xr.Dataset:
     """Activations with tokens replaced, and how the key's value ranks the token that follows."""
     contexts, lengths = item.contexts, (0, *settings.kept_tokens)
-    edits = _activations(model, item, lengths)
-    tops, ranks, percentiles = _readings(model, item, settings, earlier["search"].counts.values)
+    edits = _activations(model, item, lengths, settings)
+    tops, ranks, percentiles = _readings(model, item, settings, earlier["search"].counts.values, None)
+    tuned = _by_tuned_lens(model, item, settings, earlier["search"].counts.values)
     per_context = "context"
     return xr.Dataset(
         {
@@ -192,6 +196,7 @@ def measure_contexts(
             "next_percentile": quantity(
                 percentiles, per_context, "share of tokens of like frequency that the key's value puts lower"
             ),
+            **tuned,
             "context_text": quantity(
                 np.array([json.dumps(context.texts) for context in contexts]),
                 per_context,
@@ -220,7 +225,9 @@ def _column(contexts: Sequence[Context], name: str) -> np.ndarray:
     return np.array([getattr(context, name) for context in contexts])
 
 
-def _activations(model: LayeredModel, item: ContextsItem, lengths: Sequence[int]) -> np.ndarray:
+def _activations(
+    model: LayeredModel, item: ContextsItem, lengths: Sequence[int], settings: Settings
+) -> np.ndarray:
     """[context edit]: the window alone, its last token replaced, all but its last tokens replaced."""
     found = np.full((len(item.contexts), 2 + len(lengths)), np.nan, dtype=np.float32)
     rows: dict[int, list[tuple[int, int, tuple[int, ...]]]] = {}
@@ -233,7 +240,7 @@ def _activations(model: LayeredModel, item: ContextsItem, lengths: Sequence[int]
         for start in range(0, len(some), at_once):
             batch = some[start : start + at_once]
             keys = [item.contexts[place].key for place, _, _ in batch]
-            values = _at_the_end(model, item.layer, keys, [ids for _, _, ids in batch])
+            values = _at_the_end(model, item.layer, keys, [ids for _, _, ids in batch], settings)
             for (place, edit, _), value in zip(batch, values, strict=True):
                 found[place, edit] = -value if item.contexts[place].unit.endswith("negative") else value
     return found
@@ -253,23 +260,48 @@ def _edited(context: Context, lengths: Sequence[int]) -> Iterator[tuple[int, ...
 
 
 def _at_the_end(
-    model: LayeredModel, layer: int, keys: Sequence[int], rows: Sequence[tuple[int, ...]]
+    model: LayeredModel,
+    layer: int,
+    keys: Sequence[int],
+    rows: Sequence[tuple[int, ...]],
+    settings: Settings,
 ) -> np.ndarray:
     """The activation of each row's key at its last token."""
     import torch
 
     seen: list[Any] = []
-    each = list(range(len(rows)))
+    distinct = sorted(set(keys))
+    each, columns = list(range(len(rows))), [distinct.index(key) for key in keys]
 
     def see(activations: Any) -> None:
-        seen.append(activations[each, -1, list(keys)].float().cpu().numpy())
+        seen.append(activations.of(distinct)[each, -1, columns].float().cpu().numpy())
 
-    runs.show_key_activations(model, torch.tensor(rows), {layer: see})
+    share = settings.routing_share
+    runs.show_key_activations(model, torch.tensor(rows), {layer: see}, routing_share=share)
     return np.asarray(seen[0])
 
 
-def _readings(
+def _by_tuned_lens(
     model: LayeredModel, item: ContextsItem, settings: Settings, counts: np.ndarray
+) -> dict[str, xr.Variable]:
+    """What the values say once a tuned lens has translated them from the depth after their block."""
+    if not settings.tuned:
+        return {}
+    shape = {"n_layers": model.n_layers, "width": model.facts.width}
+    lens = runs.read_tuned_lens(settings.tuned, **shape, digest=item.tuned)
+    tops, _, percentiles = _readings(model, item, settings, counts, lens)
+    return {
+        "value_top_tuned": quantity(
+            tops, "context", "id of the token that the value raises most, tuned lens"
+        ),
+        "next_percentile_tuned": quantity(
+            percentiles, "context", "share of tokens of like frequency that the value puts lower, tuned lens"
+        ),
+    }
+
+
+def _readings(
+    model: LayeredModel, item: ContextsItem, settings: Settings, counts: np.ndarray, lens: TunedLens | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By the key's value through final norm and unembedding: its top token, the next token's rank and percentile."""
     n = len(item.contexts)
@@ -277,7 +309,8 @@ def _readings(
     if "unembed" in model.refused:
         return tops, ranks, percentiles
     order = by_frequency(counts)
-    scores = {unit: _scores(model, item.layer, unit) for unit in dict.fromkeys(c.unit for c in item.contexts)}
+    units = {context.unit: context.key for context in item.contexts}
+    scores = {unit: _scores(model, item.layer, unit, key, lens) for unit, key in units.items()}
     for place, context in enumerate(item.contexts):
         score = scores[context.unit]
         if not np.ptp(score):
@@ -291,14 +324,14 @@ def _readings(
     return tops, ranks, percentiles
 
 
-def _scores(model: LayeredModel, layer: int, unit: str) -> np.ndarray:
+def _scores(model: LayeredModel, layer: int, unit: str, key: int, lens: TunedLens | None) -> np.ndarray:
     """The logits of a key's value, or of its opposite for the negative tail."""
     from layerscope.models.mlp_keys import mlp_keys
 
-    key, _, negative = unit.partition(" ")
-    value = mlp_keys(model)[layer].values([int(key.split(":")[1])])
+    value = mlp_keys(model)[layer].values([key])
+    value = value if lens is None else lens.translate_change(layer + 1, value)
     dtype = next(model.module.parameters()).dtype
-    logits = model.unembed((-value if negative else value).to(model.device, dtype))
+    logits = model.unembed((-value if unit.endswith("negative") else value).to(model.device, dtype))
     return np.asarray(logits[0].float().cpu().numpy()[: model.facts.vocabulary])
 
 

@@ -11,9 +11,10 @@ import xarray as xr
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import as_curve
 from layerscope.plots.curves import curve_over_depth
+from layerscope.plots.panels import rows_by_category
 
-_CHANCE = "Dashed: random contexts of the same corpus. "
 _BANDS = "Bands: intervals over keys."
+_NO_BAND = "Where all keys of a layer agree there is no band, though a few keys may agree by chance."
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -43,12 +44,21 @@ def _lines(result: xr.Dataset, names: Mapping[str, str], long_name: str) -> xr.D
     return both
 
 
-def _named(curve: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
-    """A single curve with a name for the legend; its null stays apart."""
+def _named(curve: xr.Dataset, name: str, long_name: str, *, null: str) -> xr.Dataset:
+    """A single curve with names for the legend: its own, and that of its null, which stays apart."""
     lines = curve[["value", "low", "high"]].expand_dims("row")
     lines = lines.assign_coords(row=text_coordinate([name], "row", "what is shown"))
     lines["value"].attrs = {"long_name": long_name, "units": "1"}
-    return lines.assign(null=curve["null"])
+    return lines.assign(null=curve["null"].assign_attrs(name=null))
+
+
+def _with_tuned(curve: xr.Dataset, result: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
+    """The same read by a tuned lens as a second line, where there is one."""
+    if name not in result or not _known(result, name):
+        return curve
+    null = curve["null"]
+    names = {name.removesuffix("_tuned"): "keys, logit lens", name: "keys, tuned lens"}
+    return _lines(result, names, long_name).assign(null=null)
 
 
 def _known(result: xr.Dataset, name: str) -> bool:
@@ -77,8 +87,10 @@ def _coherence(result: xr.Dataset) -> Any:
     if not _known(result, "mean_coherence"):
         return None
     curve = as_curve(result, "mean_coherence", null=result.null_coherence)
-    curve = _named(curve, "keys", "cosine of rare tokens")
-    return curve_over_depth(curve, caption=_CHANCE + "Pairs from one passage are left out. " + _BANDS)
+    curve = _named(curve, "keys", "cosine of rare tokens", null="random contexts")
+    return curve_over_depth(
+        curve, caption=f"Random contexts of the same corpus. Pairs from one passage are left out. {_BANDS}"
+    )
 
 
 def _without_last(result: xr.Dataset) -> Any:
@@ -89,57 +101,57 @@ def _without_last(result: xr.Dataset) -> Any:
         "mean_kept_without_last": "last token replaced",
     }
     lines = _lines(result, names, "share of the activation")
-    lines["null"] = result.mean_kept.sel(kept_tokens=0, drop=True).reset_coords(drop=True)
+    nothing = result.mean_kept.sel(kept_tokens=0, drop=True).reset_coords(drop=True)
+    lines["null"] = nothing.assign_attrs(name="every token replaced")
     return curve_over_depth(
         lines,
-        caption="Dashed: every token replaced by another passage's. 1: as in the whole passage. " + _BANDS,
+        caption="Replaced by another passage's tokens. 1: as in the whole passage. " + _BANDS,
     )
 
 
 def _by_length(result: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
-    """A line for each number of last tokens."""
+    """A panel for each number of last tokens: as lines of one panel their bands would cover one another."""
     lengths = result.kept_tokens.values[1:]
     columns = {
         end: result[f"{name}{suffix}"]
         .sel(kept_tokens=lengths)
-        .rename(kept_tokens="row")
+        .rename(kept_tokens="category")
         .reset_coords(drop=True)
         for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
     }
     labels = [f"last {length} token{'s' if length > 1 else ''}" for length in lengths]
-    lines = xr.Dataset(columns).assign_coords(row=text_coordinate(labels, "row", "what is kept"))
-    lines["value"].attrs = {"long_name": long_name, "units": "1"}
-    return lines
+    panels = xr.Dataset(columns).assign_coords(category=text_coordinate(labels, "category", "what is kept"))
+    panels["value"].attrs = {"long_name": long_name, "units": "1"}
+    return panels.expand_dims("row").assign_coords(row=text_coordinate(["keys"], "row", "what is shown"))
 
 
 def _kept(result: xr.Dataset) -> Any:
     if not _known(result, "mean_kept"):
         return None
-    return curve_over_depth(
+    return rows_by_category(
         _by_length(result, "mean_kept", "share of the activation"),
-        caption="All before them is replaced by another passage's text. 1: as in the whole passage. "
-        + _BANDS,
-    )
+        caption=f"All before them is replaced by another passage's text. 1: as in the whole passage. {_BANDS}",
+    ).update_layout(showlegend=False)
 
 
 def _radius(result: xr.Dataset) -> Any:
     if not _known(result, "mean_within"):
         return None
-    figure = curve_over_depth(
+    return rows_by_category(
         _by_length(result, "mean_within", "share of keys"),
         caption=f"A key needs the fewest last tokens that carry {float(result.attrs['kept_share']):.0%} of its "
-        f"activation. {_BANDS}",
-    )
-    return figure.update_yaxes(range=[-0.03, 1.03])
+        f"activation. {_BANDS} {_NO_BAND}",
+    ).update_layout(showlegend=False)
 
 
 def _agreement(result: xr.Dataset) -> Any:
     if not _known(result, "mean_agreement"):
         return None
     curve = as_curve(result, "mean_agreement", null=result.null_agreement)
-    curve = _named(curve, "keys", "share of contexts followed by the value's top token")
+    curve = _named(curve, "keys", "share of contexts", null="its frequency in the corpus")
+    curve = _with_tuned(curve, result, "mean_agreement_tuned", "share of contexts")
     return curve_over_depth(
-        curve, caption="Dashed: frequency of the value's top token in the corpus. " + _BANDS
+        curve, caption=f"Contexts followed by the token that the value raises most. {_BANDS} {_NO_BAND}"
     ).update_yaxes(rangemode="tozero")
 
 
@@ -148,8 +160,10 @@ def _percentile(result: xr.Dataset) -> Any:
         return None
     chance = xr.full_like(result.mean_next_percentile, 0.5)
     curve = as_curve(result, "mean_next_percentile", null=chance)
-    curve = _named(curve, "keys", "share of tokens of like frequency put lower")
-    return curve_over_depth(curve, caption="Dashed: chance. " + _BANDS)
+    height = "share of tokens of like frequency put lower"
+    curve = _named(curve, "keys", height, null="chance")
+    curve = _with_tuned(curve, result, "mean_next_percentile_tuned", height)
+    return curve_over_depth(curve, caption=_BANDS)
 
 
 def _active(result: xr.Dataset) -> Any:
@@ -168,8 +182,10 @@ def _unmatched(result: xr.Dataset) -> Any:
     if not _known(result, "mean_unmatched_share"):
         return None
     curve = as_curve(result, "mean_unmatched_share", null=result.mean_unmatched_by_chance)
-    curve = _named(curve, "outputs", "share of outputs that no active value says")
+    curve = _named(
+        curve, "outputs", "share of outputs that no active value says", null="another token's output"
+    )
     figure = curve_over_depth(
-        curve, caption="Dashed: the output of another token of the passage. Bands: intervals over passages."
+        curve, caption="The other token is one of the same passage. Bands: intervals over passages."
     )
     return figure.update_yaxes(range=[-0.03, 1.03])

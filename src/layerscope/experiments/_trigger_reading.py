@@ -38,8 +38,17 @@ def _chapter(result: xr.Dataset, row: int) -> Chapter:
     mine = contexts_of(result, name)
     excerpts = tuple(_excerpt(result, mine, row, place) for place in range(mine.sizes["context"]))
     tail = "lowest" if int(here.key_tail) < 0 else "highest"
-    heading = f"key {int(here.key_index)} of layer {int(here.key_layer)}, {tail} activations"
+    heading = f"{_called(name)}, {tail} activations"
     return Chapter(heading, excerpts, note=_note(here), name=name)
+
+
+def _called(name: str) -> str:
+    """A key's name in words."""
+    layer, *expert, key = name.split()[0].split(":")
+    inside = (
+        "" if not expert else " of the shared expert" if expert == ["shared"] else f" of expert {expert[0]}"
+    )
+    return f"key {key}{inside} of layer {layer}"
 
 
 def _note(here: xr.Dataset) -> str:
@@ -79,4 +88,10 @@ def _excerpt(result: xr.Dataset, mine: xr.Dataset, row: int, place: int) -> Exce
     )
     sign = -1 if int(result.key_tail.values[row]) < 0 else 1
     where = f"{mine.context_passage.values[place]}, token {int(mine.context_position.values[place])}"
-    return Excerpt(pieces, value=f"{sign * top:.2f}".replace("-", "−"), source=where)
+    return Excerpt(pieces, value=_three_digits(sign * top), source=where)
+
+
+def _three_digits(value: float) -> str:
+    """Enough to tell the contexts of a key apart, whose activations may all be small."""
+    said = f"{value:.2f}" if abs(value) >= 1 else f"{value:#.3g}"
+    return said.replace("-", "−")

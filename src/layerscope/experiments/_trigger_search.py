@@ -133,10 +133,10 @@ class _Watched:
         self.best = Best(len(places), settings.top, settings.window)
 
     def look(self, activations: Any, seen: _Pass) -> None:
-        """Take in what one pass shows of the layer's keys [row token key]."""
+        """Take in what one pass shows of the layer's keys."""
         import torch
 
-        chosen = activations[:, :, self.keys].float()
+        chosen = activations.of(self.keys).float()
         if min(self.tails) < 0:
             chosen = chosen * torch.tensor(self.tails, device=chosen.device)
         floor = torch.from_numpy(self.best.threshold).to(chosen.device)
@@ -188,7 +188,8 @@ class _Search:
         seen = _Pass(numbers, ids, alike, self.bos)
         self._look_at_random(seen)
         show = {layer: partial(watched.look, seen=seen) for layer, watched in self.watched.items()}
-        runs.show_key_activations(model, torch.from_numpy(ids), show)
+        share = self.settings.routing_share
+        runs.show_key_activations(model, torch.from_numpy(ids), show, routing_share=share)
 
     def _look_at_random(self, seen: _Pass) -> None:
         """Places with the highest of random numbers that depend on seed, passage and position alone."""
@@ -243,7 +244,7 @@ class _Search:
 
 def _coordinates(units: Sequence[Unit], settings: Settings) -> dict[str, xr.Variable]:
     return {
-        "key": text_coordinate([unit.name for unit in units], "key", "key, as layer:key"),
+        "key": text_coordinate([unit.name for unit in units], "key", "key, as layer:key or layer:expert:key"),
         "key_layer": number_coordinate([unit.layer for unit in units], "key", "layer of the key"),
         "key_index": number_coordinate([unit.key for unit in units], "key", "number of the key in its layer"),
         "key_tail": number_coordinate(

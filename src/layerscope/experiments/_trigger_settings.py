@@ -16,7 +16,14 @@ class Settings(ExperimentSettings):
         10, ge=0, description="keys drawn at random in each layer, as in Geva et al. 2021; 0: every key"
     )
     keys: tuple[str, ...] = Field(
-        (), description='chosen keys instead, as layer:key, such as ["3:17"]; empty: drawn at random'
+        (),
+        description='chosen keys instead, as layer:key, such as ["3:17"], of a mixture layer:expert:key or '
+        "layer:shared:key; empty: drawn at random",
+    )
+    routing_share: bool = Field(
+        True,
+        description="of a mixture's experts: multiply a key's activation by the share with which the token was "
+        "sent to its expert, which is what multiplies its value; false: the activation inside the expert",
     )
     live_only: bool = Field(
         True, description="draw among keys that the census saw above 0 at least once; false: among all"
@@ -51,6 +58,11 @@ class Settings(ExperimentSettings):
     neighbours: int = Field(
         50, ge=2, description="tokens of like frequency among which the next one is ranked"
     )
+    tuned: str = Field(
+        "",
+        description="folder of a tuned lens, by whose translators values are read as well; empty: by the logit lens "
+        "alone",
+    )
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of keys, or of passages")
     permutations: int = Field(1999, gt=0, description="permutations of each test")
@@ -59,8 +71,8 @@ class Settings(ExperimentSettings):
     @classmethod
     def _keys_can_be_read(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         for key in keys:
-            if not re.fullmatch(r"\d+:\d+", key):
-                raise ValueError(f"{key!r} is not layer:key")
+            if not re.fullmatch(r"\d+:((\d+|shared):)?\d+", key):
+                raise ValueError(f"{key!r} is not layer:key, layer:expert:key or layer:shared:key")
         return tuple(dict.fromkeys(keys))
 
     @model_validator(mode="after")

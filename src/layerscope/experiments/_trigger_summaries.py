@@ -31,6 +31,19 @@ OF_KEYS = SHARED | {
 }
 """Numbers of a key, whose mean over the keys of a layer is shown."""
 
+TUNED = {
+    "agreement_tuned": "share of contexts whose next token is the one that the value raises most, tuned lens",
+    "agreement_tuned_expected": "frequency of the token that the value raises most, tuned lens",
+    "next_percentile_tuned": "rank of the next token among tokens of like frequency, by the value, tuned lens",
+}
+"""Numbers of a key where a tuned lens was given."""
+
+
+def numbers_shown(settings: Settings) -> dict[str, str]:
+    """Numbers of a key by name, and what they are."""
+    return OF_KEYS | (TUNED if settings.tuned else {})
+
+
 LOCAL = 5
 """The radius, in tokens, up to which a key counts as local."""
 
@@ -40,7 +53,7 @@ def key_numbers(search: xr.Dataset, contexts: xr.Dataset, settings: Settings) ->
     weights = rarity(search.random_ids.values[:, :-1], search.sizes["token_id"])
     rows = [_numbers_of(search, contexts, row, weights, settings) for row in range(search.sizes["key"])]
     numbers = {name: np.array([one[name] for one in rows]) for name in rows[0] if name != "kept"}
-    names = OF_KEYS | {
+    names = numbers_shown(settings) | {
         "n_contexts": "contexts found",
         "highest_activation": "highest activation, towards the tail",
         "context_radius": "fewest last tokens that carry the activation",
@@ -71,19 +84,35 @@ def _numbers_of(
     kept = _share(mine.activation_with_kept.values, whole[:, None])
     radius = context_radius(kept[1:], contexts.kept_tokens.values[1:], share=settings.kept_share)
     counts = search.counts.values
-    return shared_of(ids, texts, weights) | {
-        "n_contexts": int(there.sum()),
-        "highest_activation": whole[0] if len(whole) else np.nan,
-        "kept": kept,
-        "kept_in_window": float(_share(mine.activation_in_window.values, whole)),
-        "kept_without_last": float(_share(mine.activation_with_last_replaced.values, whole)),
-        "context_radius": radius,
-        "local": np.nan if np.isnan(radius) else float(radius <= LOCAL),
-        "agreement": float(_mean(agrees)),
-        "agreement_of_top": float(agrees[0]) if len(agrees) else np.nan,
-        "agreement_expected": counts[tops[0]] / counts.sum() if len(tops) and tops[0] >= 0 else np.nan,
-        "next_percentile": float(_mean(mine.next_percentile.values)),
-        "value_top_text": str(mine.value_top_text.values[0]) if len(tops) else "",
+    return (
+        shared_of(ids, texts, weights)
+        | _tuned_numbers(mine, counts, settings)
+        | {
+            "n_contexts": int(there.sum()),
+            "highest_activation": whole[0] if len(whole) else np.nan,
+            "kept": kept,
+            "kept_in_window": float(_share(mine.activation_in_window.values, whole)),
+            "kept_without_last": float(_share(mine.activation_with_last_replaced.values, whole)),
+            "context_radius": radius,
+            "local": np.nan if np.isnan(radius) else float(radius <= LOCAL),
+            "agreement": float(_mean(agrees)),
+            "agreement_of_top": float(agrees[0]) if len(agrees) else np.nan,
+            "agreement_expected": counts[tops[0]] / counts.sum() if len(tops) and tops[0] >= 0 else np.nan,
+            "next_percentile": float(_mean(mine.next_percentile.values)),
+            "value_top_text": str(mine.value_top_text.values[0]) if len(tops) else "",
+        }
+    )
+
+
+def _tuned_numbers(mine: xr.Dataset, counts: np.ndarray, settings: Settings) -> dict[str, float]:
+    if not settings.tuned:
+        return {}
+    tops, following = mine.value_top_tuned.values, mine.next_id.values
+    agrees = np.where((following >= 0) & (tops >= 0), following == tops, np.nan)
+    return {
+        "agreement_tuned": float(_mean(agrees)),
+        "agreement_tuned_expected": counts[tops[0]] / counts.sum() if len(tops) and tops[0] >= 0 else np.nan,
+        "next_percentile_tuned": float(_mean(mine.next_percentile_tuned.values)),
     }
 
 
@@ -132,7 +161,7 @@ def layer_numbers(
     """Means over the keys of each layer with intervals, positive tails; and each length of what is kept."""
     members = [np.flatnonzero((layers == layer) & (tails > 0)) for layer in range(n_layers)]
     variables: dict[str, xr.Variable] = {}
-    for name, long_name in OF_KEYS.items():
+    for name, long_name in numbers_shown(settings).items():
         interval = stacked([_mean_of(keys[name].values[rows], settings) for rows in members])
         variables |= interval_variables(f"mean_{name}", interval, "layer", f"{long_name}, mean over keys")
     radius, lengths = keys.context_radius.values[:, None], keys.kept_tokens.values
@@ -239,7 +268,7 @@ def whole_model(keys: xr.Dataset, tails: np.ndarray, settings: Settings) -> dict
     """Means over all keys, and agreement beyond what frequency gives."""
     positive = tails > 0
     variables: dict[str, xr.Variable] = {}
-    for name, long_name in OF_KEYS.items():
+    for name, long_name in numbers_shown(settings).items():
         interval = _mean_of(keys[name].values[positive], settings)
         variables |= interval_variables(f"all_{name}", interval, "", f"{long_name}, mean over all keys")
     beyond = keys.agreement.values - keys.agreement_expected.values

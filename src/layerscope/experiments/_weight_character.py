@@ -35,26 +35,7 @@ def character(
     values = rows.coherence.values[:, :, place]
     end = np.where(np.isnan(values), -np.inf, values).argmax(axis=1) if len(values) else np.zeros(0, int)
     tokens = rows.top_token.values[np.arange(len(end)), end]
-    pos = vocabulary.part_of_speech.values
-    counts = vocabulary.occurrences.values
-    seen = (
-        np.where(counts > 0, np.log(np.maximum(counts, 1)), np.nan)
-        if counts.any()
-        else np.full(len(counts), np.nan)
-    )
-    measures = {
-        "fragments": (
-            _row_means(vocabulary.fragment.values[tokens]),
-            "share of tokens that continue a word",
-            "1",
-        ),
-        "purity": (
-            np.array([share_of_commonest(pos[row]) for row in tokens]),
-            "share of the commonest part of speech among known tokens",
-            "1",
-        ),
-        "frequency": (_row_means(seen[tokens]), "mean log count of tokens that occur in the texts", "nat"),
-    }
+    measures = _measures(tokens, vocabulary)
     mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=200)
     variables: dict[str, Any] = {}
     for name, (column, what, unit) in measures.items():
@@ -86,6 +67,26 @@ def character(
         np.array(follows), "kind", "rank correlation of coherence with the tokens' mean log count"
     )
     return xr.Dataset(variables)
+
+
+def _measures(tokens: np.ndarray, vocabulary: xr.Dataset) -> dict[str, tuple[np.ndarray, str, str]]:
+    """By name, a number for each direction from the tokens of one end, what it is, and its unit."""
+    parts, counts = vocabulary.part_of_speech.values, vocabulary.occurrences.values
+    seen = np.full(len(counts), np.nan)
+    seen[counts > 0] = np.log(counts[counts > 0])
+    return {
+        "fragments": (
+            _row_means(vocabulary.fragment.values[tokens]),
+            "share of tokens that continue a word",
+            "1",
+        ),
+        "purity": (
+            np.array([share_of_commonest(parts[row]) for row in tokens]),
+            "share of the commonest part of speech among known tokens",
+            "1",
+        ),
+        "frequency": (_row_means(seen[tokens]), "mean log count of tokens that occur in the texts", "nat"),
+    }
 
 
 def _row_means(values: np.ndarray) -> np.ndarray:

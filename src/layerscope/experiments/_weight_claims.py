@@ -284,15 +284,15 @@ def _removals(result: xr.Dataset) -> Iterator[Claim]:
         p = float(here.edit_p)
         rotation = float(np.exp(here.edit_over_control))
         yield Claim(
-            text=f"without {restored(str(name))} the logits of its own tokens move {ratio:.1f} times as far as others",
+            text=f"without {restored(str(name))}, the logits of its own tokens move {ratio:.2f} times as far as those "
+            "of others",
             value=float(here.edit_selectivity),
             low=number_or_none(here.edit_selectivity_low),
             high=number_or_none(here.edit_selectivity_high),
             p_adjusted=number_or_none(p),
             distinguishable=None if np.isnan(p) else p < 0.05,
-            caveat=f"ratio {low:.1f} to {high:.1f} over {int(here.edit_selectivity_n)} "
-            f"texts; value and interval are its "
-            f"logarithm; {rotation:.1f} times as far as without a rotation of it; chosen as the most coherent, no "
+            caveat=f"ratio {low:.2f} to {high:.2f} over {int(here.edit_selectivity_n)} texts; value and interval are "
+            f"its logarithm; {rotation:.2f} times as far as without a rotation of it; chosen as the most coherent, no "
             "correction for the choice",
             select={"variable": "edit_selectivity", "edit": name},
         )

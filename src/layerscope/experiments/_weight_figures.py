@@ -57,7 +57,8 @@ def _rates(result: xr.Dataset, rater: str) -> Any:
     )
     folded = "norms folded in" if read_json(result, "folded") else "norms not folded in"
     caption = (
-        f"Rater: {rater}; {folded}. Above rotations: the directions; above random ones only: their space."
+        f"Rater: {rater}; {folded}. Above rotations: the directions mean something; above random ones only: their "
+        "space does."
     )
     # Rates are mostly small: lines near 0 would lie on one another in panels that go up to 1.
     highest = float(np.nanmax([values[column].max() for column in ("value", "high")]))
@@ -88,23 +89,60 @@ def _controls(result: xr.Dataset, rater: str) -> dict[str, Any]:
 
 def _character(result: xr.Dataset) -> dict[str, Any]:
     titles = {
-        "fragments": "do directions hold pieces of words?",
-        "purity": "do directions hold one part of speech?",
-        "frequency": "do directions hold frequent tokens?",
+        "fragments": ("do directions hold pieces of words?", "share of tokens that continue a word"),
+        "purity": ("do directions hold one part of speech?", "share of the commonest part of speech"),
+        "frequency": ("do directions hold frequent tokens?", "mean log count in the texts"),
     }
     figures = {}
-    for name, title in titles.items():
-        if bool(result[name].notnull().any()):
-            curve = _with_lines(result[name], result)
-            rotated = float(result[f"{name}_rotated"].mean())
-            figures[title] = curve_over_depth(
-                curve,
-                caption=f"Mean over directions, at the better end. Rotations: {rotated:.2f} on average.",
-            )
+    for name, (title, height) in titles.items():
+        if bool(result[name].notnull().any()) and _differs(result, name):
+            figures[title] = _beside_rotations(result, name, height)
     return figures
 
 
-def _with_lines(values: xr.DataArray, result: xr.Dataset) -> xr.Dataset:
+def _differs(result: xr.Dataset, name: str) -> bool:
+    """Whether there is anything to see: of a vocabulary of single characters every token continues a word."""
+    values = np.concatenate([result[one].values.ravel() for one in (name, f"{name}_rotated")])
+    return bool(np.nanmax(values) > np.nanmin(values))
+
+
+def _beside_rotations(result: xr.Dataset, name: str, height: str) -> Any:
+    """A panel for each kind: there may be more kinds than colours."""
+    known = np.flatnonzero(result[name].notnull().any("layer").values)
+    here = result.isel(kind=known)
+
+    def rows(first: str, second: str | None) -> np.ndarray:
+        values = here[first].transpose("kind", "layer").values
+        beside = here[second].transpose("kind", "layer").values if second else np.full(values.shape, np.nan)
+        return np.stack([values, beside], axis=1)
+
+    values = xr.Dataset(
+        {
+            "value": quantity(
+                rows(name, f"{name}_rotated"), "category row layer", height, result[name].attrs["units"]
+            ),
+            "low": quantity(rows(f"{name}_low", None), "category row layer", "lower end"),
+            "high": quantity(rows(f"{name}_high", None), "category row layer", "upper end"),
+        },
+        coords={
+            "category": text_coordinate([str(kind) for kind in here.kind.values], "category", "kind"),
+            "row": text_coordinate(
+                ["singular directions", "rotations in the same space"], "row", "directions"
+            ),
+            "layer": result.layer,
+        },
+    )
+    ends = np.concatenate([values[end].values.ravel() for end in ("value", "low", "high")])
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    room = 0.08 * (high - low) or 0.5
+    return rows_by_category(
+        values,
+        caption="Mean over the tokens of a direction's better end, and over directions. Bands: intervals over "
+        "directions.",
+    ).update_yaxes(range=[low - room, high + room])
+
+
+def _with_lines(values: xr.DataArray) -> xr.Dataset:
     """A line for each kind, without intervals, which would cover one another."""
     known = values.isel(kind=np.flatnonzero(values.notnull().any("layer").values))
     return xr.Dataset({"value": known.reset_coords(drop=True)}).transpose("kind", "layer")
@@ -119,7 +157,7 @@ def _near_equal(result: xr.Dataset) -> Any:
         kind=text_coordinate([labels[first] for first in firsts], "kind", "matrix")
     )
     return curve_over_depth(
-        _with_lines(values, result),
+        _with_lines(values),
         caption="Such directions are defined only together. Both sides of a head's matrix share its values.",
     ).update_yaxes(rangemode="tozero")
 

@@ -75,14 +75,16 @@ def _of(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) 
     rater = str(read_json(result, "rate_by"))
     rated = rater if rater in result.rater.values and rater != "language model" else OWN
     column = result.rater.values.tolist().index(rated)
-    for row in rows:
+    order = [*_PAIRS, *_PAIRS.values()]  # what is read or asked stands before what is written or answered
+    kinds = result.direction_kind.values[rows].tolist()
+    for row in rows[np.argsort([order.index(kind) if kind in order else 0 for kind in kinds], kind="stable")]:
         coherence = float(result.coherence.values[row, sign, column])
         shade = 0.0 if np.isnan(coherence) else float(np.clip(coherence, -1, 1))
         interpretable = result.interpretable.values[row, result.rater.values.tolist().index(rater)]
-        mark = " interpretable" if interpretable == 1 else ""
+        mark = "; the direction counts as interpretable" if interpretable == 1 else ""
         value = f"{result.direction_kind.values[row]} {int(result['rank'].values[row])}{_SIGNS[sign]}"
         ids = result.top_token.values[row, sign]
-        said = "unknown" if np.isnan(coherence) else f"{coherence:.2f}".replace("-", "−")
+        said = "unknown" if np.isnan(coherence) else f"{round(coherence, 2) + 0.0:.2f}".replace("-", "−")
         yield Excerpt(_pieces(ids, texts, shade), value, f"coherence {said}{mark}")
 
 

@@ -109,7 +109,7 @@ def rate_variables(
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = np.where(n > 0, hits / np.maximum(n, 1), np.nan) - less
     error = np.where(n > 0, rate_error(hits, n), np.nan)
-    low = np.maximum(rate - 1.96 * error, -less)
+    low = np.maximum(rate - 1.96 * error, 0.0 - less)  # -less would print as -0
     high = np.minimum(rate + 1.96 * error, 1.0 - less)
     return {
         name: quantity(rate, dims, what),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import xarray as xr
 
+from layerscope.errors import LayerscopeError
 from layerscope.experiments._contract import Earlier
 from layerscope.experiments._coordinates import layer_coordinate, number_coordinate, text_coordinate
 from layerscope.experiments._summaries import interval_variables, stacked
@@ -37,6 +38,8 @@ def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
     rated = Rated(directions, stages["random"], settings, answers)
     found = set(directions.direction_kind.values.tolist())
     kinds = [kind for kind in settings.kinds if kind in found]
+    if not kinds:
+        _refuse_nothing(directions, settings)
     n_layers = int(stages["vocabulary"].attrs["n_layers"])
     variables: dict[str, Any] = {}
     variables |= _rates(rated, kinds, n_layers)
@@ -77,6 +80,17 @@ def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
         choosing_prompt=read_json(answers, "choosing_prompt", ""),
         search=settings.search,
         level=settings.level,
+    )
+
+
+def _refuse_nothing(directions: xr.Dataset, settings: Settings) -> NoReturn:
+    named = zip(directions.lack_part.values.tolist(), directions.lack_why.values.tolist(), strict=True)
+    reasons = dict.fromkeys(f"{part}: {why}" for part, why in named)
+    raise LayerscopeError(
+        "no block of this model has a matrix whose directions were asked for",
+        found="; ".join(reasons) or f"nothing of {', '.join(settings.kinds)}",
+        expected="attention or MLPs between linear maps",
+        hint="a transformer such as gpt2, or other kinds",
     )
 
 

@@ -104,7 +104,8 @@ def _allowed(model: LayeredModel, texts: list[str], settings: Settings) -> tuple
     long_enough = usable & np.array([len(text.strip()) >= settings.shortest_token for text in texts])
     if long_enough.sum() < 4 * settings.top_tokens and usable.sum() > long_enough.sum():
         cautions.append(
-            f"only {long_enough.sum()} tokens have {settings.shortest_token} or more characters: shorter ones count too"
+            f"only {long_enough.sum()} of the vocabulary's tokens may be shown and have {settings.shortest_token} or "
+            "more characters, so shorter ones count too"
         )
         long_enough = usable
     if long_enough.sum() < 2 * settings.top_tokens:

@@ -124,14 +124,8 @@ def _passages(model: LayeredModel, item: LensItem, settings: Settings, earlier: 
 def _lenses(model: LayeredModel, item: LensItem, settings: Settings) -> dict[str, Any]:
     if not settings.tuned:
         return {"logit lens": None}
-    if _digest(settings) != item.tuned:
-        raise LayerscopeError(
-            "the tuned lens has changed since this run began",
-            found=settings.tuned,
-            expected=f"the files with digest {item.tuned[:12]}",
-            hint="the same files, or a new run",
-        )
-    tuned = runs.read_tuned_lens(settings.tuned, n_layers=model.n_layers, width=model.facts.width)
+    shape = {"n_layers": model.n_layers, "width": model.facts.width}
+    tuned = runs.read_tuned_lens(settings.tuned, **shape, digest=item.tuned)
     return {"logit lens": None, "tuned lens": tuned}
 
 

@@ -32,14 +32,10 @@ class Expert:
 def find_experts(block: nn.Module, trace: Trace, width: int) -> tuple[list[Expert], str]:
     """The experts of a block, or none, with the reason where there are some that cannot be read."""
     for name, module in block.named_modules():
-        stacks = {
-            key: weight
-            for key, weight in module.named_parameters(recurse=False)
-            if weight.dim() == 3 and not is_packed(weight) and width in weight.shape[1:]
-        }
+        stacks = stacks_of(module, width)
         if len(stacks) < 2 or name not in trace.inputs or len({len(s) for s in stacks.values()}) != 1:
             continue
-        reads, writes, why = _sides(module, stacks, trace.calls[name], trace.inputs[name])
+        reads, writes, why = told_apart(module, stacks, trace.calls[name], trace.inputs[name])
         if why:
             return [], why
         return [Expert(name, one) for one in _experts(module, reads, writes, trace.calls[name])], ""
@@ -48,11 +44,30 @@ def find_experts(block: nn.Module, trace: Trace, width: int) -> tuple[list[Exper
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Sides = dict[str, Tensor]
-"""Stacks by parameter name, turned so that the residual stream is the first axis of each matrix."""
+"""Stacks by parameter name."""
 
 
-def _sides(module: nn.Module, stacks: Sides, call: Call, entering: Tensor) -> tuple[Sides, Sides, str]:
-    """Which stacks read and which write, each turned to [expert width unit] or [expert unit width]."""
+def stacks_of(module: nn.Module, width: int) -> Sides:
+    """A module's own tensors [expert, ., .] with an axis along the residual stream, by name."""
+    return {
+        key: weight
+        for key, weight in module.named_parameters(recurse=False)
+        if weight.dim() == 3 and not is_packed(weight) and width in weight.shape[1:]
+    }
+
+
+def told_apart(module: nn.Module, stacks: Sides, call: Call, entering: Tensor) -> tuple[Sides, Sides, str]:
+    """Which stacks read and which write, each turned to [expert width unit] or [expert unit width].
+
+    Args:
+        module: of the experts.
+        stacks: its tensors, by name.
+        call: arguments of one token.
+        entering: the state among them.
+
+    Returns:
+        what reads, what writes (one), and why neither could be told, or empty.
+    """
     generator = torch.Generator().manual_seed(3)
     try:
         with torch.enable_grad():

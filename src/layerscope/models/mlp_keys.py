@@ -12,8 +12,9 @@ called a few times:
    feed another map are the way in (up, gate). The one whose output goes nowhere but out of the block
    is the output projection.
 
-Random weights, because a trained map may be silent. Experts of a mixture share no list of keys that
-every token meets, and are refused by name.
+Random weights, because a trained map may be silent. A module that holds stacks of matrices is one of
+experts, whose keys `models/expert_keys.py` reads; an output projection that is left beside it belongs to
+an expert that every token meets.
 
 Source: Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value Memories", section 2.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from layerscope.errors import LayerscopeError
+from layerscope.models.expert_keys import ExpertKeys, find_expert_keys
 from layerscope.models.hooks import first_of, input_of, on_input, on_output, with_input
 from layerscope.models.layered import LayeredModel
 from layerscope.models.linear_maps import signature
@@ -43,7 +45,7 @@ _MOST_MIXERS = 8
 
 @dataclass(frozen=True)
 class MlpKeys:
-    """The keys of one block.
+    """The keys of one block whose MLP serves every token.
 
     Attributes:
         name: the output projection's dotted name inside the block.
@@ -78,15 +80,17 @@ class MlpKeys:
         return answered[:-1] - answered[-1]
 
 
-_FOUND: WeakKeyDictionary[LayeredModel, tuple[MlpKeys, ...]] = WeakKeyDictionary()
+Keys = MlpKeys | ExpertKeys
+
+_FOUND: WeakKeyDictionary[LayeredModel, tuple[Keys, ...]] = WeakKeyDictionary()
 
 
-def mlp_keys(model: LayeredModel) -> tuple[MlpKeys, ...]:
+def mlp_keys(model: LayeredModel) -> tuple[Keys, ...]:
     """The keys of every block, in order; found once for a model.
 
     Raises:
-        LayerscopeError: a block without one output projection that every token meets: experts of a
-            mixture, or no MLP at all. Says which block, and what it has instead.
+        LayerscopeError: a block with neither one output projection nor a module of experts that can be
+            read. Says which block, and what it has instead.
     """
     if model not in _FOUND:
         _FOUND[model] = _find(model)
@@ -94,25 +98,34 @@ def mlp_keys(model: LayeredModel) -> tuple[MlpKeys, ...]:
 
 
 @torch.no_grad()
-def _find(model: LayeredModel) -> tuple[MlpKeys, ...]:
+def _find(model: LayeredModel) -> tuple[Keys, ...]:
     calls = _calls(model)
-    known: dict[Any, str | _Refusal] = {}
-    found = []
+    known: dict[Any, str | ExpertKeys | _Refusal] = {}
+    found: list[Keys] = []
     for layer, (block, call) in enumerate(zip(model.blocks, calls, strict=True)):
         shape = signature(block)
         if shape not in known:
-            known[shape] = _Trial(block, call).projection()
-        name = known[shape]
-        if isinstance(name, _Refusal):
+            known[shape] = _Trial(block, call).keys()
+        like = known[shape]
+        if isinstance(like, _Refusal):
             raise LayerscopeError(
-                f"block {layer} of {model.facts.name} has no list of keys that every token meets",
-                found=name.found,
-                expected="an MLP whose one output projection holds a value vector for each key",
-                hint="a model without experts: gpt2, EleutherAI/pythia-160m, a Llama",
+                f"the keys of block {layer} of {model.facts.name} cannot be read",
+                found=like.found,
+                expected="an MLP whose one output projection holds a value vector for each key, or experts in "
+                "one module that is told which of them each token chose",
+                hint="another family: gpt2, EleutherAI/pythia-160m, a Llama, a Mixtral",
             )
-        module = block.get_submodule(name)
-        found.append(MlpKeys(name, module, _entries(module, block, call)))
+        if isinstance(like, ExpertKeys):
+            shared = like.shared and _dense(like.shared.name, block, call)
+            found.append(replace(like, module=block.get_submodule(like.name), shared=shared))
+        else:
+            found.append(_dense(like, block, call))
     return tuple(found)
+
+
+def _dense(name: str, block: nn.Module, call: _Call) -> MlpKeys:
+    module = block.get_submodule(name)
+    return MlpKeys(name, module, _entries(module, block, call))
 
 
 @dataclass(frozen=True)
@@ -169,12 +182,10 @@ class _Trial:
         self.width = input_of(*self.call).shape[-1]
         self.before = self._run()
 
-    def projection(self) -> str | _Refusal:
-        """The output projection's name, or what was found instead."""
+    def keys(self) -> str | ExpertKeys | _Refusal:
+        """The output projection's name, or the experts of the copy, or what was found instead."""
         mixers = self._mixers()
         experts = [name for name in self._experts() if name not in mixers and not self._feeds(name, mixers)]
-        if experts:
-            return _Refusal(f"experts ({experts[0]}): each token meets only some of them")
         ends = [
             name
             for name, output in self.before.outputs.items()
@@ -183,9 +194,35 @@ class _Trial:
             and not self._feeds(name, [other for other in self.maps if other != name])
             and self._reaches_the_end(name)
         ]
-        if len(ends) == 1:
+        if len(ends) > 1 or len(ends) + len(experts) == 0:
+            return _Refusal(
+                f"{len(ends)} such projections: {', '.join(ends)}" if ends else "no such projection"
+            )
+        if not experts:
             return ends[0]
-        return _Refusal(f"{len(ends)} such projections" + (f": {', '.join(ends)}" if ends else ""))
+        return self._keys_of_experts(experts, ends)
+
+    def _keys_of_experts(self, experts: list[str], beside: list[str]) -> ExpertKeys | _Refusal:
+        if len(experts) > 1:
+            return _Refusal(f"experts in {len(experts)} modules ({', '.join(experts)})")
+        (name,) = experts
+        module = self.block.get_submodule(name)
+        found = find_expert_keys(name, module, self._call_of(module))
+        if isinstance(found, str):
+            return _Refusal(f"experts ({name}): {found}")
+        shared = [MlpKeys(one, self.block.get_submodule(one), 0) for one in beside]
+        return replace(found, shared=shared[0] if shared else None)
+
+    def _call_of(self, module: nn.Module) -> _Call:
+        calls: list[_Call] = []
+        handle = module.register_forward_pre_hook(
+            lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
+        )
+        try:
+            self._run()
+        finally:
+            handle.remove()
+        return calls[0]
 
     def _mixers(self) -> list[str]:
         """Maps that are fed by what mixes tokens."""

@@ -43,6 +43,14 @@ class TunedLens:
         weight, bias = self.weights[depth].to(states), self.biases[depth].to(states)
         return states + torch.nn.functional.linear(states, weight, bias)
 
+    def translate_change(
+        self, depth: int, changes: Float[Tensor, "token width"]
+    ) -> Float[Tensor, "token width"]:
+        """v + W v: by how much the translation of a state changes where v is added; the last depth has none."""
+        if depth >= len(self.weights):
+            return changes
+        return changes + torch.nn.functional.linear(changes, self.weights[depth].to(changes))
+
 
 def lens_digest(folder: str) -> str:
     """sha256 over the files that the lens is read from.
@@ -56,13 +64,27 @@ def lens_digest(folder: str) -> str:
     return summary.hexdigest()
 
 
-def read_tuned_lens(folder: str, *, n_layers: int, width: int) -> TunedLens:
+def read_tuned_lens(folder: str, *, n_layers: int, width: int, digest: str | None = None) -> TunedLens:
     """The lens of a folder.
 
+    Args:
+        folder: as the tuned-lens package writes it.
+        n_layers, width: of the model.
+        digest: what `lens_digest` said when the run began; None to take the files as they are.
+
     Raises:
-        LayerscopeError: files that are missing or cannot be read safely, or a lens of another model.
+        LayerscopeError: files that are missing, have changed, or cannot be read safely, or a lens of another
+            model.
     """
-    return _read(str(Path(folder).expanduser()), lens_digest(folder), n_layers, width)
+    now = lens_digest(folder)
+    if digest not in (None, now):
+        raise LayerscopeError(
+            "the tuned lens has changed since this run began",
+            found=folder,
+            expected=f"the files with digest {str(digest)[:12]}",
+            hint="the same files, or a new run",
+        )
+    return _read(str(Path(folder).expanduser()), now, n_layers, width)
 
 
 @lru_cache(maxsize=1)
