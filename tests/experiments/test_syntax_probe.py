@@ -187,6 +187,19 @@ def test_genres_of_a_treebank_are_a_task(text: str) -> None:
     assert "next genre" not in [task.name for task in design.tasks]
 
 
+def test_a_label_of_documents_has_no_selectivity_by_word_types(text: str) -> None:
+    result = run(zoo.layered("gpt2"), text, untrained=False, code=False, tasks=["relation", "genre"])
+
+    assert np.isfinite(result.selectivity.sel(task="relation")).all()
+    assert np.isnan(result.selectivity.sel(task="genre")).all()
+    assert np.isnan(result.control_accuracy.sel(task="genre")).all()
+    drawn = syntax_probe.draw(result)["is it learnt by heart? (selectivity, this word)"]
+    assert [trace.name for trace in drawn.data if trace.showlegend is not False and trace.name] == [
+        "relation",
+        "the control",
+    ]
+
+
 def test_the_word_type_baseline_counts_words(text: str) -> None:
     design, _ = _design(text)
     row = [task.name for task in design.tasks].index("part of speech")
@@ -283,6 +296,36 @@ def test_labels_that_only_tested_words_have_are_told_and_not_asked_about(tmp_pat
     assert "NEW" not in read_json(result, "classes")["part of speech"]
     assert (result.label.sel(task="part of speech").values == -1).any()
     assert np.isfinite(result.loss).all()
+
+
+def test_labels_that_are_all_unseen_in_training_are_refused(tmp_path: Path) -> None:
+    whole = treebanks.small(documents=8, seed=1)
+    (tmp_path / "x-train.conllu").write_text(whole)
+    other = treebanks.small(documents=8, seed=2).replace("tale-", "test-").replace("report-", "tested-")
+    for tag in {line.split("\t")[3] for line in other.split("\n") if line.count("\t") == 9}:
+        other = other.replace(f"\t{tag}\t", f"\tX{tag}\t")
+    (tmp_path / "x-test.conllu").write_text(other)
+
+    with pytest.raises(LayerscopeError, match="unseen in training") as refused:
+        run(zoo.layered("gpt2"), str(tmp_path), untrained=False, code=False, tasks=["part of speech"])
+    assert "to learn from, ADJ, ADP, DET" in str(refused.value)
+    assert "to test on, XADJ, XADP, XDET" in str(refused.value)
+
+    result = run(zoo.layered("gpt2"), str(tmp_path), untrained=False, code=False)
+    assert "part of speech" not in result.task.values
+    cautions = " ".join(read_json(result, "cautions"))
+    assert "part of speech is not asked about" in cautions
+    assert "or no tested word has one of them" in cautions
+
+
+def test_columns_that_cannot_be_asked_about_are_refused_before_the_model_is_asked(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = zoo.layered("gpt2")
+    monkeypatch.setattr(model, "logits", None)
+
+    with pytest.raises(LayerscopeError, match="label 'tongue'"):
+        run(model, text, passages=_two_languages(), label_columns=["tongue"])
 
 
 def test_what_a_treebank_does_not_annotate_is_said(text: str) -> None:

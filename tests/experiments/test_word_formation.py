@@ -9,8 +9,9 @@ import xarray as xr
 
 import layerscope as ls
 import zoo
-from layerscope import LayerscopeError
+from layerscope import LayerscopeError, experiments
 from layerscope.experiments._formation_design import erased_cases, made_up, pairs_of, twins_of
+from layerscope.results.schema import read_json
 from layerscope.results.words import restored
 from layerscope.text.tokenised_words import TokenisedWord, tokenise_word
 
@@ -236,3 +237,35 @@ def test_the_middle_of_attention_and_mlp_is_left_open_where_they_cannot_be_told_
     assert np.isfinite(result.recovered).all()
     if np.isnan(result.recovered_part).any():
         assert "no separate vectors" in result.attrs["cautions"]
+
+
+def test_few_words_with_two_forms_have_no_interval_and_that_is_said() -> None:
+    experiment = experiments.load("word_formation")
+    few, enough = run(twins=4), run(twins=6)
+
+    assert (few.sizes["word"], enough.sizes["word"]) == (4, 6)
+    assert np.isfinite(few.likeness_gain).all()
+    assert np.isnan(few.likeness_gain_low).all()
+    assert np.isnan(few.mean_found_twin_high).all()
+    assert np.isfinite(enough.likeness_gain_low).any()
+    assert any("only 4 words have both" in caution for caution in read_json(few, "cautions"))
+    said = {claim.select.get("variable"): claim for claim in experiment.claims(few)}
+    assert not said["likeness_gain"].distinguishable
+    assert "it cannot be told" in said["likeness_gain"].text
+    assert "of 4 split words" in said["mean_found_twin"].text
+    experiment.draw(few)
+
+
+def test_recovery_far_below_nothing_does_not_decide_about_the_scale() -> None:
+    experiment = experiments.load("word_formation")
+    result = run()
+    result["mean_recovered"].values[:] = np.maximum(result.mean_recovered.values, 0)
+    result["mean_recovered_low"].values[:] = result.mean_recovered.values
+    plain = experiment.draw(result)["patched pairs"]
+    result["mean_recovered_low"].values[0, 0, 1] = -10
+
+    cut = experiment.draw(result)["patched pairs"]
+
+    assert plain.layout.yaxis.range[0] > -0.5
+    assert cut.layout.yaxis.range == (-1, 1.1)
+    assert "The axis ends at −1" in cut.layout.meta["caption"]

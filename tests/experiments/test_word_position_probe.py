@@ -1,5 +1,6 @@
 """word_position_probe: its prompts, its numbers against plain computations, its refusals."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments._word_design import prompts_of
+from layerscope.experiments import _word_probing
+from layerscope.experiments._word_fitting import fitted
 from layerscope.experiments._word_laying import lay
-from layerscope.experiments._word_tasks import TASKS, cases_of
+from layerscope.experiments._word_prompts import as_dataset, prompts_of
+from layerscope.experiments._word_tasks import ANY_DEPTH, TASKS, cases_of, gathered, guesses
 from layerscope.experiments.word_position_probe import Settings
+from layerscope.results.combine import concatenate
+from layerscope.results.schema import read_json
 from layerscope.results.words import restored
 from layerscope.text.tokenised_words import tokenise_word
 
@@ -124,6 +129,72 @@ def _input_of_block(module: Any, layer: int, ids: list[int]) -> np.ndarray:
     return seen[0][0].numpy()
 
 
+@pytest.mark.parametrize("penalty", [1.0, 20.0])
+def test_yes_or_no_probes_are_those_of_scikit_learn(penalty: float) -> None:
+    linear = pytest.importorskip("sklearn.linear_model")
+    several = pytest.importorskip("sklearn.multiclass")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 300)
+    states = (3 * rng.normal(size=(2, 300, 10)) + 2).astype(np.float32)
+    states[:, :, 0] += labels
+    settings = Settings(scheme="one-vs-rest", scale="none", penalty=penalty)
+
+    probes = fitted(states, labels, settings)
+
+    for probe, there in zip(probes, states, strict=True):
+        fit = several.OneVsRestClassifier(linear.LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=5000))
+        expected = fit.fit(there, labels).predict_proba(there)
+        np.testing.assert_allclose(probe.probabilities(there), expected, atol=5e-4)  # half of it: 6e-3
+
+
+def test_fits_are_cut_by_depth_and_give_the_same_whatever_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"sentences": False, "names": False, "untrained": False}
+    whole = run(**few)
+    asked: list[tuple[int, ...]] = []
+    plain = _word_probing.scores
+
+    def noted(model: Any, item: Any, settings: Any, earlier: Any) -> xr.Dataset:
+        asked.append(item.depths)
+        return plain(model, item, settings, earlier)
+
+    monkeypatch.setattr(_word_probing, "_ITEM_BYTES", 1)
+    monkeypatch.setattr(_word_probing, "scores", noted)
+    experiment = experiments.load("word_position_probe")
+    stages = tuple(
+        replace(stage, measure=noted) if stage.name == "scores" else stage for stage in experiment.stages
+    )
+    monkeypatch.setattr(experiments, "load", lambda name: replace(experiment, stages=stages))
+    by_depth = run(**few)
+
+    depths = whole.sizes["depth"]
+    assert sorted(asked) == sorted([(), *[(depth,) for depth in range(depths)] * 2])
+    np.testing.assert_allclose(by_depth.probability, whole.probability, atol=2e-3)  # fits end at a gradient
+    for name in ("case_task", "case_prompt", "case_position", "case_index", "depth"):
+        assert (by_depth[name].values == whole[name].values).all()
+
+
+def test_guesses_lie_where_their_task_and_depth_say() -> None:
+    words = [tokenise_word(zoo.tokenizer(), word) for word in WORDS]
+    prompts, about = lay(zoo.tokenizer(), words, "auto", 64, Settings(**FEW))
+    design = as_dataset(prompts).assign_attrs(about)
+    cases = 16 * 4
+    first, later = np.random.default_rng(0).random((2, cases, 2, 4))
+    parts = [guesses("first", (0, 1), first, 5), guesses("first", (2, 3), later, 5)]
+    parts += [guesses("types", ANY_DEPTH, first[:, :1], 5)]
+
+    found = gathered(concatenate(parts), design, depths=4)
+
+    expected = np.concatenate([first, later], axis=1)
+    here = found.isel(token=found.case_task.values == "first")
+    np.testing.assert_allclose(here.probability.values[..., :4], expected, atol=1e-6)
+    assert (here.probability.values[..., 4] == 0).all()
+    for depth in range(4):
+        types = found.isel(token=found.case_task.values == "types", depth=depth).probability.values
+        np.testing.assert_allclose(types[:, :4], first[:, 0], atol=1e-6)
+    with pytest.raises(ValueError, match=r"depths \[0, 1\]"):
+        gathered(parts[0], design, depths=4)
+
+
 def test_yes_or_no_probes_and_other_scales_can_be_asked_for() -> None:
     for more in ({"scheme": "one-vs-rest"}, {"scale": "entries"}):
         result = run(**more, sentences=False, names=False, untrained=False)
@@ -189,8 +260,6 @@ def test_the_refusal_of_lengths_names_others_that_the_list_allows() -> None:
 
 
 def test_prompts_and_cases_survive_the_dataset() -> None:
-    from layerscope.experiments._word_design import as_dataset
-
     words = [tokenise_word(zoo.tokenizer(), word) for word in WORDS]
     prompts, _ = lay(zoo.tokenizer(), words, "never", None, Settings(**FEW))
 
@@ -206,6 +275,38 @@ def test_prompts_and_cases_survive_the_dataset() -> None:
     assert cases.positions.tolist() == [*prompts[0].last, *prompts[1].last]
     assert (cases.offsets == cases.positions - prompts[0].start).all()
     assert cases.sizes.sum() == sum(p.last[-1] - p.start + 1 for p in prompts[:2])
+
+
+def test_scores_of_too_few_cases_have_no_interval_and_no_claim() -> None:
+    few = run(sentences=False, names=False, untrained=False, test_prompts=5, fewest=2)
+    experiment = experiments.load("word_position_probe")
+
+    assert 0 < int(few.score_cases.sel(task="last")) < 20
+    assert np.isfinite(few.score.sel(task="last")).any()
+    for name in ("score_low", "score_high", "p_adjusted"):
+        assert np.isnan(few[name].sel(task="last")).all()
+    said = [claim for claim in experiment.claims(few) if claim.select.get("variable") != "decoded_shift"]
+    assert not any(claim.distinguishable for claim in said if claim.select["variable"] in ("score", "gain"))
+    assert any("is not known: too few words" in claim.text for claim in said)
+    assert "heads taken out" not in experiment.draw(few)
+    more = run(sentences=False, names=False, untrained=False, causal_prompts=16, heads=1)
+    assert "heads taken out" in experiment.draw(more)
+
+
+def test_words_too_few_to_test_on_are_told() -> None:
+    result = run(sentences=False, names=False, untrained=False)
+
+    assert [tested for _, tested in read_json(result, "words_used").values()] == [3, 2]
+    cautions = read_json(result, "cautions")
+    assert any("only 3 of the words of 1 token are tested on" in caution for caution in cautions)
+    assert any("only 2 of the words of 2 tokens are tested on" in caution for caution in cautions)
+
+
+def test_figures_name_only_the_coordinates_that_there_are() -> None:
+    figures = experiments.load("word_position_probe").draw(run(names=False, untrained=False))
+
+    assert "sentences" in figures
+    assert not any("names" in name for name in figures)
 
 
 def test_a_claim_is_about_the_best_depth_that_can_be_told_and_says_where_else() -> None:

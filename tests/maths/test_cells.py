@@ -18,6 +18,7 @@ def test_two_cells_by_hand() -> None:
 
     assert float(found.interval.value) == pytest.approx((5 * (1 / 6) + 4 * 1) / 9)
     assert found.counted == 9
+    assert float(found.interval.n) == 9  # the tenth unit has no case that counts
     assert found.recall[0, 0] == pytest.approx(2 / 3)
     assert np.isnan(found.recall[1, 0])
 

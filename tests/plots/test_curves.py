@@ -126,6 +126,26 @@ def test_models_of_different_length_meet_on_the_fraction_of_depth(curves: xr.Dat
     np.testing.assert_array_equal(lines[1].x, [0, 0.125, 0.25, 0.375, 0.5])
 
 
+def test_the_strip_tells_null_and_twin_apart_and_says_which_is_which(curves: xr.Dataset) -> None:
+    one = curves.isel(category=0, drop=True)
+
+    figure = layers_at_a_glance([StripRow("one", one, 4, twin=one * 0.5), StripRow("two", one, 4)])
+    null = next(trace for trace in figure.data if trace.name == "null")
+    twin = next(trace for trace in figure.data if trace.name == "one, untrained")
+    told, alone = (note.text for note in figure.layout.annotations[:2])
+
+    assert (null.line.dash, twin.line.dash) == ("dash", "dot")
+    assert null.line.color != twin.line.color
+    assert f'color:{null.line.color}">╌╌ null' in told
+    assert f'color:{twin.line.color}">••• untrained twin' in told
+    assert "null" in alone
+    assert "untrained" not in alone
+
+    unknown = layers_at_a_glance([StripRow("one", one, 4, twin=one * np.nan)])  # a twin without an answer
+    assert "untrained" not in unknown.layout.annotations[0].text
+    assert all("untrained" not in str(trace.name) for trace in unknown.data)
+
+
 def test_an_empty_strip_is_refused() -> None:
     with pytest.raises(LayerscopeError):
         layers_at_a_glance([])

@@ -36,3 +36,16 @@ def test_the_legend_is_in_order_and_outlines_nothing() -> None:
     listed = sorted((bar for bar in figure.data if bar.showlegend), key=lambda bar: bar.legendrank)
     assert [bar.name for bar in listed] == ["a", "b", "c"]
     assert all(bar.marker.line.width == 0 for bar in listed)
+
+
+def test_places_are_numbered_as_far_as_there_is_room() -> None:
+    few, many = (
+        guess_bars(
+            np.ones((2, places, 2), dtype=int) * 3, classes=["a", "b"], place_title="place", first_place=1
+        )
+        for places in (20, 54)
+    )
+
+    assert few.layout.xaxis2.dtick == 1
+    assert many.layout.xaxis2.dtick == 3
+    assert many.layout.xaxis2.tick0 == 1

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ import zoo
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.models.untrained import untrained_twin
+from layerscope.runs import state_cache
 from layerscope.runs.reading import read_states
 from layerscope.runs.state_cache import StateCache, groups
 
@@ -198,3 +200,20 @@ def test_groups_hold_every_text_once_and_not_too_many_tokens() -> None:
     assert [index for group in found for index in group] == list(range(7))
     assert [list(group) for group in found] == [[0, 1], [2], [3], [4, 5], [6]]
     assert list(groups([], tokens=10)) == []
+
+
+def test_picked_states_are_those_of_the_whole_texts(
+    model: LayeredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [StateCache(model, folder=None).states(TEXTS, depth).numpy() for depth in (0, 3)]
+    rows = np.random.default_rng(0).permutation(sum(map(len, TEXTS)))[:9]
+    monkeypatch.setattr(state_cache, "groups", lambda lengths: groups(lengths, tokens=6))
+
+    for folder in (tmp_path, None):
+        found = StateCache(model, folder=folder).picked(TEXTS, [0, 3], rows)
+        np.testing.assert_allclose(found, [states[rows] for states in whole], atol=1e-6)
+
+    # One file for each group of which a token is asked for, and no others.
+    sizes = [[len(TEXTS[text]) for text in group] for group in groups([len(t) for t in TEXTS], tokens=6)]
+    ends = np.cumsum([sum(size) for size in sizes])
+    assert len(list(tmp_path.glob("*.states"))) == len(set(np.searchsorted(ends, rows, side="right")))

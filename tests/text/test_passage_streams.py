@@ -94,3 +94,68 @@ def test_a_dataset_is_read_row_by_row(tmp_path):
         ("small-002", "Three."),
     ]
     assert "dev" in refusal(f"hub:{folder}:dev")
+
+
+def test_columns_of_a_dataset_are_labels_as_those_of_a_file_are(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = [
+        {
+            "id": 7,
+            "text": "One.",
+            "genre": "fable",
+            "language": "en",
+            "register": 1,
+            "score": 0.5,
+            "tags": ["a"],
+        },
+        {
+            "id": 7,
+            "text": "Zwei.",
+            "genre": "fable",
+            "language": "de",
+            "register": -1,
+            "score": 0.1,
+            "tags": [],
+        },
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps({k: v for k, v in row.items() if k != "id"}) for row in rows))
+    kinds = datasets.Features(
+        {
+            "id": datasets.Value("int64"),
+            "text": datasets.Value("string"),
+            "genre": datasets.Value("string"),
+            "language": datasets.Value("string"),
+            "register": datasets.ClassLabel(names=["plain", "solemn"]),
+            "score": datasets.Value("float64"),
+            "tags": datasets.List(datasets.Value("string")),
+        }
+    )
+    folder = tmp_path / "small"
+    folder.mkdir()
+    datasets.Dataset.from_list(rows, features=kinds).to_parquet(folder / "train.parquet")
+
+    from_hub, from_file = load_passages(f"hub:{folder}"), load_passages(file)
+
+    assert [p.name for p in from_hub] == ["small-001", "small-002"]  # two rows have the same id
+    assert [p.genre for p in from_hub] == ["fable", "fable"]
+    assert [dict(p.labels) for p in from_hub] == [
+        {"language": "en", "register": "solemn"},
+        {"language": "de"},
+    ]
+    assert [dict(p.labels) for p in from_file] == [
+        {"language": "en", "register": "1"},
+        {"language": "de", "register": "-1"},
+    ]
+
+
+def test_a_genre_of_a_dataset_that_is_a_list_is_no_genre(tmp_path):
+    pytest.importorskip("datasets")
+    folder = tmp_path / "films"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text(json.dumps({"text": "One.", "genre": ["a", "b"], "year": 1999}))
+
+    (passage,) = load_passages(f"hub:{folder}")
+
+    assert passage.genre == "uncategorised"
+    assert dict(passage.labels) == {"year": "1999"}

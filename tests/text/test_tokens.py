@@ -149,7 +149,8 @@ def test_texts_share_what_they_have_in_common_also_when_read_back(gpt2):
     text = " ".join(f"the {number}th long word" for number in range(300))
     here, there = encode(gpt2, text), Tokens.model_validate_json(encode(gpt2, text).model_dump_json())
     for one, other in ((here.ids, there.ids), (here.texts, there.texts), (here.spans, there.spans)):
-        assert len(one) > 1000 and all(left is right for left, right in zip(one, other, strict=True))
+        assert len(one) > 1000
+        assert all(left is right for left, right in zip(one, other, strict=True))
 
 
 def test_a_text_longer_than_the_model_reads_is_encoded_without_a_warning(llama, caplog, capfd):

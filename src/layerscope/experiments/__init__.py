@@ -80,7 +80,7 @@ def settings_of(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
         return experiment.settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(place) for place in first["loc"]) or "settings"
+        name = str(first["loc"][0]) if first["loc"] else "settings"  # of a list, whichever entry does not fit
         described = known[name].description if name in known else ""
         raise LayerscopeError(
             f"the setting {name} of {experiment.name} does not fit",

@@ -18,10 +18,10 @@ import xarray as xr
 from layerscope import runs
 from layerscope.experiments._contract import WorkItem
 from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.experiments._depth_chunks import depth_chunks
 from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._syntax_rows import scored
 from layerscope.experiments._syntax_scores import Resampled
-from layerscope.experiments._word_tasks import depth_chunks
 from layerscope.maths.bootstrap import Interval
 from layerscope.maths.probe_scores import backed_off, label_frequencies
 from layerscope.maths.probes import fit_logistic
@@ -126,18 +126,7 @@ def _states(
     model: LayeredModel, tokens: list[list[int]], picked: np.ndarray, depths: Sequence[int]
 ) -> Tensor:
     """States [depth row width] of the picked tokens."""
-    import torch
-
-    cache, start = runs.StateCache(model), 0
-    parts: list[list[Tensor]] = [[] for _ in depths]
-    for group in runs.groups([len(ids) for ids in tokens]):
-        stop = start + sum(len(tokens[text]) for text in group)
-        here = torch.from_numpy(picked[(picked >= start) & (picked < stop)] - start)
-        for part, depth in zip(parts, depths, strict=True):
-            part.append(cache.states([tokens[text] for text in group], depth)[here])
-        start = stop
-    found = torch.stack([torch.cat(part) for part in parts])
-    return found.to(model.device, torch.promote_types(torch.float32, found.dtype))
+    return runs.StateCache(model).picked(tokens, depths, picked).to(model.device)
 
 
 def _dealt(labels: np.ndarray, seed: int) -> np.ndarray:

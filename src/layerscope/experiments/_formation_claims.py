@@ -125,9 +125,8 @@ def _likeness(result: xr.Dataset) -> Claim:
         "token's than behind "
         f"another word's first piece, most at depth {depth}"
         if clear
-        else f"words {_WAYS[result.attrs['twin']]}: their last piece comes no nearer to the single "
-        "token's state than behind "
-        "another word's first piece",
+        else f"words {_WAYS[result.attrs['twin']]}: it cannot be told that their last piece's state comes nearer "
+        "to the single token's than behind another word's first piece",
         value=float(cell.likeness_gain),
         low=number_or_none(cell.likeness_gain_low),
         high=number_or_none(cell.likeness_gain_high),
@@ -144,8 +143,8 @@ def _named(result: xr.Dataset) -> Claim:
     depth = int(np.nanargmax(split.mean_found_twin.values))
     cell = split.sel(depth=depth)
     return Claim(
-        text=f"at best (depth {depth}) {float(cell.mean_found_twin):.0%} of split words have their own "
-        "single token nearest",
+        text=f"at best (depth {depth}) {float(cell.mean_found_twin):.0%} of {result.sizes['word']} split words have "
+        "their own single token nearest",
         value=float(cell.mean_found_twin),
         low=number_or_none(cell.mean_found_twin_low),
         high=number_or_none(cell.mean_found_twin_high),

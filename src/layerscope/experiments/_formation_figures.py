@@ -12,21 +12,22 @@ from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category
 from layerscope.results.schema import read_json
 
+_LOWEST = -1.0
+
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     figures = {
-        "patched pairs": rows_by_category(
+        "patched pairs": _recovery(
             _columns(result, "mean_recovered").rename(group="category", piece="row"),
             _columns(result, "mean_crossing").rename(group="category"),
             title="Where the last piece takes over from the earlier ones",
             caption="Recovery of another word's prediction when its states are put in: of all earlier "
-            "pieces, or of the "
-            "last one. Made up: a last piece with which they make no word of the list.",
+            "pieces, or of the last one. Made up: a last piece with which they make no word of the list.",
         )
     }
     if np.isfinite(result.mean_recovered_part.values).any():
-        figures["attention and MLP"] = rows_by_category(
+        figures["attention and MLP"] = _recovery(
             _columns(
                 result.sel(group=[g for g in result.group.values if "," not in str(g)]), "mean_recovered_part"
             ).rename(group="category", site="row"),
@@ -45,7 +46,11 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         )
         title = "How many split words have their own single token nearest?"
         shares = _named(_columns(result, "mean_found_twin"), "form", says)
-        figures[title] = curve_over_depth(_dashed(shares, 1 / result.sizes["word"], "chance"), title=title)
+        figures[title] = curve_over_depth(
+            _dashed(shares, 1 / result.sizes["word"], "chance"),
+            title=title,
+            caption=f"Share of {result.sizes['word']} words, each among the single tokens of all of them.",
+        )
     if "mean_told" in result:
         says = {"within": "within a word", "across": "from word to word"}
         curves = _columns(result, "mean_told")
@@ -53,8 +58,24 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures["the piece before"] = curve_over_depth(
             _dashed(_named(curves, "case_kinds", says), chance, "chance"),
             title="Can the last piece's state still tell the piece before it?",
+            caption="Probability that a probe of the last piece's state gives to the true piece before it, on words "
+            "that it did not learn from.",
         )
     return figures
+
+
+def _recovery(values: xr.Dataset, *transitions: xr.Dataset, title: str, caption: str) -> Any:
+    """Panels of recovery: its axis ends at −1, below which a few pairs would decide about its scale."""
+    below = bool((xr.concat([values["value"], values["low"]], dim="end") < _LOWEST).any())
+    if below:
+        caption += (
+            " The axis ends at −1: below it, a prediction has moved more than twice as far as the two words "
+            "lie apart."
+        )
+    figure = rows_by_category(values, *transitions, title=title, caption=caption)
+    if below:
+        figure.update_yaxes(range=[_LOWEST, 1.1])
+    return figure
 
 
 def _dashed(curves: xr.Dataset, level: float, name: str) -> xr.Dataset:

@@ -16,6 +16,9 @@ from layerscope.maths.centroid import centroid
 from layerscope.maths.transitions import last_rise_through
 from layerscope.results.schema import quantity, read_json, write_json
 
+FEWEST_WORDS = 6
+"""Words with two forms below which nothing about them has an interval: of four that agree, resamples agree too."""
+
 
 def conclude(stages: Earlier, settings: Any) -> xr.Dataset:
     """Everything that the result holds."""
@@ -68,6 +71,11 @@ def _cautions(stages: Earlier, settings: Any) -> list[str]:
     said = []
     if not stages["twins"].sizes:
         said.append(f"no word has both a single token and a form in pieces ({settings.twin}): no twins")
+    elif (n := stages["twins"].sizes["word"]) < FEWEST_WORDS:
+        said.append(
+            f"only {n} word{'s have' if n > 1 else ' has'} both a single token and a form in pieces "
+            f"({settings.twin}): too few for an interval"
+        )
     kinds = set(stages["erasure"].case_kind.values.tolist()) if stages["erasure"].sizes else set()
     for kind, why in (
         ("within", "fewer than two pieces that begin three words each"),
@@ -143,7 +151,11 @@ def _row(kept: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _twins(twins: xr.Dataset, settings: Any) -> xr.Dataset:
     if not twins.sizes:
         return xr.Dataset()
-    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+
+    def mean(values: np.ndarray) -> Interval:
+        found = bootstrap_mean(values, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+        return found if len(values) >= FEWEST_WORDS else found.without_ends()
+
     above = (twins.own_similarity - twins.other_similarity).values
     found = twins.found_twin.values.astype(float)
     variables = (

@@ -56,49 +56,52 @@ def passage_items(
         LayerscopeError: a pattern that is none, or a column that cannot be asked about.
     """
     announced = [_announced(passage, pattern) for passage in passages]
-    every = {
-        GENRE: ["" if p.passage.genre == UNCATEGORISED else p.passage.genre for p in passages],
-        ANNOUNCED: [label for label, _ in announced],
-    }
-    names = dict.fromkeys(name for passage in passages for name in passage.passage.labels)
-    every |= {
-        f"{name} (column)" if name in every else name: [p.passage.labels.get(name, "") for p in passages]
-        for name in names
-    }
+    every = _every_label(passages, [label for label, _ in announced])
     kept = {kind: classes for kind, labels in every.items() if (classes := _frequent(labels, fewest))}
     if columns is not None:
         _check_columns(columns, every, kept, fewest)
         kept = {kind: kept[kind] for kind in kept if kind in (GENRE, ANNOUNCED, *columns)}
     not_asked = tuple(_why_not(every, kept, fewest)) if passages else ()
     if not kept and not_asked:
-        yield PassageItem(
-            name="labels",
-            size=1,
-            passage=passages[0],
-            kinds=(),
-            labels=(),
-            given=(),
-            tokens=0,
-            not_asked=not_asked,
-        )
-    for number, passage in enumerate(passages):
-        own = tuple(label if (label := every[kind][number]) in kept[kind] else "" for kind in kept)
-        starts = {
-            kind: announced[number][1] if kind == ANNOUNCED else int(passage.tokens.bos) for kind in kept
-        }
-        given = tuple(start if label else -1 for start, label in zip(starts.values(), own, strict=True))
+        yield _item("labels", passages[0], {}, (), 0, not_asked)
+    for number, (passage, (_, said)) in enumerate(zip(passages, announced, strict=True)):
+        own = {kind: label if (label := every[kind][number]) in kept[kind] else "" for kind in kept}
+        starts = (said if kind == ANNOUNCED else int(passage.tokens.bos) for kind in kept)
+        given = tuple(start if label else -1 for start, label in zip(starts, own.values(), strict=True))
         read = _needed(min(tokens, len(passage.tokens)), given)
-        if any(own) and read:
-            yield PassageItem(
-                name=passage.name,
-                size=read,
-                passage=passage,
-                kinds=tuple(kept),
-                labels=own,
-                given=given,
-                tokens=read,
-                not_asked=not_asked,
-            )
+        if any(own.values()) and read:
+            yield _item(passage.name, passage, own, given, read, not_asked)
+
+
+def _item(
+    name: str,
+    passage: TokenisedPassage,
+    labels: Mapping[str, str],
+    given: tuple[int, ...],
+    tokens: int,
+    not_asked: tuple[str, ...],
+) -> PassageItem:
+    return PassageItem(
+        name=name,
+        size=max(1, tokens),
+        passage=passage,
+        kinds=tuple(labels),
+        labels=tuple(labels.values()),
+        given=given,
+        tokens=tokens,
+        not_asked=not_asked,
+    )
+
+
+def _every_label(passages: Sequence[TokenisedPassage], announced: Sequence[str]) -> dict[str, list[str]]:
+    """Of each kind, the label of each passage; "" where it has none."""
+    every = {
+        GENRE: ["" if p.passage.genre == UNCATEGORISED else p.passage.genre for p in passages],
+        ANNOUNCED: list(announced),
+    }
+    names = dict.fromkeys(name for passage in passages for name in passage.passage.labels)
+    columns = {name: [p.passage.labels.get(name, "") for p in passages] for name in names}
+    return every | {f"{name} (column)" if name in every else name: those for name, those in columns.items()}
 
 
 def _why_not(every: Mapping[str, Sequence[str]], kept: Mapping[str, object], fewest: int) -> Iterator[str]:

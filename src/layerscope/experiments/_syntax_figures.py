@@ -21,42 +21,44 @@ _SINCE = (1, 8, 64)  # three bands can be told apart
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Accuracy beside its baselines; gains; selectivity; codes; first pieces; labels of documents."""
     tasks = named(result, "accuracy")
+    bands = f"Bands: {float(read_json(result, 'level')):.0%} intervals over test documents."
     figures: dict[str, Any] = {
         "what can be read off a state, by depth": rows_by_category(
             _beside(result, tasks),
             caption="Share of test words whose label a linear probe reads off the state. The word type "
-            "alone tells the same at every depth; the control's labels are dealt to word types by chance.",
+            f"alone tells the same at every depth; the control's labels are dealt to word types by chance. {bands}",
         )
     }
     for name, some in _apart(tasks).items():
         figures[f"beyond the word itself: about {name} word"] = curve_over_depth(
             _rows(result, "gain", some, nothing="word type alone"),
-            caption="Accuracy beyond that of the word type alone. Bands are over test documents.",
+            caption=f"Accuracy beyond that of the word type alone. {bands}",
         )
     figures["loss of the probe, by depth"] = rows_by_category(
         _beside(result, tasks, "loss"),
-        caption="Mean −log p of the true label of test words. Losses of different tasks do not compare.",
+        caption=f"Mean −log p of the true label of test words. Losses of different tasks do not compare. {bands}",
     )
     figures["macro-F1, by depth"] = rows_by_category(
         _panels({"probe": as_curve(result.sel(task=tasks), "macro_f1")}, tasks, "macro_f1", result),
-        caption="Mean over labels of F1, so that rare labels weigh as much as frequent ones.",
+        caption=f"Mean over labels of F1, so that rare labels weigh as much as frequent ones. {bands}",
     )
     # Lines about this word and about the next apart: seven in one figure would share colours.
     for name, some in _apart(named(result, "selectivity")).items():
         figures[f"is it learnt by heart? (selectivity, {name} word)"] = curve_over_depth(
             _rows(result, "selectivity", some, nothing="the control"),
-            caption="Accuracy less accuracy on a control task in which word types have labels by chance.",
+            caption=f"Accuracy less accuracy on a control task in which word types have labels by chance. {bands}",
         )
     for name, some in _apart(named(result, "compression")).items():
         figures[f"how plainly is it there? (online code, {name} word)"] = curve_over_depth(
-            _rows(result, "compression", some),
+            _compression(result, some),
             caption="How many times shorter labels become when they are sent with probes that learn on the way. "
+            "At 1 nothing is saved over a code in which all labels cost alike; below it, probes mislead. "
             "Documents in one order for each draw: no intervals.",
         )
     split = named(result, "first_piece_accuracy")
     if split:
         figures["words of several tokens: at the first token and at the last"] = rows_by_category(
-            _pieces(result, split), caption=f"Only words of two tokens or more{_several(result)}."
+            _pieces(result, split), caption=f"Only words of two tokens or more{_several(result)}. {bands}"
         )
     return figures | _documents(result)
 
@@ -113,13 +115,26 @@ def _panels(rows: dict[str, xr.Dataset], tasks: list[Any], score: str, result: x
     return joined
 
 
-def _rows(result: xr.Dataset, name: str, tasks: list[Any], *, nothing: str = "") -> xr.Dataset:
-    """Lines of a score; a dashed one at 0 where `nothing` says what that would be."""
+def _rows(result: xr.Dataset, name: str, tasks: list[Any], *, nothing: str) -> xr.Dataset:
+    """Lines of a score; a dashed one at 0, where `nothing` says what that would be."""
     one = result.sel(task=tasks)
-    if nothing:
-        at_zero = xr.DataArray(np.zeros(one.sizes["depth"]), dims="depth", attrs={"name": nothing})
-        return as_curve(one, name, null=at_zero).assign_coords(task=one.task)
-    return xr.Dataset({"value": one[name].reset_coords(drop=True)}).assign_coords(task=one.task)
+    return as_curve(one, name, null=_level(one, 0.0, nothing)).assign_coords(task=one.task)
+
+
+def _compression(result: xr.Dataset, tasks: list[Any]) -> xr.Dataset:
+    one = result.sel(task=tasks)
+    lines = xr.Dataset({"value": one["compression"].reset_coords(drop=True)})
+    return lines.assign(null=_level(one, 1.0, "all labels alike")).assign_coords(task=one.task)
+
+
+def _level(one: xr.Dataset, at: float, name: str) -> xr.DataArray:
+    return xr.DataArray(np.full(one.sizes["depth"], at), dims="depth", attrs={"name": name})
+
+
+def _listed(since: list[int]) -> str:
+    """1, 8 or 64 tokens; only the places that are drawn."""
+    first, last = ", ".join(str(s) for s in since[:-1]), since[-1]
+    return f"{first} or {last} tokens" if first else f"{last} token{'s' * (last > 1)}"
 
 
 def _documents(result: xr.Dataset) -> dict[str, Any]:
@@ -129,7 +144,9 @@ def _documents(result: xr.Dataset) -> dict[str, Any]:
     for kind in result.label_kind.values:
         one = result.sel(label_kind=kind)
         since = [
-            s for s in one.since.values if s in _SINCE and np.isfinite(one.label_accuracy.sel(since=s)).any()
+            int(s)
+            for s in one.since.values
+            if s in _SINCE and np.isfinite(one.label_accuracy.sel(since=s)).any()
         ]
         if since:
             some = one.sel(since=since)
@@ -153,6 +170,7 @@ def _documents(result: xr.Dataset) -> dict[str, Any]:
             figures[title] = curve_over_depth(
                 lines.assign(null=null),
                 caption=f"Share of {int(some.label_passages.max())} held-out passages whose label is read off one "
-                "token's state, 1, 8 or 64 tokens on. Dashed: mean over these places, with labels dealt to others.",
+                f"token's state, {_listed(since)} on. Dashed: mean over these places, with labels dealt to others. "
+                f"Bands: {float(read_json(result, 'level')):.0%} intervals over passages.",
             )
     return figures

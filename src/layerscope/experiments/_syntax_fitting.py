@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +11,7 @@ import xarray as xr
 from layerscope import runs
 from layerscope.experiments._contract import WorkItem
 from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.experiments._reading_ahead import Weights
 from layerscope.experiments._syntax_rows import Design, scored
 from layerscope.maths.probes import LinearProbes, doubling_ends, fit_logistic, online_code_length
 from layerscope.results.schema import quantity
@@ -21,19 +21,10 @@ if TYPE_CHECKING:
 
     from layerscope.models.layered import LayeredModel
 
-Weights = Literal["trained", "untrained"]
 Piece = Literal["last", "first"]
 
 _FIRST_BLOCK = 128
 _NOT_ASKED = -1
-
-
-class GroupItem(WorkItem):
-    """Some sentences to be read by a model into the cache: numbers of the first and the one after the last."""
-
-    weights: Weights
-    start: int
-    stop: int
 
 
 class FitItem(WorkItem):
@@ -55,51 +46,6 @@ class Fitting:
     controls: bool
     code: bool
     seed: int
-
-
-def model_of(model: LayeredModel, weights: Weights, seed: int) -> LayeredModel:
-    """The model itself, or its untrained twin."""
-    from layerscope.models.untrained import kept_twin
-
-    return model if weights == "trained" else kept_twin(model, seed)
-
-
-def groups_of(tokens: list[list[int]]) -> list[range]:
-    """The sentences in groups, as they are read and kept together."""
-    return list(runs.groups([len(ids) for ids in tokens]))
-
-
-def group_items(tokens: list[list[int]], weights: list[Weights]) -> Iterator[GroupItem]:
-    """One item for each group of sentences and each model."""
-    for which in weights:
-        for group in groups_of(tokens):
-            yield GroupItem(
-                name=f"{which}, sentences {group.start + 1} to {group.stop}",
-                size=sum(len(tokens[sentence]) for sentence in group),
-                weights=which,
-                start=group.start,
-                stop=group.stop,
-            )
-
-
-def read_group(model: LayeredModel, item: GroupItem, tokens: list[list[int]]) -> xr.Dataset:
-    """Read a group into the cache, and say how long its states are (an infinite one shows here)."""
-    from layerscope.maths.similarity import norm
-
-    cache = runs.StateCache(model)
-    length = cache.states(tokens[item.start : item.stop], model.n_layers).float()
-    return xr.Dataset(
-        {
-            "group_tokens": quantity(np.array([len(length)]), "group", "tokens of the group"),
-            "group_norm": quantity(
-                np.array([float(norm(length).mean())]), "group", "mean length of the last states"
-            ),
-        },
-        coords={
-            "group": number_coordinate([item.start], "group", "first sentence of the group"),
-            "group_weights": text_coordinate([item.weights], "group", "model"),
-        },
-    )
 
 
 def fit(model: LayeredModel, item: FitItem, design: Design, how: Fitting) -> xr.Dataset:
@@ -137,25 +83,9 @@ def fit(model: LayeredModel, item: FitItem, design: Design, how: Fitting) -> xr.
 
 def _states(model: LayeredModel, item: FitItem, design: Design, *, truncated: bool) -> Tensor:
     """States of the words learnt from, then of those tested on [1 row width], in float32 or finer."""
-    import torch
-
-    cache = runs.StateCache(model)
     words = np.concatenate([design.learnt(item.draw), design.tested])
     rows = design.rows[0 if item.piece == "first" else 1, words]
-    found: Tensor | None = None
-    start = 0
-    for group in groups_of(design.tokens):
-        stop = start + sum(len(design.tokens[sentence]) for sentence in group)
-        here = np.flatnonzero((rows >= start) & (rows < stop))
-        if len(here):
-            states = cache.states([design.tokens[sentence] for sentence in group], item.depth)
-            picked = states[torch.from_numpy(rows[here] - start)]
-            if found is None:
-                wide = torch.promote_types(torch.float32, picked.dtype)
-                found = torch.empty(len(rows), picked.shape[-1], dtype=wide)
-            found[torch.from_numpy(here)] = picked.to(found.dtype)
-        start = stop
-    assert found is not None
+    found = runs.StateCache(model).picked(design.tokens, [item.depth], rows)[0]
     if truncated:
         found = _normed(model, found)
     return found.to(model.device)[None]

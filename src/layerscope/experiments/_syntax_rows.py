@@ -175,7 +175,7 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
     """The design that follows from the chosen words.
 
     Raises:
-        LayerscopeError: no task has two labels with enough words to learn from.
+        LayerscopeError: no task has two labels with enough words to learn from, or none is asked of test words.
     """
     per_sentence = words.sentence_words.values
     sentence = np.repeat(np.arange(len(per_sentence)), per_sentence)
@@ -192,21 +192,21 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
         "genre": words.sentence_genre.values[sentence],
         **{name: words[name].values for name in ("upos", "xpos", "deprel", "head")},
     }
-    learnt = (draws > 0) & (pieces[0] >= 0)
-    found = []
+    learnt, tested = (draws > 0) & (pieces[0] >= 0), (draws < 0) & (pieces[0] >= 0)
+    found, unseen = [], []
     for name in tasks:
         for shift in (0, 1) if next_word and name != "genre" else (0,):
             asked = np.where(ends, "", np.roll(columns[FIELDS[name]], -1)) if shift else columns[FIELDS[name]]
-            task = _task(name, shift, asked, learnt, words.sentence_draws.values[sentence], fewest)
-            if task is not None:
-                found.append((task, _numbered(asked.astype(str), task.classes)))
+            task = _task(name, shift, asked, learnt, draws, fewest)
+            if task is None:
+                continue
+            labels = _numbered(asked.astype(str), task.classes)
+            if (labels[tested] >= 0).any():
+                found.append((task, labels))
+            else:
+                unseen.append((task, sorted(set(asked[tested].tolist()) - {""})))
     if not found:
-        raise LayerscopeError(
-            "no question can be asked of this treebank",
-            found=f"{int(learnt.sum())} words to learn from, and no two labels with {fewest} of them",
-            expected=f"at least two labels of a task with at least {fewest} words each",
-            hint="a larger treebank, --set train_words=N, or --set fewest=5",
-        )
+        raise _nothing_to_ask(int(learnt.sum()), unseen, fewest)
     return Design(
         tasks=tuple(task for task, _ in found),
         labels=np.stack([labels for _, labels in found]),
@@ -222,6 +222,29 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
     )
 
 
+def _nothing_to_ask(
+    learnt: int, unseen: Sequence[tuple[Task, Sequence[str]]], fewest: int
+) -> LayerscopeError:
+    """Why no task is left: too few words of a label, or no label that both parts have."""
+    found = f"{learnt} words to learn from, and no two labels with {fewest} of them"
+    expected = f"at least two labels of a task with at least {fewest} words each"
+    if unseen:
+        task, tested = unseen[0]
+        sides = (", ".join([*those[:5], *["…"] * (len(those) > 5)]) for those in (task.classes, tested))
+        found = "{}: to learn from, {}; to test on, {}".format(task.name, *sides)
+        expected = "tested words with labels that are learnt"
+    return LayerscopeError(
+        "the labels of the tested words are unseen in training"
+        if unseen
+        else "no question can be asked of this treebank",
+        found=found,
+        expected=expected,
+        hint="a treebank whose parts are annotated alike"
+        if unseen
+        else "a larger treebank, --set train_words=N, or --set fewest=5",
+    )
+
+
 def _numbered(asked: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """The number of each label among the classes, −1 for another."""
     found = np.full(len(asked), -1)
@@ -233,7 +256,7 @@ def _numbered(asked: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 def _task(
     name: str, shift: int, asked: np.ndarray, learnt: np.ndarray, draws: np.ndarray, fewest: int
 ) -> Task | None:
-    """The task, if it has two labels; a label needs enough words in every draw, and one in the test."""
+    """The task, if it has two labels; a label needs enough words in every draw."""
     asked = asked.astype(str)
     number = int(draws.max(initial=0)).bit_length()
     if name == "genre" and len(set(asked.tolist())) < 2:

@@ -180,8 +180,11 @@ def _scores(
         for row, (score, units) in enumerate((("loss", "nat"), ("accuracy", "1"))):
             one = Interval(both.value[row], both.low[row], both.high[row], both.n[row])
             found |= interval_variables(f"{name}_{score}", one, "task", f"{score} by {key} alone", units)
-    if np.isfinite(main["control"]).any():
-        control, control_draws = again.mean(main["control"])
+    # A label for each word type is no control for a label that a whole document has: genres have no selectivity.
+    of_words = np.array([task.field != "genre" for task in design.tasks])
+    controls = np.where(of_words[:, None, None], main["control"], np.nan)
+    if np.isfinite(controls).any():
+        control, control_draws = again.mean(controls)
         found |= interval_variables("control_accuracy", control, _OVER, "accuracy on the control task")
         _, accuracy_draws = again.mean(main["right"])
         chosen = again.interval(
@@ -304,7 +307,10 @@ def _not_asked(words: xr.Dataset, design: Design, asked: Sequence[str]) -> list[
         elif len(labels) == 1:
             found.append(f"{name} is not asked about: this treebank has only one ({labels.pop()})")
         else:
-            found.append(f"{name} is not asked about: fewer than two labels have enough words")
+            found.append(
+                f"{name} is not asked about: fewer than two labels have enough words to learn from, or no tested "
+                "word has one of them"
+            )
     return found
 
 

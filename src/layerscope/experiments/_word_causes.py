@@ -11,7 +11,7 @@ their mean output in the place of their output.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from layerscope.experiments._coordinates import (
     text_coordinate,
 )
 from layerscope.experiments._word_design import Laid
-from layerscope.experiments._word_tasks import IndexProbe, cases_of, judged, seeded
+from layerscope.experiments._word_fitting import IndexProbe, decoded
+from layerscope.experiments._word_tasks import cases_of, judged, seeded
 from layerscope.maths.arrays import divide
 from layerscope.maths.class_contrasts import attended_index
 from layerscope.maths.distributions import distribution, divergence, log_total
@@ -159,7 +160,7 @@ def without_heads(
     heads: Sequence[tuple[int, int]],
     prompts: Sequence[Laid],
     looked: xr.Dataset,
-    probes: Sequence[IndexProbe],
+    probes: Mapping[int, IndexProbe],
     tokens_per_pass: int,
     units: int,
 ) -> xr.Dataset:
@@ -177,12 +178,12 @@ def without_heads(
         tokens_per_pass=tokens_per_pass,
         means=means,
     )
-    return judged(name, prompts, cases_of(prompts, "last"), decoded(run.states.numpy(), probes), units)
+    return judged(name, prompts, cases_of(prompts, "last"), _at_all_depths(run.states.numpy(), probes), units)
 
 
-def decoded(states: np.ndarray, probes: Sequence[IndexProbe]) -> np.ndarray:
-    """Probabilities [case depth class] that the probes of all depths give to [case depth width] states."""
-    return np.stack([probe.probabilities(states[:, depth]) for depth, probe in enumerate(probes)], axis=1)
+def _at_all_depths(states: np.ndarray, probes: Mapping[int, IndexProbe]) -> np.ndarray:
+    """Probabilities [case depth class] that the probes give to [case depth width] states."""
+    return decoded(np.moveaxis(states, 1, 0), probes, range(states.shape[1]))
 
 
 # -- moved states -----------------------------------------------------------------------------------------
@@ -192,7 +193,7 @@ def moved(
     model: LayeredModel,
     prompts: Sequence[Laid],
     vectors: xr.Dataset,
-    probes: Sequence[IndexProbe],
+    probes: Mapping[int, IndexProbe],
     settings: Any,
     *,
     depth: int,
@@ -223,7 +224,7 @@ def moved(
             else np.full((len(prompts), model.n_layers, 1, word), np.nan)
         )
         kept["attended"].append(attended_index(shares))
-        classes = decoded(run.states.numpy(), probes)
+        classes = _at_all_depths(run.states.numpy(), probes)
         kept["decoded"].append((classes * np.arange(classes.shape[2])).sum(axis=2))
         kept["logits"].append(run.logits.numpy())
     return _as_moved(model, prompts, kept)

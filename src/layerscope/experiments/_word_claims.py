@@ -263,12 +263,17 @@ def _lost(result: xr.Dataset, name: str) -> Claim:
     clear = p < _BELOW and all(float(cell.score_lost) > other for other in others)
     what = "beginnings of words" if name == "word beginnings" else "the anchor"
     than = f"; as many other heads: {', '.join(number(other) for other in others)}" if others else ""
+    text = f"the heads that attend most to {what} cannot be shown to be needed for the word's index at depth {depth}"
+    if clear:
+        lost = number(float(cell.score_lost))
+        text = f"without the heads that attend most to {what}, the score at depth {depth} falls by {lost}"
+    elif np.isnan(p):
+        text = (
+            f"whether the heads that attend most to {what} are needed is not known: too few words of different "
+            "index share a position"
+        )
     return Claim(
-        text=f"without the heads that attend most to {what}, the score at depth {depth} falls by "
-        f"{number(float(cell.score_lost))}"
-        if clear
-        else f"the heads that attend most to {what} cannot be shown to be needed for the word's index "
-        f"at depth {depth}",
+        text=text,
         value=number_or_none(cell.score_lost),
         low=number_or_none(cell.score_lost_low),
         high=number_or_none(cell.score_lost_high),

@@ -1,7 +1,6 @@
 """The prompts of word_position_probe: a fixed prefix, then units whose index is known.
 
-Units are words, sentences or names. Everything that a later stage needs is in the Dataset that
-`as_dataset` makes, and `prompts_of` reads back.
+Units are words, sentences or names.
 """
 
 from __future__ import annotations
@@ -11,13 +10,9 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
 from layerscope.maths.position_ceiling import joint_of_beginnings, joint_of_ends
-from layerscope.results.schema import quantity
-from layerscope.results.words import restored, stored
 from layerscope.text.tokenised_words import TokenisedWord
 
 PREFIXES = {
@@ -320,71 +315,3 @@ def name_joint(names: Pools, frames: Sequence[int], templates: Sequence[tuple[in
     for joint in joints:
         whole[:, : joint.shape[1]] += joint / len(joints)
     return whole
-
-
-# -- as a Dataset, and back ---------------------------------------------------------------------
-
-_PLACES = ("first", "last", "shuffled")
-
-
-def as_dataset(prompts: Sequence[Laid]) -> xr.Dataset:
-    """Prompts with their tokens along one ragged dimension."""
-    units = max(len(prompt.last) for prompt in prompts)
-
-    def places(which: str) -> np.ndarray:
-        rows = [getattr(prompt, which) for prompt in prompts]
-        return np.array([[*row, *[-1] * (units - len(row))] for row in rows], dtype=np.int64)
-
-    long_names = {
-        "first": "position of each unit's first token, or -1",
-        "last": "position of each unit's last token, or -1",
-        "shuffled": "where units would end with their lengths in another order, or -1",
-    }
-    return xr.Dataset(
-        {f"{which}_token": quantity(places(which), "prompt unit", long_names[which]) for which in _PLACES}
-        | {
-            "prompt_start": quantity(
-                np.array([prompt.start for prompt in prompts]), "prompt", "position behind the prefix"
-            ),
-            "prompt_text": quantity(
-                np.array([stored(prompt.text) for prompt in prompts]), "prompt", "text of the prompt"
-            ),
-            "held_out": quantity(
-                np.array([prompt.test for prompt in prompts]), "prompt", "whether the prompt is a test prompt"
-            ),
-            "token_id": quantity(
-                np.array([token for prompt in prompts for token in prompt.ids]), "token", "token id"
-            ),
-        },
-        coords={
-            "prompt": text_coordinate([prompt.name for prompt in prompts], "prompt", "prompt"),
-            "arm": text_coordinate([prompt.arm for prompt in prompts], "prompt", "what it is a prompt of"),
-            "unit": number_coordinate(range(units), "unit", "index of the unit, from 0"),
-            "token_prompt": number_coordinate(
-                np.repeat(np.arange(len(prompts)), [len(prompt.ids) for prompt in prompts]),
-                "token",
-                "row of the prompt of the token",
-            ),
-        },
-    )
-
-
-def prompts_of(design: xr.Dataset, arm: str, *, test: bool) -> list[Laid]:
-    """The prompts of one arm that `as_dataset` was given, for training or for test."""
-    ends = np.searchsorted(design.token_prompt.values, np.arange(design.sizes["prompt"]), side="right")
-    ids = np.split(design.token_id.values, ends[:-1])
-    places = {which: design[f"{which}_token"].values for which in _PLACES}
-    names, arms, texts = (design[name].values for name in ("prompt", "arm", "prompt_text"))
-    starts, tests = design.prompt_start.values, design.held_out.values
-    return [
-        Laid(
-            name=restored(str(names[row])),
-            arm=restored(str(arms[row])),
-            test=bool(tests[row]),
-            text=restored(str(texts[row])),
-            ids=tuple(ids[row].tolist()),
-            start=int(starts[row]),
-            **{which: tuple(int(p) for p in places[which][row] if p >= 0) for which in _PLACES},
-        )
-        for row in np.flatnonzero((arms == stored(arm)) & (tests == test))
-    ]

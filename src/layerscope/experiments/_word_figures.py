@@ -9,9 +9,15 @@ import numpy as np
 import xarray as xr
 
 from layerscope.experiments._coordinates import text_coordinate
+from layerscope.experiments._word_summary import FEWEST_CASES
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.guess_bars import guess_bars
 from layerscope.results.schema import read_json
+
+_READ_AT = {
+    "sentences": "Sentences are read at the full stop of each sentence of a paragraph",
+    "names": "Names are read at their last piece",
+}
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -21,7 +27,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "which word? against its controls": curve_over_depth(
             _above_position(result, [t for t in ("last", "untrained", "types", "shuffled") if t in tasks]),
             title="Does a state know which word it ends, beyond its position?",
-            caption="1: always right. Bands: intervals over test prompts.",
+            caption="1: always right. Bands: intervals over test prompts." + _few(result, tasks),
         ),
         "first pieces, equal lengths": curve_over_depth(
             _pieces(result),
@@ -31,7 +37,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "other prefixes": curve_over_depth(
             _above_position(result, ["last", "unanchored", "onto unanchored", "onto anchored"]),
             title="Without a full stop in the prefix, and from one prefix to the other",
-            caption="Behind each prefix, probes trained there; and probes trained behind the other.",
+            caption="Behind each prefix, probes trained there; and probes trained behind the other."
+            + _few(result, ["last", "unanchored", "onto unanchored", "onto anchored"]),
         ),
         "share of right guesses": curve_over_depth(
             _accuracy(result),
@@ -39,26 +46,33 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             caption="Dashed: the exact ceiling of a guesser that sees the position only.",
         ),
     }
-    others = [task for task in ("sentences", "names") if task in tasks]
+    others = [task for task in _READ_AT if task in tasks]
     if others:
-        figures["sentences and names"] = curve_over_depth(
+        name = " and ".join(others)
+        figures[name] = curve_over_depth(
             _above_position(result, others),
-            title="Two further coordinates: the sentence, and the name",
-            caption="Read at the full stop of each sentence of a paragraph, and at the name; "
-            + "; ".join(f"{int(result.score_cases.sel(task=t))} cases ({t})" for t in others)
-            + ".",
+            title=f"Further coordinates: {name}",
+            caption=" ".join(f"{_READ_AT[t]}: {int(result.score_cases.sel(task=t))} cases." for t in others)
+            + _few(result, others),
         )
     figures["guesses by position"] = _bars(result)
     if "decoded_shift" in result:
         figures |= _moved(result)
-    if "score_lost" in result:
+    if "score_lost" in result and np.isfinite(result.score_lost_low.values).any():
         figures["heads taken out"] = curve_over_depth(
             _lost(result),
             title="What is lost without the heads that look at beginnings of words, or at the anchor",
-            caption="Score with all heads less score without. Random: as many other heads of the same blocks, "
-            "drawn without their intervals.",
+            caption="Score with all heads less score without."
+            + " Random: as many other heads of the same blocks, drawn without their intervals."
+            * any(str(name).startswith("random") for name in result.heads_out.values),
         )
     return figures
+
+
+def _few(result: xr.Dataset, tasks: Sequence[str]) -> str:
+    """Why lines have no bands, where some have none."""
+    without = [task for task in tasks if np.isnan(result.score_low.sel(task=task).values).all()]
+    return f" Lines without a band: fewer than {FEWEST_CASES} test cases." if without else ""
 
 
 def _at(lines: xr.Dataset, level: float, name: str) -> xr.Dataset:
@@ -79,6 +93,9 @@ def _scores(result: xr.Dataset, tasks: Sequence[str], name: str) -> xr.Dataset:
 
 
 def _lines(result: xr.Dataset, name: str, dimension: str, labels: dict[str, str]) -> xr.Dataset:
+    """Lines of a score with their intervals; one that is not known anywhere is not drawn."""
+    known = {key for key in labels if np.isfinite(result[name].sel({dimension: key}).values).any()}
+    labels = {key: text for key, text in labels.items() if key in known} or labels
     chosen = result.sel({dimension: list(labels)})
     columns = {"value": chosen[name], "low": chosen[f"{name}_low"], "high": chosen[f"{name}_high"]}
     axis = next(d for d in ("depth", "layer") if d in chosen[name].dims)
@@ -87,7 +104,7 @@ def _lines(result: xr.Dataset, name: str, dimension: str, labels: dict[str, str]
     }
     lines = xr.Dataset(
         plain,
-        coords={"line": text_coordinate(list(labels.values()), "line", "line"), axis: chosen[axis].values},
+        coords={"line": text_coordinate(list(labels.values()), "line", "line"), axis: chosen[axis].variable},
     )
     lines["value"].attrs = dict(chosen[name].attrs)
     return lines
@@ -96,6 +113,8 @@ def _lines(result: xr.Dataset, name: str, dimension: str, labels: dict[str, str]
 def _pieces(result: xr.Dataset) -> xr.Dataset:
     lines = _above_position(result, ["last", "first"])
     matched = _lines(result, "matched_score", "word_task", {"last": "word, last piece, equal lengths"})
+    if not np.isfinite(matched["value"].values).any():
+        return lines
     both = xr.concat([lines.drop_vars("null"), matched], dim="line", join="exact")
     both["value"].attrs = lines["value"].attrs
     return both.assign(null=lines["null"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,8 @@ import xarray as xr
 from layerscope.experiments._contract import Earlier
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import interval_variables, stacked
-from layerscope.experiments._word_tasks import TASKS
+from layerscope.experiments._word_design import FEWEST_WORDS
+from layerscope.experiments._word_tasks import TASKS, gathered
 from layerscope.maths.bootstrap import Interval, bootstrap_mean, interval_of_draws
 from layerscope.maths.cells import WithinCells, right_within_cells, score_within_cells
 from layerscope.maths.max_statistic import compare_pairs
@@ -21,13 +23,16 @@ from layerscope.results.schema import quantity, read_json, write_json
 
 _WORDS = ("anchored", "unanchored")
 _SCORE = "right guesses within cells of equal position, above chance"
+FEWEST_CASES = 20
+"""Test cases in cells that count below which a score has no interval and no p: with nine, all right, resamples
+have no spread, and nothing could be more certain."""
 CONTROLS = ("untrained", "types", "shuffled")
 """Tasks that the main one is held against."""
 
 
 def conclude(stages: Earlier, settings: Any, *, depth: int) -> xr.Dataset:
     """Everything that the result holds."""
-    cases = stages["scores"]
+    cases = gathered(stages["scores"], stages["design"], stages["probe"].sizes["depth"])
     tasks = [task for task in TASKS if (cases.case_task.values == task).any()]
     scored = {task: _scored(_cases_of(cases, "case_task", task), settings) for task in tasks}
     variables = _accuracies(cases, tasks, settings) | _scores(scored, tasks, settings)
@@ -38,7 +43,7 @@ def conclude(stages: Earlier, settings: Any, *, depth: int) -> xr.Dataset:
     }
     kept = stages["design"][["prompt_text", "held_out"]].reset_coords(drop=True)
     result = cases.assign(variables).assign_coords(coordinates).merge(kept, join="exact", compat="equals")
-    for part in (_moves(stages["moves"], settings), _ablations(stages, scored["last"], settings)):
+    for part in (_moves(stages["moves"], settings), _ablations(stages, cases, settings)):
         result = result.merge(part, join="exact", compat="equals")
     result["converged"] = quantity(
         stages["probe"].converged.values, "depth", "whether the main probe converged"
@@ -56,6 +61,13 @@ def conclude(stages: Earlier, settings: Any, *, depth: int) -> xr.Dataset:
 
 def _cautions(stages: Earlier, left_out: dict[str, str]) -> list[str]:
     said = [f"{arm} were left out: {why}" for arm, why in left_out.items()]
+    used = read_json(stages["design"], "words_used", {})
+    said += [
+        f"only {tested} of the words of {length} token{'s' * (length != '1')} {'is' if tested == 1 else 'are'} "
+        "tested on: what holds for others cannot be told from so few"
+        for length, (_, tested) in used.items()
+        if tested < FEWEST_WORDS
+    ]
     if not stages["looks"].sizes:
         said.append("attention cannot be watched on this model: no heads are taken out, no attention is read")
     elif "mean_output" not in stages["looks"]:
@@ -76,7 +88,7 @@ def _scored(cases: xr.Dataset, settings: Any, *, matched: bool = False) -> Withi
     if matched:
         cells = np.unique(cells * 1000 + cases.case_size.values, return_inverse=True)[1]
     kept = {"labels": cases.case_index.values, "cells": cells, "fewest": settings.fewest}
-    return score_within_cells(
+    found = score_within_cells(
         right_within_cells(cases.probability.values, **kept),
         **kept,
         units=np.unique(cases.case_prompt.values, return_inverse=True)[1],
@@ -84,6 +96,12 @@ def _scored(cases: xr.Dataset, settings: Any, *, matched: bool = False) -> Withi
         level=settings.level,
         resamples=settings.resamples,
     )
+    return found if found.counted >= FEWEST_CASES else _untold(found)
+
+
+def _untold(found: WithinCells) -> WithinCells:
+    """A score of too few cases: without interval, and without draws for any p."""
+    return replace(found, interval=found.interval.without_ends(), draws=np.full_like(found.draws, np.nan))
 
 
 def _accuracies(cases: xr.Dataset, tasks: list[str], settings: Any) -> dict[str, xr.Variable]:
@@ -262,13 +280,13 @@ def _mean_over_heads(values: np.ndarray) -> np.ndarray:
     return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
 
 
-def _ablations(stages: Earlier, main: WithinCells, settings: Any) -> xr.Dataset:
+def _ablations(stages: Earlier, everything: xr.Dataset, settings: Any) -> xr.Dataset:
     """Scores of the same prompts with all heads and without some, and the difference."""
     cases = stages["without heads"]
     if not cases.sizes:
         return xr.Dataset()
     names = list(dict.fromkeys(cases.case_task.values.tolist()))
-    everyone = _cases_of(stages["scores"], "case_task", "last")
+    everyone = _cases_of(everything, "case_task", "last")
     kept = np.isin(everyone.case_prompt.values, cases.case_prompt.values)
     whole = _scored(everyone.isel(token=kept), settings)
     without = {name: _scored(_cases_of(cases, "case_task", name), settings) for name in names}

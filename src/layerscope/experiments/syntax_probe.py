@@ -31,17 +31,8 @@ from layerscope.experiments import _document_labels as document_labels
 from layerscope.experiments import _labelled_passages as labelled_passages
 from layerscope.experiments import _syntax_claims, _syntax_figures, _syntax_scores
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage
-from layerscope.experiments._syntax_fitting import (
-    FitItem,
-    Fitting,
-    GroupItem,
-    Piece,
-    Weights,
-    fit,
-    group_items,
-    model_of,
-    read_group,
-)
+from layerscope.experiments._reading_ahead import GroupItem, Weights, group_items, model_of, read_group
+from layerscope.experiments._syntax_fitting import FitItem, Fitting, Piece, fit
 from layerscope.experiments._syntax_rows import Design, design_of, words_of
 from layerscope.experiments._syntax_sentences import SentencesItem, chosen_sentences, sentence_items
 
@@ -132,6 +123,7 @@ def _weights(settings: Settings) -> list[Weights]:
 
 
 def _sentences(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[SentencesItem]:
+    next(_passages(inputs, settings, earlier), None)  # columns that cannot be asked about are refused first
     chosen = chosen_sentences(
         inputs.treebank,
         seed=settings.seed,
@@ -148,7 +140,9 @@ def _words(model: LayeredModel, item: SentencesItem, settings: Settings, earlier
 
 
 def _groups(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[GroupItem]:
-    yield from group_items(_design(earlier, settings).tokens, _weights(settings))
+    tokens = _design(earlier, settings).tokens
+    for weights in _weights(settings):
+        yield from group_items(tokens, weights, "sentences")
 
 
 def _read(model: LayeredModel, item: GroupItem, settings: Settings, earlier: Earlier) -> xr.Dataset:

@@ -27,7 +27,7 @@ Source: Nanda & Gurnee 2023, "Tiny Mech Interp Projects: Emergent Positional Emb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,25 +35,19 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments import _word_causes, _word_claims, _word_figures, _word_summary
+from layerscope.experiments import _word_causes, _word_claims, _word_figures, _word_probing, _word_summary
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.experiments._summaries import as_curve
-from layerscope.experiments._word_design import PREFIXES, Laid, as_dataset, prompts_of
-from layerscope.experiments._word_laying import lay
-from layerscope.experiments._word_tasks import (
-    TASKS,
-    IndexProbe,
-    States,
-    bags,
-    cases_of,
-    depth_chunks,
+from layerscope.experiments._word_design import PREFIXES
+from layerscope.experiments._word_fitting import (
+    case_states,
+    direction_variables,
     directions,
-    fitted,
-    judged,
-    probe_of,
-    probe_variables,
-    seeded,
+    probes_of,
 )
+from layerscope.experiments._word_laying import lay
+from layerscope.experiments._word_prompts import as_dataset, prompts_of
+from layerscope.experiments._word_tasks import cases_of, seeded
 from layerscope.results.schema import read_json
 from layerscope.text.tokenised_words import TokenisedWord
 from layerscope.text.tokens import BosPolicy
@@ -131,10 +125,9 @@ class DesignItem(WorkItem):
     context: int | None
 
 
-class ProbeItem(WorkItem):
-    """Tasks whose probes are trained on the same states."""
+class CausesItem(WorkItem):
+    """A causal step that is taken at one depth."""
 
-    tasks: tuple[str, ...]
     tokens_per_pass: int
 
 
@@ -186,117 +179,16 @@ def depth_of(settings: Settings, n_layers: int) -> int:
     return settings.depth or max(1, round(n_layers / 3))
 
 
-# -- the probes -----------------------------------------------------------------------------------------
-
-
-def _main_item(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ProbeItem]:
-    design = earlier["design"]
-    size = float(design.sizes["token"])
-    yield ProbeItem(name="words", size=size, tasks=("last",), tokens_per_pass=inputs.tokens_per_pass)
-
-
-def _main_probe(model: LayeredModel, item: ProbeItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    """The probe of words' last pieces at every depth, and the directions in which states are moved."""
-    train = prompts_of(earlier["design"], "anchored", test=False)
-    states, cases = States(model, train, item.tokens_per_pass), cases_of(train, "last")
-    probes, vectors = [], {}
-    for depths in depth_chunks(model.n_layers + 1, len(cases.rows), model.facts.width):
-        here = np.stack([states.at(states.every(depth), cases) for depth in depths])
-        probes += fitted(here, cases.labels, settings, model.device)
-        moved_at = depth_of(settings, model.n_layers)
-        if moved_at in depths:
-            rng = seeded(settings, "pairs alike")
-            there = here[depths.index(moved_at)]
-            vectors = directions(there, cases, settings.moved_word, rng, _CONTROL_DIRECTIONS)
-    return probe_variables(probes, vectors)
-
-
-def _other_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ProbeItem]:
-    design = earlier["design"]
-    left_out = read_json(design, "left_out", {})
-    groups: list[tuple[str, ...]] = [("last", "first", "shuffled", "onto unanchored")]
-    groups += [("unanchored", "onto anchored"), ("types",)]
-    groups += [("untrained",)] * settings.untrained
-    groups += [(arm,) for arm in ("sentences", "names") if arm not in left_out]
-    arms = design.arm.values[design.token_prompt.values]
-    sizes = {arm: float((arms == arm).sum()) for arm in set(arms)}
-    for group in groups:
-        size = sizes[TASKS[group[0]].train] * (0.3 if group == ("types",) else 1)
-        yield ProbeItem(name=group[0], size=size, tasks=group, tokens_per_pass=inputs.tokens_per_pass)
-
-
-def _other_probes(model: LayeredModel, item: ProbeItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    from layerscope.results.combine import concatenate
-
-    design = earlier["design"]
-    if item.tasks == ("types",):
-        return _types(model.n_layers, design, settings)
-    asked = model
-    if TASKS[item.tasks[0]].twin:
-        from layerscope.models.untrained import untrained_twin
-
-        asked = untrained_twin(model, settings.seed)
-    train = prompts_of(design, TASKS[item.tasks[0]].train, test=False)
-    probes = _fit_places(asked, train, item, settings, earlier)
-    tests = {arm: prompts_of(design, arm, test=True) for arm in {TASKS[task].test for task in item.tasks}}
-    tested = {arm: States(asked, prompts, item.tokens_per_pass) for arm, prompts in tests.items()}
-    found: dict[str, list[np.ndarray]] = {task: [] for task in item.tasks}
-    for depth in range(model.n_layers + 1):
-        there = {arm: states.every(depth) for arm, states in tested.items()}
-        for name in item.tasks:
-            task = TASKS[name]
-            states = tested[task.test].at(there[task.test], cases_of(tests[task.test], task.place))
-            found[name].append(probes[task.place][depth].probabilities(states))
-    parts = []
-    for name, rows in found.items():
-        prompts = tests[TASKS[name].test]
-        cases = cases_of(prompts, TASKS[name].place)
-        parts.append(judged(name, prompts, cases, np.stack(rows, axis=1), design.sizes["unit"]))
-    return concatenate(parts)
-
-
-def _fit_places(
-    model: LayeredModel, train: Sequence[Laid], item: ProbeItem, settings: Settings, earlier: Earlier
-) -> dict[str, list[IndexProbe]]:
-    """Probes of every depth for the places that the tasks read; the main ones are there already."""
-    places = list(dict.fromkeys(TASKS[task].place for task in item.tasks))
-    probes: dict[str, list[IndexProbe]] = {place: [] for place in places}
-    if "last" in item.tasks:
-        probes["last"] = [probe_of(earlier["probe"], depth) for depth in range(model.n_layers + 1)]
-        places.remove("last")
-    states = States(model, train, item.tokens_per_pass)
-    cases = {place: cases_of(train, place) for place in places}
-    size = max(len(those.rows) for those in cases.values())
-    for depths in depth_chunks(model.n_layers + 1, size * len(places), model.facts.width):
-        every = [states.every(depth) for depth in depths]
-        for place, those in cases.items():
-            here = np.stack([states.at(whole, those) for whole in every])
-            probes[place] += fitted(here, those.labels, settings, model.device)
-    return probes
-
-
-def _types(n_layers: int, design: xr.Dataset, settings: Settings) -> xr.Dataset:
-    """What a linear probe makes of counts of token types; the same at every depth, for there is no depth."""
-    train, test = (prompts_of(design, "anchored", test=held) for held in (False, True))
-    here, there = cases_of(train, "last"), cases_of(test, "last")
-    counts, counts_there = bags(train, test, here, there, seeded(settings, "hidden types"))
-    probe = fitted(counts[None], here.labels, settings)[0]
-    guesses = probe.probabilities(counts_there)
-    return judged(
-        "types", test, there, np.repeat(guesses[:, None], n_layers + 1, axis=1), design.sizes["unit"]
-    )
-
-
 # -- causes -----------------------------------------------------------------------------------------------
 
 
-def _looks_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ProbeItem]:
+def _looks_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[CausesItem]:
     if earlier["design"].attrs["attention_seen"]:
         size = float(earlier["design"].sizes["token"]) * 0.1
-        yield ProbeItem(name="attention", size=size, tasks=(), tokens_per_pass=inputs.tokens_per_pass)
+        yield CausesItem(name="attention", size=size, tokens_per_pass=inputs.tokens_per_pass)
 
 
-def _looks(model: LayeredModel, item: ProbeItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+def _looks(model: LayeredModel, item: CausesItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     train = prompts_of(earlier["design"], "anchored", test=False)[: settings.causal_prompts]
     anchors = read_json(earlier["design"], "anchors")
     depth = depth_of(settings, model.n_layers)
@@ -325,50 +217,60 @@ def _without_heads(model: LayeredModel, item: HeadsItem, settings: Settings, ear
         item.heads,
         prompts_of(design, "anchored", test=True)[: settings.causal_prompts],
         earlier["looks"],
-        _probes(earlier, model.n_layers),
+        probes_of(earlier["probe"]),
         item.tokens_per_pass,
         design.sizes["unit"],
     )
 
 
-def _moves_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ProbeItem]:
-    if (
-        np.isfinite(earlier["probe"].later.values).all()
-        and np.isfinite(earlier["probe"].earlier.values).all()
-    ):
+def _directions_item(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[CausesItem]:
+    size = float(settings.train_prompts * settings.prompt_words)
+    yield CausesItem(name="directions", size=size, tokens_per_pass=inputs.tokens_per_pass)
+
+
+def _directions(model: LayeredModel, item: CausesItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    """Where states of the next and the previous index lie, at the depth of the causal steps."""
+    train = prompts_of(earlier["design"], "anchored", test=False)
+    cases, depth = cases_of(train, "last"), depth_of(settings, model.n_layers)
+    states = case_states(model, train, [depth], {"last": cases}, item.tokens_per_pass)["last"][0]
+    rng = seeded(settings, "pairs alike")
+    return direction_variables(directions(states, cases, settings.moved_word, rng, _CONTROL_DIRECTIONS))
+
+
+def _moves_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[CausesItem]:
+    ways = earlier["directions"]
+    if np.isfinite(ways.later.values).all() and np.isfinite(ways.earlier.values).all():
         size = 5.0 * settings.causal_prompts
-        yield ProbeItem(name="moved states", size=size, tasks=(), tokens_per_pass=inputs.tokens_per_pass)
+        yield CausesItem(name="moved states", size=size, tokens_per_pass=inputs.tokens_per_pass)
 
 
-def _moves(model: LayeredModel, item: ProbeItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+def _moves(model: LayeredModel, item: CausesItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     return _word_causes.moved(
         model,
         prompts_of(earlier["design"], "anchored", test=True)[: settings.causal_prompts],
-        earlier["probe"],
-        _probes(earlier, model.n_layers),
+        earlier["directions"],
+        probes_of(earlier["probe"]),
         settings,
         depth=depth_of(settings, model.n_layers),
         tokens_per_pass=item.tokens_per_pass,
     )
 
 
-def _probes(earlier: Earlier, n_layers: int) -> Sequence[Any]:
-    return [probe_of(earlier["probe"], depth) for depth in range(n_layers + 1)]
-
-
 STAGES = (
     Stage("design", items=_one_design, measure=_design),
-    Stage("probe", items=_main_item, measure=_main_probe),
-    Stage("scores", items=_other_items, measure=_other_probes),
+    Stage("states", items=_word_probing.groups, measure=_word_probing.read, along=("group",)),
+    Stage("probe", items=_word_probing.main_items, measure=_word_probing.main_probe, along=("depth",)),
+    Stage("scores", items=_word_probing.score_items, measure=_word_probing.scores),
     Stage("looks", items=_looks_items, measure=_looks),
     Stage("without heads", items=_heads_items, measure=_without_heads),
+    Stage("directions", items=_directions_item, measure=_directions),
     Stage("moves", items=_moves_items, measure=_moves),
 )
 
 
 def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     """Scores within cells of equal position for every task and depth, ceilings, and what the causal steps change."""
-    n_layers = stages["scores"].sizes["depth"] - 1
+    n_layers = stages["probe"].sizes["depth"] - 1
     return _word_summary.conclude(stages, settings, depth=depth_of(settings, n_layers))
 
 

@@ -33,7 +33,7 @@ bootstrap", expanded percentile interval.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -58,6 +58,11 @@ class Interval:
     low: Float[np.ndarray, "*rest"]
     high: Float[np.ndarray, "*rest"]
     n: Int[np.ndarray, "*rest"]
+
+    def without_ends(self) -> Interval:
+        """The value alone, where it rests on too few units for an interval."""
+        unknown = np.full_like(self.value, np.nan)
+        return replace(self, low=unknown, high=unknown)
 
 
 def bootstrap_mean(

@@ -24,7 +24,8 @@ class WithinCells:
     """A score above chance within cells.
 
     Attributes:
-        interval: the score, 0 at chance and 1 where all is right, with its interval over units.
+        interval: the score, 0 at chance and 1 where all is right, with its interval over units; n counts the
+            units that have a case that counts.
         draws: the score of each resample of the units, for comparisons over a family of scores.
         recall: share right of each label in each cell, NaN where the cell does not count.
         cases: how many cases of each label each cell holds.
@@ -67,39 +68,48 @@ def score_within_cells(
     Returns:
         The score, NaN where no cell counts.
     """
-    flat = right.reshape(len(right), int(np.prod(right.shape[1:]))).astype(np.float64)
     shape = (int(cells.max()) + 1, int(labels.max()) + 1)
     kinds = cells * shape[1] + labels
-    cases = np.bincount(kinds, minlength=shape[0] * shape[1])
-    enough = cases.reshape(shape) >= fewest
+    cases = np.bincount(kinds, minlength=shape[0] * shape[1]).reshape(shape)
+    enough = cases >= fewest
     enough &= (enough.sum(axis=1) >= 2)[:, None]
+    flat = right.reshape(len(right), int(np.prod(right.shape[1:]))).astype(np.float64)
     names, unit = np.unique(units, return_inverse=True)
     numbers, hits = _sums(flat, kinds, unit, len(names), enough.size)
-    held = np.flatnonzero(enough)  # pairs of cell and label that count, cell by cell
-    cell_of = held // shape[1]
-    kept = numbers[:, held], hits[:, held].reshape(len(names), len(held) * flat.shape[1])
-    everyone = np.ones((1, len(names)))
-    value = _scores(everyone, *kept, cell_of, flat.shape[1])[0]
-    counts = resampled_counts(len(names), seed=seed, resamples=resamples)
-    draws = np.concatenate(
-        [
-            _scores(counts[block], *kept, cell_of, flat.shape[1])
-            for block in _blocks(len(counts), kept[1].shape[1])
-        ]
-    )
-    interval = interval_of_draws(value, draws, units=len(names), level=level)
+    value, draws = _resampled(numbers, hits, enough, seed=seed, resamples=resamples)
+    counted = int(
+        (numbers[:, enough.reshape(-1)].sum(axis=1) > 0).sum()
+    )  # units without such a case tell nothing
+    interval = interval_of_draws(value, draws, units=counted, level=level)
     rest = right.shape[1:]
-    recall = divide(hits.sum(0), cases[:, None].astype(float))
+    recall = divide(hits.sum(0), cases.reshape(-1, 1).astype(float))
     recall[~enough.reshape(-1)] = np.nan
+    parts = (interval.value, interval.low, interval.high, interval.n)
     return WithinCells(
-        interval=Interval(
-            *(part.reshape(rest) for part in (interval.value, interval.low, interval.high, interval.n))
-        ),
+        interval=Interval(*(part.reshape(rest) for part in parts)),
         draws=draws.reshape(-1, *rest),
         recall=recall.reshape(*shape, *rest),
-        cases=cases.reshape(shape),
-        counted=int(cases.reshape(shape)[enough].sum()),
+        cases=cases,
+        counted=int(cases[enough].sum()),
     )
+
+
+def _resampled(
+    numbers: Float[np.ndarray, "unit kind"],
+    hits: Float[np.ndarray, "unit kind column"],
+    enough: Bool[np.ndarray, "cell label"],
+    *,
+    seed: int,
+    resamples: int,
+) -> tuple[Float[np.ndarray, " column"], Float[np.ndarray, "draw column"]]:
+    """The scores of all units, and of each resample of them."""
+    held = np.flatnonzero(enough)  # pairs of cell and label that count, cell by cell
+    cell_of, columns = held // enough.shape[1], hits.shape[2]
+    kept = numbers[:, held], hits[:, held].reshape(len(hits), len(held) * columns)
+    value = _scores(np.ones((1, len(hits))), *kept, cell_of, columns)[0]
+    counts = resampled_counts(len(hits), seed=seed, resamples=resamples)
+    blocks = _blocks(len(counts), kept[1].shape[1])
+    return value, np.concatenate([_scores(counts[block], *kept, cell_of, columns) for block in blocks])
 
 
 def right_within_cells(

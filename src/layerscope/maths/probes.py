@@ -196,18 +196,16 @@ def online_code_length(
 
     labels = torch.as_tensor(labels, device=states.device).long()
     uniform = torch.tensor([float(k) for k in classes], dtype=torch.float64).log2()
-    first = (labels[:, : ends[0]] >= 0).sum(1).cpu().double()
-    bits = (first * uniform).repeat(len(states), 1)
+    bits = (_sent(labels[:, : ends[0]]) * uniform).repeat(len(states), 1)
     probes: LinearProbes | None = None
     for before, end in pairwise(ends):
-        told = [task for task in range(len(classes)) if bool((labels[task, :before] >= 0).any())]
-        block = labels[:, before:end]
-        for task in set(range(len(classes))) - set(told):
-            bits[:, task] += float((block[task] >= 0).sum()) * uniform[task]
+        shown = (labels[:, :before] >= 0).any(1).tolist()
+        told = [task for task, any_row in enumerate(shown) if any_row]
+        untold = [task for task, any_row in enumerate(shown) if not any_row]
+        bits[:, untold] += (_sent(labels[:, before:end]) * uniform)[untold]
         if not told:
             continue
-        few = [classes[task] for task in told]
-        same = probes is not None and probes.classes == tuple(few)
+        few = tuple(classes[task] for task in told)
         probes = fit_logistic(
             states[:, :before],
             labels[told, :before],
@@ -216,13 +214,24 @@ def online_code_length(
             standardise=standardise,
             tolerance=tolerance,
             most_steps=most_steps,
-            start=probes if same else None,
+            start=probes if probes is not None and probes.classes == few else None,
         )
-        for task, logs in zip(told, probes.log_probabilities(states[:, before:end]), strict=True):
-            bits[:, task] += (
-                loss_of(logs, block[task]).sum(1).cpu().double() / torch.tensor(2.0).double().log()
-            )
+        bits[:, told] += _block_bits(probes, states[:, before:end], labels[told, before:end])
     return bits
+
+
+def _sent(labels: Tensor) -> Tensor:
+    """How many labels of each task there are."""
+    return (labels >= 0).sum(1).cpu().double()
+
+
+def _block_bits(probes: LinearProbes, states: Tensor, labels: Tensor) -> Tensor:
+    """Bits [batch task] that a block of labels costs, told by the probes of the rows before."""
+    import torch
+
+    logs = zip(probes.log_probabilities(states), labels, strict=True)
+    costs = [loss_of(of_task, block).sum(1).cpu().double() for of_task, block in logs]
+    return torch.stack(costs, dim=1) / torch.tensor(2.0).double().log()
 
 
 def doubling_ends(rows: int, *, first: int) -> list[int]:

@@ -33,7 +33,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from layerscope.models.hooks import at_depth
@@ -102,6 +102,31 @@ class StateCache:
                 _write(self, texts, entry)
                 found = entry.read(depth)
         return _read_one_depth(self, texts, depth) if found is None else found
+
+    def picked(
+        self, texts: Texts, depths: Sequence[int], rows: Int[np.ndarray, " row"]
+    ) -> Float[Tensor, "depth row width"]:
+        """States of some tokens of any number of texts, in float32 or finer, on the CPU.
+
+        Texts are read in their `groups`, one after another, and nothing but the tokens asked for is held.
+
+        Args:
+            texts: token ids of each text.
+            depths: blocks already applied, each 0 .. n_layers.
+            rows: numbers of tokens, all texts laid one after another; in any order.
+        """
+        wide = torch.promote_types(torch.float32, self.dtype)
+        found = torch.empty(len(depths), len(rows), self.model.facts.width, dtype=wide)
+        start = 0
+        for group in groups([len(ids) for ids in texts]):
+            those = [texts[text] for text in group]
+            stop = start + _tokens(those)
+            here = np.flatnonzero((rows >= start) & (rows < stop))
+            inside, here_too = torch.from_numpy(rows[here] - start), torch.from_numpy(here)
+            for place, depth in enumerate(depths if len(here) else ()):
+                found[place, here_too] = self.states(those, depth)[inside].to(wide)
+            start = stop
+        return found
 
     def _key(self, texts: Texts) -> str:
         summary = hashlib.sha256(self._about.encode())

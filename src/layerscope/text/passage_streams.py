@@ -4,7 +4,9 @@
 
 "hub:NAME" is a dataset, "hub:NAME@CONFIG" one of its configurations, and ":SPLIT" at the end one of its splits
 (train, unless said otherwise). Its rows are streamed, the first `ROWS` of them; each must have a column "text"
-or "story", and rows without a word are passed over. It needs the package `datasets`, which comes with the extra
+or "story", and rows without a word are passed over. A column "genre" and further short columns are labels, as
+the fields of a file are, and classes go by their names; passages are numbered, whatever ids the rows have,
+since nobody could mend two that are the same. It needs the package `datasets`, which comes with the extra
 of that name. A folder or a name that the package knows is handed on to it as it is.
 
 A stream is read once and kept, since a command looks at its texts before it loads a model. A run keeps the
@@ -78,13 +80,16 @@ def _dataset(source: str) -> tuple[str, list[Item]]:
             hint="another split",
         )
     return asked["name"].rsplit("/", 1)[-1], [
-        Item(
-            {key: value for key, value in row.items() if key in ("text", "story")} or row,
-            f"{source}, row {number}",
-        )
+        Item(_without_id(row), f"{source}, row {number}")
         for number, row in enumerate(rows, start=1)
         if str(row.get("text", row.get("story", "a row of another kind"))).strip()
     ]
+
+
+def _without_id(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its id, and without a genre that is not one word or number, such as a list of several."""
+    left_out = {"id"} if isinstance(row.get("genre", ""), (str, int)) else {"id", "genre"}
+    return {column: value for column, value in row.items() if column not in left_out}
 
 
 def _rows(name: str, config: str | None, split: str) -> list[dict[str, Any]]:
@@ -99,7 +104,8 @@ def _rows(name: str, config: str | None, split: str) -> list[dict[str, Any]]:
         ) from error
     try:
         stream = datasets.load_dataset(name, config, split=split, streaming=True)
-        return [dict(row) for row in islice(stream, ROWS)]
+        names = {column: kind.names for column, kind in (stream.features or {}).items() if _is_class(kind)}
+        return [_with_names(row, names) for row in islice(stream, ROWS)]
     except Exception as error:  # whatever the package and the network raise
         raise LayerscopeError(
             f"the dataset cannot be read: {name}",
@@ -107,3 +113,18 @@ def _rows(name: str, config: str | None, split: str) -> list[dict[str, Any]]:
             expected="a dataset with this name, configuration and split, and a way to the hub",
             hint="hub:OWNER/NAME@CONFIG:SPLIT; without a network, a folder that was downloaded before",
         ) from error
+
+
+def _is_class(kind: object) -> bool:
+    """Whether a column holds numbers of named classes."""
+    return type(kind).__name__ == "ClassLabel"
+
+
+def _with_names(row: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
+    """A row whose classes go by their names; a number that has none (−1, by custom: no label) is left out."""
+    found = dict(row)
+    for column, of_class in names.items():
+        number = found.pop(column, None)
+        if isinstance(number, int) and 0 <= number < len(of_class):
+            found[column] = of_class[number]
+    return found
