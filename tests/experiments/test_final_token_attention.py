@@ -9,6 +9,8 @@ import torch
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError
+from layerscope.experiments import _final_token_summary
+from layerscope.experiments.final_token_attention import Settings
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
@@ -75,6 +77,24 @@ def test_the_planted_head_makes_the_spike_and_is_not_said_to_tell_categories_apa
     )
     p = result.head_p_adjusted.sel(kept_row="noised tokens")
     assert float(p.isel(contrast=0).sel(layer=2)[1]) > 0.05  # all of it in both categories
+
+
+def test_what_the_number_of_tokens_alone_explains_tells_no_categories_apart() -> None:
+    """Uniform heads give a longer subject more, saturated ones give it all: neither knows the category."""
+    rng = np.random.default_rng(0)
+    tokens, noised = np.repeat([12, 30], 40), np.repeat([6, 3], 40)
+    uniform = np.stack([1 / tokens, noised / tokens, 1 / tokens, 1 - (noised + 2) / tokens], axis=1)
+    shares = np.repeat(uniform[:, :, None, None], 3, axis=-1)  # prompt row layer head
+    shares = shares * np.exp(0.05 * rng.normal(size=shares.shape))
+    shares[:, 1, :, 1] = 1 - 1e-3 * rng.random((80, 1))  # head 1 looks at the noised tokens only
+    shares[40:, 1, :, 2] *= 0.2  # head 2 knows
+    groups = [("short", tokens == 12), ("long", tokens == 30)]
+
+    found = _final_token_summary._heads_apart(shares[:, None], uniform, groups, Settings(permutations=499))
+
+    p = found.head_p_adjusted.sel(kept_row="noised tokens").isel(contrast=0, layer=0)
+    assert (p[:2] > 0.05).all()
+    assert p[2] < 0.05
 
 
 def test_prompts_that_the_model_gets_wrong_are_left_out_and_listed() -> None:

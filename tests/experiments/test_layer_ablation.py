@@ -202,16 +202,23 @@ def test_means_equal_those_taken_and_put_in_by_hand(family: str, names: tuple[st
         np.testing.assert_allclose(found.kl, divergence(clean, changed), rtol=1e-2, atol=1e-4)
 
 
-def test_a_random_push_is_as_long_as_the_step() -> None:
+def test_a_random_push_is_as_long_as_the_step_and_turns_the_state_as_far() -> None:
     from layerscope.experiments.layer_ablation import Settings, _pushes
     from layerscope.runs import ReplayedRun
 
     run_ = ReplayedRun(zoo.layered("llama"), [0, 5, 9, 40, 77])
     pushes = _pushes(run_, "a text", Settings())
 
-    steps = run_.states[1:] - run_.states[:-1]
-    torch.testing.assert_close(pushes.norm(dim=-1), steps.norm(dim=-1))
-    assert float(torch.nn.functional.cosine_similarity(pushes, steps, dim=-1).abs().max()) < 0.7
+    states, skipped = run_.states[1:], run_.states[:-1]
+    cosine = torch.nn.functional.cosine_similarity
+    torch.testing.assert_close(pushes.norm(dim=-1), (states - skipped).norm(dim=-1))
+    torch.testing.assert_close((states + pushes).norm(dim=-1), skipped.norm(dim=-1))
+    torch.testing.assert_close(cosine(states + pushes, states, dim=-1), cosine(skipped, states, dim=-1))
+    away = [
+        rest - (rest * states).sum(-1, keepdim=True) / states.square().sum(-1, keepdim=True) * states
+        for rest in (pushes, skipped - states)
+    ]
+    assert float(cosine(*away, dim=-1).abs().max()) < 0.6  # what is left of the direction is by chance
     torch.testing.assert_close(pushes, _pushes(run_, "a text", Settings()))
     assert not torch.allclose(pushes, _pushes(run_, "another", Settings()))
 

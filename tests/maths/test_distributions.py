@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerscope.maths.distributions import distribution, divergence, log_total, rank
+from layerscope.maths.distributions import distribution, divergence, log_probabilities, log_total, rank
 
 BOTH = pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["numpy", "torch"])
 
@@ -42,6 +42,22 @@ def test_ranks_and_who_holds_the_first(make: Any) -> None:
     logits = make([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [5.0, 5.0, 1.0], [5.0, 5.0, 1.0], [0.0, 0.0, 0.0]])
 
     assert rank(logits, make([0, 1, 0, 1, 2])).tolist() == [1, 3, 1, 2, 2]
+
+
+@BOTH
+def test_logits_that_may_be_used_up_give_the_same(make: Any) -> None:
+    rng = np.random.default_rng(3)
+    p, q = rng.normal(0, 3, (2, 40, 30)).astype(np.float32).round(1)  # rounded, so that there are ties
+    tokens = make(q.argmax(-1) // 2 * 2)
+
+    kept = rank(make(q), tokens)
+    used = rank(make(q.copy()), tokens, overwrite=True)
+    far = divergence(distribution(make(p)), make(q), log_total(make(q)))
+    again = divergence(distribution(make(p)), log_probabilities(make(q)), overwrite=True)
+
+    assert kept.tolist() == used.tolist()
+    assert len(set(kept.tolist())) > 3
+    np.testing.assert_allclose(np.asarray(far), np.asarray(again), rtol=1e-5)
 
 
 def test_against_scipy() -> None:

@@ -9,12 +9,18 @@ import ast
 import importlib
 import pkgutil
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import layerscope.experiments
 import layerscope.maths
+from layerscope.experiments._attention_summary import _majority
+from layerscope.experiments._truncated_categories import _two_sided
+from layerscope.experiments._weight_character import _t_test
+from layerscope.maths.alignment import alignment
 from layerscope.maths.attention import crossings
 from layerscope.maths.bootstrap import (
     bootstrap_difference,
@@ -25,6 +31,8 @@ from layerscope.maths.bootstrap import (
 )
 from layerscope.maths.cells import score_within_cells
 from layerscope.maths.change_points import cut, phases
+from layerscope.maths.correlation import rank_correlation
+from layerscope.maths.depth_profile import half_rise
 from layerscope.maths.max_statistic import compare_curves, compare_pairs
 from layerscope.maths.permutation import holm, pairwise_contrasts, permutation_difference, sign_flip_p
 from layerscope.maths.quantiles import quantile_draws
@@ -134,6 +142,65 @@ def place_of_a_change(rng: Rng, seed: int) -> bool:
     return bool(found.low[0] <= 6 <= found.high[0])
 
 
+def mean_over_heads_of_ratios(rng: Rng, seed: int) -> bool:
+    """The heads of a layer look at the same texts, and their numbers go together."""
+    below = rng.uniform(1, 20, size=(24, 1, 4))
+    noise = rng.normal(0, 0.5, size=(24, 1, 4)) + rng.normal(0, 0.5, size=(24, 1, 1))
+    above = below * np.array([0.1, 0.3, 0.5, 0.7]) + noise
+    found = bootstrap_ratio(above, below, seed=seed, resamples=300, mean_of_last=True)
+    return bool(found.low[0] <= 0.4 <= found.high[0])
+
+
+def rank_correlation_over_prompts(rng: Rng, seed: int) -> bool:
+    """Spearman's correlation of normal pairs that correlate by .7 is 6 / π · asin .35."""
+    a, noise = rng.normal(size=(2, 40))
+    pairs = np.stack([a, 0.7 * a + np.sqrt(0.51) * noise], axis=1)
+    found = bootstrap_statistic(pairs, lambda rows: rank_correlation(*rows.T), seed=seed, resamples=150)
+    return bool(found.low <= 6 / np.pi * np.arcsin(0.35) <= found.high)
+
+
+def kernel_alignment(rng: Rng, seed: int) -> bool:
+    """Dependences of passages of uneven weight, averaged before the ratio, whose expectations give .8."""
+    own = rng.exponential(size=(20, 2)) + 0.5
+    crossed = 0.8 * own.mean(axis=1) + rng.normal(0, 0.2, 20)
+    tables = np.stack([np.stack([own[:, 0], crossed], 1), np.stack([crossed, own[:, 1]], 1)], 1)
+    found = bootstrap_statistic(tables, lambda rows: alignment(rows.mean(axis=0)), seed=seed, resamples=300)
+    return bool(found.low[0, 1] <= 0.8 <= found.high[0, 1])
+
+
+def depth_of_least_loss(rng: Rng, seed: int) -> bool:
+    """Quantiles of the best depth over resamples; every document has a level of its own."""
+    losses = 0.05 * (np.arange(9) - 4) ** 2 + rng.normal(0, 0.6, (20, 9)) + rng.normal(0, 1, (20, 1))
+    best = (resampled_counts(20, seed=seed, resamples=300) @ losses).argmin(axis=1)
+    low, high = np.quantile(best, [0.025, 0.975], method="inverted_cdf")
+    return bool(low <= 4 <= high)
+
+
+def depth_of_half_height(rng: Rng, seed: int) -> bool:
+    """Curves that rise from 0 to 1 over 12 depths: their mean reaches half of its height at depth 6."""
+    curves = np.arange(13) / 12 + rng.normal(0, 0.1, (20, 13)) * (np.arange(13) < 12)
+    draws = half_rise(resampled_counts(20, seed=seed, resamples=200) @ curves / 20)
+    found = interval_of_draws(half_rise(curves.mean(axis=0)), draws, units=20)
+    return bool(found.low <= 6 <= found.high)
+
+
+def distance_of_most_attention(rng: Rng, seed: int) -> bool:
+    """A head that gives the previous token a little over half, in some texts less."""
+    shares = np.array([0.2, 0.6, 0.1]) + rng.normal(0, 0.15, (20, 3))
+    draws = _majority(resampled_counts(20, seed=seed, resamples=300) @ shares / 20)
+    found = interval_of_draws(np.asarray(_majority(shares.mean(axis=0)[None])[0]), draws, units=20)
+    return bool(found.low <= 1 <= found.high)
+
+
+def share_of_two_sums(rng: Rng, seed: int) -> bool:
+    """Later tokens' part of what is lost: one mean over another, from resamples of both."""
+    lost = rng.exponential(size=(16, 2)) * [0.7, 0.3] * rng.uniform(0.5, 1.5, size=(16, 1))
+    draws = resampled_counts(16, seed=seed, resamples=300) @ lost / 16
+    share = [rows[..., 1] / rows.sum(axis=-1) for rows in (lost.mean(axis=0), draws)]
+    found = interval_of_draws(np.asarray(share[0]), share[1], units=16)
+    return bool(found.low <= 0.3 <= found.high)
+
+
 INTERVALS: dict[Callable[[Rng, int], bool], tuple[str, ...]] = {
     mean_of_texts: ("bootstrap_mean",),
     difference_of_uneven_groups: ("bootstrap_difference",),
@@ -147,10 +214,23 @@ INTERVALS: dict[Callable[[Rng, int], bool], tuple[str, ...]] = {
     coefficient_with_uneven_errors: ("regress",),
     slope_of_rates: ("rate_trend",),
     place_of_a_change: ("cut",),
+    mean_over_heads_of_ratios: ("bootstrap_ratio",),
+    rank_correlation_over_prompts: ("bootstrap_statistic",),
+    kernel_alignment: ("bootstrap_statistic",),
+    depth_of_least_loss: ("interval_of_draws",),
+    depth_of_half_height: ("interval_of_draws",),
+    distance_of_most_attention: ("interval_of_draws",),
+    share_of_two_sums: ("interval_of_draws",),
 }
 
 
-LONG = {crossing_of_mean_rows, agreement_of_raters, place_of_a_change}
+LONG = {
+    crossing_of_mean_rows,
+    agreement_of_raters,
+    place_of_a_change,
+    rank_correlation_over_prompts,
+    kernel_alignment,
+}
 
 
 @pytest.mark.parametrize(
@@ -255,6 +335,31 @@ def phases_of_a_drift(rng: Rng, seed: int) -> float:
     return 0.0 if phases(slopes + rng.normal(0, 0.15, size=(24, 3))).better_than_drift else 1.0
 
 
+def pairs_of_three_categories(rng: Rng, seed: int) -> float:
+    """Every pair has a family of its own; its p is multiplied by the number of pairs."""
+    groups = [curves_that_go_together(rng, 10) for _ in range(3)]
+    p = [compare_curves(a, b, seed=seed, permutations=199).p for a, b in combinations(groups, 2)]
+    return float(min(1, 3 * min(float(np.nanmin(one)) for one in p)))
+
+
+def medians_of_token_categories(rng: Rng, seed: int) -> float:
+    """Each category less the first, by resamples of documents, and Holm over the categories."""
+    documents, categories = np.repeat(np.arange(16), 15), rng.integers(0, 5, 240)
+    values = (0.5 * rng.normal(size=16)[documents] + rng.normal(size=240))[:, None]
+    draws = [
+        quantile_draws(
+            values, documents, units=16, seed=seed, weights=(categories == one) * 1.0, resamples=200
+        ).draws[:, 0]
+        for one in range(5)
+    ]
+    return float(holm([_two_sided(other - draws[0]) for other in draws[1:]]).min())
+
+
+def removals_by_student_s_t(rng: Rng, seed: int) -> float:
+    values = rng.normal(size=(6, 8)) + 0.5 * rng.normal(size=8)
+    return float(holm([_t_test(row) for row in values]).min())
+
+
 CORRECTIONS: dict[Callable[[Rng, int], float], tuple[str, ...]] = {
     two_groups_of_curves: ("compare_curves",),
     pairs_of_curves: ("compare_pairs",),
@@ -268,10 +373,22 @@ CORRECTIONS: dict[Callable[[Rng, int], float], tuple[str, ...]] = {
     trend_of_rates: ("rate_trend",),
     terms_of_a_regression: ("regress",),
     phases_of_a_drift: ("phases",),
+    pairs_of_three_categories: ("compare_curves",),
+    medians_of_token_categories: ("quantile_draws", "holm"),
+    removals_by_student_s_t: ("holm",),
 }
 
 
-@pytest.mark.parametrize("smallest", CORRECTIONS, ids=lambda smallest: smallest.__name__)
+MANY_DRAWS = {pairs_of_three_categories, medians_of_token_categories}
+
+
+@pytest.mark.parametrize(
+    "smallest",
+    [
+        pytest.param(smallest, marks=[pytest.mark.slow] * (smallest in MANY_DRAWS), id=smallest.__name__)
+        for smallest in CORRECTIONS
+    ],
+)
 def test_families_without_an_effect_raise_an_alarm_once_in_twenty(
     smallest: Callable[[Rng, int], float],
 ) -> None:
@@ -318,3 +435,35 @@ def test_whatever_gives_intervals_or_p_values_is_simulated() -> None:
 
     simulated = {name for table in (INTERVALS, CORRECTIONS) for names in table.values() for name in names}
     assert found - simulated - set(_NO_NULL) == set()
+
+
+_OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
+    "_attention_block": (end_of_a_block,),
+    "_attention_summary": (distance_of_most_attention,),
+    "_final_token_summary": (rank_correlation_over_prompts,),
+    "_future_summary": (share_of_two_sums,),
+    "_state_curves": (kernel_alignment,),
+    "_state_phases": (place_of_a_change,),
+    "_syntax_scores": (score_of_prompts, depth_of_least_loss),
+    "_trace_components": (rank_correlation_over_prompts,),
+    "_truncated_categories": (medians_of_token_categories,),
+    "_truncated_ground": (median_of_tokens_in_documents, depth_of_half_height),
+    "_weight_character": (removals_by_student_s_t,),
+    "_word_summary": (score_of_prompts, best_of_many_scores),
+}
+"""Files that make an interval or a p from a statistic of their own, and what simulates that kind."""
+_MAKES = {"interval_of_draws", "bootstrap_statistic"}
+
+
+def test_every_statistic_of_an_experiment_s_own_is_simulated() -> None:
+    found = set()
+    for file in Path(str(layerscope.experiments.__file__)).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            makes = isinstance(node, ast.Call) and getattr(node.func, "id", "") in _MAKES
+            tests = isinstance(node, ast.FunctionDef) and node.name in ("_two_sided", "_t_test")
+            if makes or tests:
+                found.add(file.stem)
+
+    simulated = {*INTERVALS, *CORRECTIONS}
+    assert found == set(_OWN_STATISTICS)
+    assert all(one in simulated for kinds in _OWN_STATISTICS.values() for one in kinds)

@@ -103,6 +103,21 @@ def test_many_tokens_at_once_are_read_in_pieces(monkeypatch: pytest.MonkeyPatch)
     assert bool(whole.other_log_probability[2].isnan().all())
 
 
+def test_pieces_that_fit_the_cache_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = zoo.layered("llama", flipped=True)
+    whole = read_lens(model, [IDS], range(8), others=[3, -1, 5, 6, 7, 8, 9, 1])[0]
+
+    monkeypatch.setattr("layerscope.runs.lens._FEWEST_ROWS", 5)
+    monkeypatch.setattr("layerscope.runs.lens._LOGITS_IN_CACHE", 2 * zoo.VOCABULARY)
+    pieces = read_lens(model, [IDS], range(8), others=[3, -1, 5, 6, 7, 8, 9, 1])[0]
+
+    for name in ("kl", "log_probability", "other_log_probability", "next_log_probability"):
+        torch.testing.assert_close(
+            getattr(whole, name), getattr(pieces, name), rtol=1e-4, atol=1e-5, equal_nan=True
+        )
+    torch.testing.assert_close(whole.rank, pieces.rank)
+
+
 def test_a_lens_that_is_not_the_model_is_refused() -> None:
     model = zoo.layered("gemma2", flipped=True)
     from dataclasses import replace

@@ -33,7 +33,9 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             result,
             {name: (name, "kl", PASSAGES) for name in whole},
             "kl",
-            f"A random push is as long as the block's own step. {_BAND}",
+            f"A random push is as long as the block's own step and turns the state as far. {_BAND}"
+            if "random push" in whole
+            else _BAND,
         )
         figures["how many first choices stay?"] = _of(
             result, {name: (name, "same_top", PASSAGES) for name in whole}, "same_top", _BAND
@@ -74,6 +76,8 @@ def _of(result: xr.Dataset, wanted: Mapping[str, tuple[str, str, str]], name: st
         row=text_coordinate(list(wanted), "row", "line")
     )
     if name == "kl":
+        if bool((both["value"] < _LEAST).any()):
+            caption = f"What is below {_LEAST:g} nat is drawn there. {caption}"
         both = both.assign({part: both[part].clip(min=_LEAST) for part in ("value", "low", "high")})
     if name == "loss_increase":
         both, caption = _without_the_worst(both, caption)

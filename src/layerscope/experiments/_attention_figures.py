@@ -197,4 +197,9 @@ def _heads(result: xr.Dataset) -> Any:
                         category=definition,
                     )
                 )
-    return heatmap_gallery(gallery, caption="Share of each head's attention; choose the kind of key above.")
+    most = float(np.nanmax(result.head_first_token_share.sel(definition=ALL).values))
+    return heatmap_gallery(
+        gallery,
+        caption="Share of each head's attention; choose the kind of key above. "
+        f"On the first token (all keys) the largest is {most:.1%}.",
+    )

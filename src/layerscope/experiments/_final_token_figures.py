@@ -14,6 +14,7 @@ from layerscope.results.words import restored
 
 _MOST_CATEGORIES = 6
 _SHOWN = ("first token", "noised tokens", "last token")
+_EVERY_LAYER_HAS_A_TICK = 24
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -24,7 +25,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     )
     if filled.sizes["category"]:
         for row in _SHOWN:
-            figures[f"how much does the last token look at the {row}?"] = _row(filled, row)
+            at = "itself" if row == "last token" else f"the {row}"
+            figures[f"how much does the last token look at {at}?"] = _row(filled, row)
         figures["first and noised tokens, by value norm"] = _by_value(result)
         figures["every head, noised tokens"] = _heads(filled)
     if np.isfinite(result.spike_layer).any():
@@ -88,12 +90,15 @@ def _heads(result: xr.Dataset) -> Any:
 
 def _spikes(result: xr.Dataset, filled: xr.Dataset) -> Any:
     used = _used(result, filled)
-    return distribution(
+    figure = distribution(
         used.spike_layer,
         [str(name) for name in used.prompt_category.values],
         as_curve(filled, "mean_spike"),
         caption="Each point is a prompt: the layer with the largest share on the noised tokens, mean over heads.",
     )
+    if result.sizes["layer"] <= _EVERY_LAYER_HAS_A_TICK:
+        figure.update_xaxes(dtick=1)  # a spike stands in a layer, never between two
+    return figure
 
 
 def _used(result: xr.Dataset, filled: xr.Dataset) -> xr.Dataset:
@@ -140,8 +145,8 @@ def _apart(result: xr.Dataset) -> Any:
     return heatmap_gallery(
         [one for _, one in gallery],
         scale="effect",
-        caption="Difference in log attention to the noised tokens; zero where it does not survive the correction "
-        "for all heads, layers, rows and pairs of categories."
+        caption="Difference in log attention to the noised tokens; zero where it does not survive, as a share and over "
+        "what uniform attention gives them, the correction for all heads, layers, rows and pairs of categories."
         + (f" No head survives for {'; '.join(none)}." if none else ""),
     )
 

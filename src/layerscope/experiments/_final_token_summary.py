@@ -140,22 +140,33 @@ def _averages(
     )
     spikes = contrast_variables(contrasts, "layer of the spike", "block")
     heads = _heads_apart(
-        rows, [(restored(name), group) for name, group in zip(names, groups, strict=True)], settings
+        rows, uniform, [(restored(name), group) for name, group in zip(names, groups, strict=True)], settings
     )
     return xr.merge([averages, spikes, heads], join="outer", compat="no_conflicts")
 
 
-def _heads_apart(rows: np.ndarray, groups: list[tuple[str, np.ndarray]], settings: Any) -> xr.Dataset:
-    """Every pair of categories compared in every row, layer and head, on the logarithm of the share."""
+def _heads_apart(
+    rows: np.ndarray, uniform: np.ndarray, groups: list[tuple[str, np.ndarray]], settings: Any
+) -> xr.Dataset:
+    """Every pair of categories compared in every row, layer and head, on the logarithm of the share.
+
+    Twice: as it is, and over what uniform attention gives these tokens. A head that spreads over all tokens gives
+    a longer subject more, and one that looks at nothing but the subject gives it no more than all: only a
+    difference that survives both, in one direction, is one between categories. So p is the larger of the two.
+    """
     logs = np.log(np.maximum(rows[:, 0, :3], _SMALLEST))
+    over_uniform = logs - np.log(np.maximum(uniform[:, :3], _SMALLEST))[..., None, None]
     pairs = [(a, b) for a, b in combinations([(n, g) for n, g in groups if g.any()], 2)]
     differences, p = [], []
     for (_, first), (_, second) in pairs:
-        compared = compare_curves(
-            logs[first], logs[second], seed=settings.seed, permutations=settings.permutations
-        )
-        differences.append(compared.difference)
-        p.append(np.minimum(compared.p * len(pairs), 1))
+        both = [
+            compare_curves(one[first], one[second], seed=settings.seed, permutations=settings.permutations)
+            for one in (logs, over_uniform)
+        ]
+        agree = np.sign(both[0].difference) == np.sign(both[1].difference)
+        differences.append(both[0].difference)
+        larger = np.maximum(both[0].p, both[1].p) * len(pairs)
+        p.append(np.where(agree | np.isnan(larger), np.minimum(larger, 1), 1.0))
     shape = (len(pairs), *logs.shape[1:])
     return xr.Dataset(
         {
@@ -168,7 +179,8 @@ def _heads_apart(rows: np.ndarray, groups: list[tuple[str, np.ndarray]], setting
             "head_p_adjusted": quantity(
                 np.array(p).reshape(shape),
                 "contrast kept_row layer head",
-                "p by the largest statistic over rows, layers and heads, times the number of pairs",
+                "p by the largest statistic over rows, layers and heads, times the number of pairs; the larger of "
+                "that of the share and that of the share over uniform attention's",
             ),
         },
         coords={
@@ -303,7 +315,7 @@ def _head_claims(result: xr.Dataset) -> Iterator[Claim]:
             value=float(difference[layer, head]) if apart.any() else None,
             p_adjusted=float(p[layer, head]),
             distinguishable=bool(apart.any()),
-            caveat="corrected for all heads, layers, rows and pairs; "
+            caveat="corrected for all heads, layers, rows and pairs, as a share and over what uniform attention gives; "
             "lengths and distances are not matched unless the set says so",
             select={
                 "variable": "head_difference",

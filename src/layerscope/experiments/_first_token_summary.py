@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -20,6 +20,7 @@ from layerscope.maths.ratios import known_mean
 from layerscope.results.schema import quantity, write_json
 
 _ROUNDING = 1e-6
+_SHARE = "share of attention on the first token"
 _STRETCHES_PER_DOUBLING = 2
 
 
@@ -36,38 +37,78 @@ def stretches(positions: int) -> list[tuple[int, int]]:
 def conclude(result: xr.Dataset, settings: Any) -> xr.Dataset:
     """Shares along the text, late in it, over uniform attention, and compared between readings."""
     shares = result.attention_to_first.values.astype(np.float64)  # passage reading layer head position
-    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
     uniform = 1 / (1 + result.position.values)
     uniform = np.where(np.isnan(shares).all(axis=(2, 3)), np.nan, uniform)  # passage reading position
+    late, late_uniform = (_late(_read_by_all(values), settings) for values in (shares, uniform))
+    readings = [str(name) for name in result.reading.values]
+    main = next((name for i, name in enumerate(readings) if np.isfinite(late[:, i]).any()), "")
     parts = stretches(shares.shape[-1])
+    result = result.assign(
+        _along(shares, uniform, parts, settings)
+        | _late_in_the_text(late, late_uniform, settings)
+        | _compared(late, main, readings, settings)
+        | {
+            "left_out_because": quantity(
+                np.full(result.sizes["passage"], ""), "passage", "why the passage is left out, or empty"
+            )
+        }
+    ).assign_coords(
+        stretch=xr.Variable(
+            ("stretch",),
+            [(first + after - 1) / 2 for first, after in parts],
+            {"long_name": "position, middle of a stretch"},
+        ),
+        other_reading=text_coordinate(
+            [name for name in readings if name != main], "other_reading", "what stands first"
+        ),
+    )
+    return write_json(result.assign_attrs(main_reading=main), cautions=_cautions(result, main))
+
+
+def _mean(settings: Any) -> Callable[[np.ndarray], Interval]:
+    """The mean over passages, with its interval."""
+    return partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+
+
+def _along(
+    shares: np.ndarray, uniform: np.ndarray, parts: Sequence[tuple[int, int]], settings: Any
+) -> dict[str, Any]:
+    """Means over stretches of the text, beside those of uniform attention."""
     along = np.stack([known_mean(shares[..., a:b], -1) for a, b in parts], axis=-1)
     alike = np.stack([known_mean(uniform[..., a:b], -1) for a, b in parts], axis=-1)
-    late, late_uniform = (_late(_read_by_all(values), settings) for values in (shares, uniform))
-    over_heads = known_mean(along, 3)
-    excess = known_mean(late, 3) - late_uniform[..., None]
-    long = "share of attention on the first token"
-    variables = (
+    over_heads, find = known_mean(along, 3), _mean(settings)
+    return (
         interval_variables(
-            "share_along", mean(over_heads), "reading layer stretch", f"{long}, mean over heads"
+            "share_along", find(over_heads), "reading layer stretch", f"{_SHARE}, mean over heads"
         )
         | interval_variables(
-            "overall_along", mean(known_mean(over_heads, 2)), "reading stretch", f"{long}, all heads"
+            "overall_along", find(known_mean(over_heads, 2)), "reading stretch", f"{_SHARE}, all heads"
         )
+        | {
+            "mean_along_text": quantity(
+                known_mean(known_mean(shares, 3), 0).astype(np.float32),
+                "reading layer position",
+                f"{_SHARE}, mean over heads and passages",
+            ),
+            "uniform_along": quantity(
+                known_mean(alike, 0), "reading stretch", f"{_SHARE}, uniform attention"
+            ),
+        }
+    )
+
+
+def _late_in_the_text(late: np.ndarray, uniform: np.ndarray, settings: Any) -> dict[str, Any]:
+    """Means late in the text, by layer and by head, and what they have over uniform attention."""
+    find, excess = _mean(settings), known_mean(late, 3) - uniform[..., None]
+    long_name = f"{_SHARE}, late in the text"
+    over = f"{_SHARE} late in the text, less uniform"
+    of_heads = late - uniform[..., None, None]
+    return (
+        interval_variables("late_share", find(known_mean(late, 3)), "reading layer", long_name)
+        | interval_variables("head_late_share", find(late), "reading layer head", long_name)
+        | interval_variables("late_excess", _not_below_rounding(find(excess)), "reading layer", over)
         | interval_variables(
-            "late_share", mean(known_mean(late, 3)), "reading layer", f"{long}, late in the text"
-        )
-        | interval_variables("head_late_share", mean(late), "reading layer head", f"{long}, late in the text")
-        | interval_variables(
-            "late_excess",
-            _not_below_rounding(mean(excess)),
-            "reading layer",
-            f"{long} late in the text, less uniform",
-        )
-        | interval_variables(
-            "head_late_excess",
-            _not_below_rounding(mean(late - late_uniform[..., None, None])),
-            "reading layer head",
-            f"{long} late in the text, less uniform",
+            "head_late_excess", _not_below_rounding(find(of_heads)), "reading layer head", over
         )
         | {
             "late_excess_p": quantity(
@@ -75,34 +116,11 @@ def conclude(result: xr.Dataset, settings: Any) -> xr.Dataset:
                 "reading layer",
                 "p by dealing signs to passages, adjusted for all layers",
             ),
-            "mean_along_text": quantity(
-                known_mean(known_mean(shares, 3), 0).astype(np.float32),
-                "reading layer position",
-                f"{long}, mean over heads and passages",
-            ),
-            "uniform_along": quantity(known_mean(alike, 0), "reading stretch", f"{long}, uniform attention"),
             "uniform_late_share": quantity(
-                known_mean(late_uniform, 0), "reading", f"{long}, uniform attention, late"
-            ),
-            "left_out_because": quantity(
-                np.full(result.sizes["passage"], ""), "passage", "why the passage is left out, or empty"
+                known_mean(uniform, 0), "reading", f"{_SHARE}, uniform attention, late"
             ),
         }
     )
-    middles = [(a + b - 1) / 2 for a, b in parts]
-    result = result.assign(variables).assign_coords(
-        stretch=xr.Variable(("stretch",), middles, {"long_name": "position, middle of a stretch"}),
-    )
-    main = next(
-        (str(name) for i, name in enumerate(result.reading.values) if np.isfinite(late[:, i]).any()), ""
-    )
-    result = result.assign_attrs(main_reading=main)
-    result = result.assign(_compared(late, main, result, settings)).assign_coords(
-        other_reading=text_coordinate(
-            [r for r in result.reading.values if r != main], "other_reading", "what stands first"
-        )
-    )
-    return write_json(result, cautions=_cautions(result, main))
 
 
 def _read_by_all(values: np.ndarray) -> np.ndarray:
@@ -139,13 +157,12 @@ def _not_below_rounding(interval: Interval) -> Interval:
     return Interval(interval.value, interval.low - _ROUNDING, interval.high + _ROUNDING, interval.n)
 
 
-def _compared(late: np.ndarray, main: str, result: xr.Dataset, settings: Any) -> dict[str, Any]:
+def _compared(late: np.ndarray, main: str, names: list[str], settings: Any) -> dict[str, Any]:
     """Each other reading less the main one, passage by passage, mean over heads."""
-    names = [str(name) for name in result.reading.values]
     over_heads = known_mean(late, 3)
     others = [i for i, name in enumerate(names) if name != main]
     apart = np.stack([over_heads[:, i] - over_heads[:, names.index(main)] for i in others], axis=1)
-    find = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    find = _mean(settings)
     overall = known_mean(apart, 2)
     return (
         interval_variables(
@@ -262,8 +279,8 @@ def _reading_claims(result: xr.Dataset) -> Iterator[Claim]:
         apart = p < 0.05
         more = "more" if change["value"] > 0 else "less"
         yield Claim(
-            text=f"with {_written(str(other))} the first token gets {_percent(abs(change['value']))} {more} "
-            f"of the attention than with {_written(main)}"
+            text=f"with {_written(str(other))} the first token gets {100 * abs(change['value']):.3g} percentage points "
+            f"{more} of the attention than with {_written(main)}"
             if apart
             else f"with {_written(str(other))} and with {_written(main)} "
             "the first token's share is not distinguishable",

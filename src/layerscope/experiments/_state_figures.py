@@ -91,7 +91,7 @@ def _growth(result: xr.Dataset) -> Any:
     inside = whole.assign({part: whole[part].where(drawn) for part in ("value", "low", "high")})
     rate, n_layers = float(result.growth_rate), result.sizes["layer"]
     outside = ", ".join(
-        f"block {layer} {float(whole.value[layer]):+.0%}"
+        f"block {layer} {float(whole.value[layer]):+.0%}".replace("-", "−")
         for layer in range(n_layers)
         if not first <= layer < last
     )

@@ -4,8 +4,9 @@ Every prompt is read once, undisturbed. In each layer and head, the attention of
 every token; its share on the first token, on the tokens that a causal trace would noise, on itself and on
 the rest is averaged over prompts of a category. The same is done for shares times the length of what the
 head writes if it takes that key alone. Categories are compared head by head on the logarithm of the share,
-labels dealt anew for whole prompts; a head counts only if it exceeds the largest difference that any head,
-layer and row shows under chance, times the number of pairs of categories. The spike is the layer in which
+as it is and over what uniform attention gives these tokens, labels dealt anew for whole prompts; a head counts
+only if in both it exceeds the largest difference that any head, layer and row shows under chance, times the
+number of pairs of categories. The spike is the layer in which
 heads on average give the noised tokens most. Where the folder of a causal trace of the same prompts is
 given, it stands beside the depth at which the answer crosses to the last token.
 

@@ -7,14 +7,17 @@ later tokens use? (On request it is repeated or swapped for the earlier ones onl
 token: the divergence of the ablated distribution from the model's own, whether the most probable token stays,
 and how much the loss on the text's own next token rises.
 
-The null is a push of the same length: the block's step is kept, and a random vector as long as that step
-is added. A skipped block that does more harm than that has written something in particular. Every token is
-kept; averages are over passages, by category of token; blocks are compared with the null by a permutation
-test that is corrected for all blocks.
+The null is a push of the same length: the block's step is kept, and a vector as long as that step is added,
+which takes as much of the state's own direction away as skipping does and else points anywhere: the state is
+left as long and as far turned. A skipped block that does more harm than that has written something in
+particular. Every token is kept; averages are over passages, by category of token; blocks are compared with the
+null by a permutation test that is corrected for all blocks.
 
 Beware: skipping takes the model off the states that it was trained on, and later blocks may repair the
-damage; a block that can be skipped may have a twin. A mean over a corpus still holds what is common to
-all texts. Blocks keep their own positions and windows when they are swapped.
+damage; a block that can be skipped may have a twin. Steps of neighbouring tokens go together and random pushes
+do not, so fresh weights are told from the null as well: its size decides, beside the untrained twin's. A mean
+over a corpus still holds what is common to all texts. Blocks keep their own positions and windows when they
+are swapped.
 
 Source: Lad et al. 2024, "The remarkable robustness of LLMs: stages of inference?"; Csordás et al. 2025, "Do
 language models use their depth efficiently?", skipping a layer for earlier tokens.
@@ -205,13 +208,23 @@ def _losses(logits: Tensor, totals: Tensor, following: Tensor) -> Tensor:
 
 
 def _pushes(run: ReplayedRun, name: str, settings: Settings) -> Tensor:
-    """For every block and token a random vector as long as the block's step [layer token width]."""
+    """For every block and token a vector as long as the block's step, which takes as much of the state's own
+    direction away as skipping does and points anywhere else [layer token width].
+
+    What is left is as long as the skipped state, and as far turned. A push in any direction would turn the
+    state by less than a skip does, so that even fresh weights seemed to need every block.
+    """
     layers, tokens, width = run.states.shape[0] - 1, run.states.shape[1], run.states.shape[2]
     drawn = runs.gaussian_noise(
         settings.seed, prompt=f"push\x1f{name}", positions=range(tokens), samples=layers, width=width, sd=1.0
     ).to(run.states.device)
-    steps = (run.states[1:].float() - run.states[:-1].float()).norm(dim=-1, keepdim=True)
-    return drawn / drawn.norm(dim=-1, keepdim=True) * steps
+    states = run.states[1:].float()
+    steps = states - run.states[:-1].float()
+    unit = states / states.norm(dim=-1, keepdim=True)
+    along = (steps * unit).sum(-1, keepdim=True)
+    across = drawn - (drawn * unit).sum(-1, keepdim=True) * unit
+    rest = (steps.square().sum(-1, keepdim=True) - along.square()).clamp_min(0).sqrt()
+    return across / across.norm(dim=-1, keepdim=True) * rest - along * unit
 
 
 def _means(model: LayeredModel, earlier: Earlier) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num, Shaped
 
 Array = Any
 """A numpy array or a torch tensor: in `Float[Array, "*batch width"]` only shape and dtype are checked."""
@@ -55,23 +55,49 @@ def largest(values: Num[Array, "*shape"]) -> Num[Array, "*rest"]:
     return values.amax(-1) if _is_tensor(values) else values.max(-1)
 
 
-def count_at_least(values: Float[Array, "*rest n"], bound: Float[Array, "*rest one"]) -> Num[Array, "*rest"]:
-    """How many values along the last axis are at least a bound."""
+def at_least(
+    values: Float[Array, "*rest n"], bound: Float[Array, "*rest one"], *, overwrite: bool = False
+) -> Shaped[Array, "*rest n"]:
+    """1 or True where a value reaches a bound; in the values' own place where they may be overwritten."""
     if _is_tensor(values):  # summing truth values is several times slower; float32 counts to 16 million
         import torch
 
-        return torch.ge(values, bound, out=torch.empty_like(values)).sum(-1).long()
-    return (values >= bound).sum(-1)
+        return torch.ge(values, bound, out=values if overwrite else torch.empty_like(values))
+    return values >= bound
+
+
+def count(ones: Shaped[Array, "*rest n"]) -> Int[Array, "*rest"]:
+    """How many ones there are along the last axis."""
+    return ones.sum(-1).long() if _is_tensor(ones) else ones.sum(-1)
+
+
+def product(
+    values: Float[Array, "*shape"], by: Float[Array, "*shape"], *, overwrite: bool = False
+) -> Float[Array, "*shape"]:
+    """values x by; in the values' own place where they may be overwritten."""
+    if not overwrite:
+        return values * by
+    values *= by
+    return values
+
+
+def log_softmax(values: Float[Array, "*rest n"]) -> Float[Array, "*rest n"]:
+    """ln (exp z / Σ exp z) along the last axis, safe for values of any size."""
+    if _is_tensor(values):
+        return values.log_softmax(-1)
+    # From the largest on: float32 holds a difference of large numbers to few digits.
+    above = values - largest(values)[..., None]
+    return above - np.log(np.exp(above).sum(-1))[..., None]
+
+
+def chosen(values: Num[Array, "*rest n"], places: Int[Array, "*rest k"]) -> Num[Array, "*rest k"]:
+    """The values at some places along the last axis."""
+    return values.gather(-1, places) if _is_tensor(values) else np.take_along_axis(values, places, -1)
 
 
 def exp(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """e to the power of each value."""
     return values.exp() if _is_tensor(values) else np.exp(values)
-
-
-def log(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Natural logarithm of each value."""
-    return values.log() if _is_tensor(values) else np.log(values)
 
 
 def _is_tensor(values: Array) -> bool:

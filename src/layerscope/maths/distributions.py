@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 
-from layerscope.maths.arrays import Array, at_least_float32, count_at_least, exp, largest, log, log_sum_exp
+from layerscope.maths.arrays import (
+    Array,
+    at_least,
+    at_least_float32,
+    chosen,
+    count,
+    exp,
+    largest,
+    log_softmax,
+    log_sum_exp,
+    product,
+)
 
 _ROUNDING = 5e-7
 
@@ -30,13 +41,13 @@ class Distribution:
 
 def distribution(logits: Float[Array, "token vocabulary"]) -> Distribution:
     """Softmax of logits, and what a divergence from it needs once."""
-    # From the largest logit on: float32 holds a difference of large numbers to few digits.
-    above = at_least_float32(logits) - largest(at_least_float32(logits))[:, None]
-    probabilities = exp(above)
-    totals = probabilities.sum(-1)
-    probabilities /= totals[:, None]
-    above *= probabilities
-    return Distribution(probabilities, above.sum(-1) - log(totals))
+    return distribution_of(log_probabilities(logits))
+
+
+def distribution_of(logs: Float[Array, "token vocabulary"]) -> Distribution:
+    """The same of log-probabilities, which are logits of which nothing need be taken any more."""
+    probabilities = exp(logs)
+    return Distribution(probabilities, product(logs, probabilities).sum(-1))
 
 
 def log_total(logits: Float[Array, "*token vocabulary"]) -> Float[Array, "*token"]:
@@ -44,8 +55,17 @@ def log_total(logits: Float[Array, "*token vocabulary"]) -> Float[Array, "*token
     return log_sum_exp(at_least_float32(logits))
 
 
+def log_probabilities(logits: Float[Array, "*token vocabulary"]) -> Float[Array, "*token vocabulary"]:
+    """ln p of every token of the vocabulary, in nats."""
+    return log_softmax(at_least_float32(logits))
+
+
 def divergence(
-    there: Distribution, logits: Float[Array, "token vocabulary"], totals: Float[Array, "token"]
+    there: Distribution,
+    logits: Float[Array, "token vocabulary"],
+    totals: Float[Array, "token"] | float = 0.0,
+    *,
+    overwrite: bool = False,
 ) -> Float[Array, "token"]:
     """Kullback-Leibler divergence KL(p ‖ q) = Σ p log p − Σ p z + ln Σ exp z, for q given by logits z.
 
@@ -55,20 +75,23 @@ def divergence(
     Args:
         there: p, for every token.
         logits: z of q.
-        totals: `log_total(logits)`.
+        totals: `log_total(logits)`; 0 where the logits are `log_probabilities` already.
+        overwrite: whether the logits may be used up (in float32 or finer), which spares a copy of them.
 
     Returns:
         Nats ≥ 0.
 
     Source: Kullback & Leibler 1951.
     """
-    crossed = (there.probabilities * at_least_float32(logits)).sum(-1)
+    crossed = product(at_least_float32(logits), there.probabilities, overwrite=overwrite).sum(-1)
     found = there.negative_entropy - crossed + totals
     rounding = _ROUNDING * (abs(there.negative_entropy) + abs(crossed) + abs(totals))
     return found * (found > rounding)
 
 
-def rank(logits: Float[Array, "token vocabulary"], chosen: Int[Array, "token"]) -> Int[Array, "token"]:
+def rank(
+    logits: Float[Array, "token vocabulary"], token: Int[Array, "token"], *, overwrite: bool = False
+) -> Int[Array, "token"]:
     """Where a token stands in the vocabulary: 1 for the most probable. Ties count against it.
 
     But rank 1 always has one holder: of several equally probable tokens at the top the first has it, as
@@ -76,10 +99,13 @@ def rank(logits: Float[Array, "token vocabulary"], chosen: Int[Array, "token"]) 
 
     Args:
         logits: of the whole vocabulary.
-        chosen: the token's id.
+        token: the token's id.
+        overwrite: whether the logits may be used up, which spares a copy of them.
     """
-    own = logits[range(len(chosen)), chosen]
-    found = count_at_least(logits, own[:, None])
-    tied = (found > 1) & (own == largest(logits))
-    found[tied] = 1 + (logits[tied].argmax(-1) != chosen[tied])
+    own = chosen(logits, token[:, None])
+    leads = own[:, 0] == largest(logits)
+    as_high = at_least(logits, own, overwrite=overwrite)
+    found = count(as_high)
+    tied = leads & (found > 1)
+    found[tied] = 1 + (as_high[tied].argmax(-1) != token[tied])
     return found

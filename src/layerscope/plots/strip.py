@@ -84,13 +84,17 @@ def _lay_out(figure: Figure, fraction: bool, longest: int) -> None:
 
 
 def _heading(row: StripRow) -> str:
-    names = [name for name, _ in lines(row.values, depth_axis(row.values["value"]))]
-    key = "".join(
-        f' &nbsp; <span style="color:{colour}">●</span> {label(name)}'
-        for name, colour in zip(names, cycle(COLOURS), strict=False)
-        if len(names) > 1
-    )
-    return f"<b>{escaped(row.name)}</b> {quantity_title(row.values['value'], 200)}{key}"
+    """Name and quantity, then what each stroke is: the panels have no legend."""
+    axis = depth_axis(row.values["value"])
+    names = [name for name, _ in lines(row.values, axis)]
+    keys = [(colour, f"● {label(name)}") for name, colour in zip(names, cycle(COLOURS), strict=False)]
+    keys = keys if len(names) > 1 else []
+    if "null" in row.values and row.values["null"].dims == (axis,):
+        keys.append((NEUTRAL, f"╌╌ {escaped(str(row.values['null'].attrs.get('name', 'null')))}"))
+    if any(True for _ in _of_twin(row, axis, fraction=False)):
+        keys.append((COLOURS[0] if len(names) == 1 else NEUTRAL, "••• untrained twin"))
+    told = "".join(f' &nbsp; <span style="color:{colour}">{text}</span>' for colour, text in keys)
+    return f"<b>{escaped(row.name)}</b> {quantity_title(row.values['value'], 200)}{told}"
 
 
 def _traces(row: StripRow, fraction: bool) -> list[go.Scatter]:
@@ -113,7 +117,7 @@ def _of_twin(row: StripRow, axis: str, fraction: bool) -> Iterator[go.Scatter | 
         return
     own = [name for name, _ in lines(row.values, axis)]
     for name, one in lines(_placed(row.twin, row.n_layers, axis, fraction), axis):
-        if name in own:
+        if name in own and np.isfinite(one["value"].values).any():
             colour = COLOURS[own.index(name) % len(COLOURS)]
             yield band(one, axis, colour=NEUTRAL)
             stroke = line(one, axis, name=f"{label(name or row.name)}, untrained", colour=colour)

@@ -6,14 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from layerscope.plots.strip import StripRow, layers_at_a_glance
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.sections import ClaimCard, Section
 
-_CAPTION = (
-    "The trained model, with bands and, dashed, the experiment's own null. "
-    "Dotted, with grey bands: the untrained twin."
-)
+_TWIN = "Dotted, with grey bands: the untrained twin."
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,10 @@ def put_beside(sections: Sequence[Section]) -> dict[str, Beside]:
         figure = None
         row = twinned_row(one, twin)
         if row is not None and row.twin is not None:
-            drawn = layers_at_a_glance([row], caption=_CAPTION, panel=260)
+            own = "The trained model, with bands" + (
+                " and, dashed, the experiment's own null." if "null" in row.values else "."
+            )
+            drawn = layers_at_a_glance([row], caption=f"{own} {_TWIN}", panel=260)
             figure = page_figure(f"{one.anchor}-twin", "Beside the untrained twin", drawn)
         found[one.anchor] = Beside(
             anchor=twin.anchor,
@@ -59,6 +61,8 @@ def twinned_row(one: Section, twin: Section | None, name: str = "") -> StripRow 
     if one.over_depth is None or not one.n_layers:
         return None
     other = None if twin is None else twin.over_depth
+    if other is not None and not np.isfinite(other["value"].values).any():
+        other = None  # a twin that gets no prompt right has nothing to average
     return StripRow(name or one.experiment, one.over_depth, one.n_layers, other)
 
 

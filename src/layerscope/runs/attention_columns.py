@@ -121,16 +121,21 @@ class Asked:
 
     def _banded(self, start: int, stop: int) -> Iterator[tuple[int, slice, slice, Tensor]]:
         for place, band in enumerate(self.bands, start=len(self.totals)):
-            weights = self.queries[:, None, self.totals.index(band.total), start:stop, None]
-            rows = torch.arange(start, stop, device=weights.device)[:, None]
-            distance = rows - torch.arange(stop, device=weights.device)
-            inside = (distance >= band.first) & (distance <= (stop if band.last is None else band.last))
-            mask = weights * inside
-            queries, keys = ((mask != 0).any(dim=(0, 1)).any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
-            if queries.numel():
-                across = slice(int(queries[0]), int(queries[-1]) + 1)
-                down = slice(int(keys[0]), int(keys[-1]) + 1)
-                yield place, across, down, mask[:, :, across, down].contiguous()
+            weights = self.queries[:, None, self.totals.index(band.total), start:stop]
+            asking = (weights != 0).any(dim=0)[0].nonzero()[:, 0] + start
+            asking = asking[asking >= band.first]  # earlier queries have no key so far back
+            if not asking.numel():
+                continue
+            first, last = int(asking[0]), int(asking[-1])
+            farthest = last if band.last is None else band.last
+            across, down = (
+                slice(first - start, last + 1 - start),
+                slice(max(0, first - farthest), last + 1 - band.first),
+            )
+            rows = torch.arange(first, last + 1, device=weights.device)[:, None]
+            distance = rows - torch.arange(down.start, down.stop, device=weights.device)
+            inside = (distance >= band.first) & (distance <= farthest)
+            yield place, across, down, weights[..., across, None] * inside
 
 
 @dataclass(frozen=True, eq=False)
