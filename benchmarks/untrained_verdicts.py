@@ -15,6 +15,7 @@ import argparse
 import re
 import tempfile
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,11 @@ _P_VALUES = re.compile(r"(^|_)p(_adjusted)?(_|$)")
 
 
 def concluded(name: str, asked: Question, model: LayeredModel, out: Path) -> tuple[xr.Dataset, list[Claim]]:
-    """The result of an experiment on a model, and what it claims."""
-    job = asked.for_experiment(name).job(name, loaded=model)
+    """The result of an experiment on a model, and what it claims; prompts that it gets wrong count too."""
+    heard = asked.for_experiment(name)
+    if "wrong" in experiments.load(name).settings.model_fields:
+        heard = replace(heard, settings=["wrong=true"])
+    job = heard.job(name, loaded=model)
     result = running.run(job, out, Silent()).result()
     return result, job.experiment.claims(result)
 

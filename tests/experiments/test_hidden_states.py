@@ -252,7 +252,7 @@ def test_wrong_prompts_are_left_out_and_listed_unless_kept() -> None:
     ]
 
     out = run(zoo.layered("gpt2"), prompts=prompts)
-    kept = run(zoo.layered("gpt2"), prompts=prompts, wrong="keep")
+    kept = run(zoo.layered("gpt2"), prompts=prompts, wrong=True)
 
     reasons = dict(zip(out.prompt.values, out.prompt_left_out_because.values, strict=True))
     assert "rank" in reasons["wrong"]

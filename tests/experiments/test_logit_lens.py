@@ -92,7 +92,7 @@ def test_wrong_prompts_are_left_out_and_the_null_is_another_answer() -> None:
     ]
 
     result = run(model, prompts=prompts)
-    kept = run(model, prompts=prompts, wrong="keep")
+    kept = run(model, prompts=prompts, wrong=True)
 
     assert all("rank" in reason for reason in result.prompt_left_out_because.values)
     assert np.isnan(result.settled.sel(group="prompts")).all()

@@ -133,7 +133,7 @@ def _short_passages(passages: xr.Dataset, settings: Any) -> tuple[list[str], np.
 
 def _why_not(prompts: xr.Dataset, place: int, settings: Any) -> str:
     rank = int(prompts.prompt_rank.values[place, 0, -1])
-    return f"the answer's rank is {rank}" if rank > 1 and settings.wrong == "leave out" else ""
+    return f"the answer's rank is {rank}" if rank > 1 and not settings.wrong else ""
 
 
 def _contrasts(prompts: xr.Dataset, used: np.ndarray, settings: Any) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _groups_of_prompts(
 def _why_not(rank: int, settings: Any) -> str:
     if rank == 0:
         return "longer than the model can read"
-    return f"the answer's rank is {rank}" if rank > 1 and settings.wrong == "leave out" else ""
+    return f"the answer's rank is {rank}" if rank > 1 and not settings.wrong else ""
 
 
 def _curves(

@@ -27,7 +27,7 @@ in large language models".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -86,9 +86,7 @@ class Settings(ExperimentSettings):
     centre_texts: int = Field(
         8, gt=0, description="passages (or prompts, without passages) that give the mean state"
     )
-    wrong: Literal["leave out", "keep"] = Field(
-        "leave out", description="what to do with prompts that the model gets wrong"
-    )
+    wrong: bool = Field(False, description="whether prompts count that the model gets wrong")
     most_changes: int = Field(
         3,
         ge=1,

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -72,9 +72,7 @@ class Settings(ExperimentSettings):
     first_position: int = Field(
         1, ge=0, description="positions before this one are not read: BOS predicts nothing"
     )
-    wrong: Literal["leave out", "keep"] = Field(
-        "leave out", description="what to do with prompts that the model gets wrong"
-    )
+    wrong: bool = Field(False, description="whether prompts count that the model gets wrong")
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of passages or prompts")
 

@@ -227,12 +227,23 @@ class Seen:
         logs = torch.xlogy(weights[:, :, -1:], weights[:, :, -1:])
         self._with_logs = torch.cat([weights, logs], dim=2)
 
-    def add(self, block: Block, pattern: Tensor, surprise: Tensor) -> None:
-        """One block: shares α, and α log α, both [text head query key]."""
+    def add(self, block: Block, pattern: Tensor, products: Tensor, log_sum: Tensor) -> None:
+        """One block of shares α = exp(s − log_sum), for any s and log_sum that give them.
+
+        Σ w α log α is Σ w α s less log_sum Σ w α: no pass over all pairs is spent on taking log_sum away. What
+        rounding adds is of the size that it has in s itself.
+
+        Args:
+            block: the queries.
+            pattern: α [text head query key].
+            products: α s, likewise.
+            log_sum: [text head query 1].
+        """
         here, keys = slice(block.start, block.stop), slice(0, block.stop)
         by_key = self._with_logs[..., keys] @ pattern.transpose(-1, -2)
         self.kept[..., here] = by_key[:, :, :-1]
-        self.weighted_log[..., here] = self.weights[..., keys] @ surprise.transpose(-1, -2)
+        logs = self.weights[..., keys] @ products.transpose(-1, -2)
+        self.weighted_log[..., here] = logs - by_key[:, :, :-1] * log_sum.transpose(-1, -2)
         self.weighted_log[:, :, -1, here] += by_key[:, :, -1]
         self.columns.add(block, pattern)
 

@@ -98,7 +98,7 @@ def attention_sums(
             for block in asked.blocks:
                 pattern, scores, out = attended(call, block.start, block.stop)
                 log_sum = scores.amax(-1, keepdim=True) - pattern.amax(-1, keepdim=True).log()
-                here.add(block, pattern, scores.sub_(log_sum).mul_(pattern))
+                here.add(block, pattern, scores.mul_(pattern), log_sum)
                 head_out.append(out)
                 if block.start == 0 and corner:
                     own = pattern[..., :corner, :corner].clone()
@@ -146,7 +146,7 @@ def _corner_sums(
     cut = asked.first_tokens(n, times=3)
     seen = Seen(cut, weights.repeat(3, 1, 1, 1))
     patterns = torch.cat([here, mean, alike])
-    seen.add(cut.blocks[0], patterns, torch.xlogy(patterns, patterns))
+    seen.add(cut.blocks[0], patterns, torch.xlogy(patterns, patterns), torch.zeros_like(patterns[..., :1]))
     sums = sums_of(cut, [seen.weighted()])
     found = {
         name: {key: values[:, place * texts : (place + 1) * texts] for key, values in sums.items()}
