@@ -193,7 +193,8 @@ def test_the_untrained_twin_is_asked_like_any_model(made: tuple[str, xr.Dataset]
     assert curves[0].sizes == curves[1].sizes
     assert result.attrs["model"] == f"{trained.attrs['model']} untrained"
     assert experiments.load(name).claims(result)
-    assert ls.draw(result)
+    nothing_left = "left_out_because" in result and bool((result.left_out_because != "").all())
+    assert ls.draw(result) or nothing_left  # a twin may know no answer at all
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest_name() -> None:

@@ -120,9 +120,9 @@ def _shaper(ids: Tensor) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Dense:
-    """The activations of an MLP that every token meets."""
+    """The activations of an MLP that every token meets [batch token key]."""
 
-    states: Float[Tensor, "batch token key"]
+    states: Tensor
 
     def of(self, keys: Sequence[int]) -> Tensor:
         return self.states[:, :, list(keys)]
@@ -133,11 +133,14 @@ class _Dense:
 
 @dataclass(frozen=True, eq=False)
 class _OfExperts:
-    """The activations of a mixture's experts: choices of some experts are run once more as they are asked for."""
+    """The activations of a mixture's experts: choices of some experts are run once more as they are asked for.
+
+    `beside` are those of the expert that every token meets [token key].
+    """
 
     keys: ExpertKeys
     call: ExpertCall
-    beside: Float[Tensor, "token key"] | None
+    beside: Tensor | None
     shape: tuple[int, ...]
     routing_share: bool
 
