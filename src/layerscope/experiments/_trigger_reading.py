@@ -56,7 +56,7 @@ def _note(here: xr.Dataset) -> str:
     for text, value in (
         ("pairs that end in the same token {:.0%}", float(here.shared_last_token)),
         ("in the same two {:.0%}", float(here.shared_bigram)),
-        ("kept with another last token {:.0%}", float(here.kept_without_last)),
+        ("kept with another last token {:z.0%}", float(here.kept_without_last)),
     ):
         if np.isfinite(value):
             said.append(text.format(value).replace("-", "−"))
