@@ -419,6 +419,7 @@ _P_VALUES = {"holm", "compare_pairs"}
 _NO_NULL = {
     "alignment_p": "an exact distribution, tested against it",
     "interval": "of draws that are simulated with `quantile_draws`",
+    "without_ends": "takes an interval away, and makes none",
 }
 
 
