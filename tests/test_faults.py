@@ -307,14 +307,20 @@ def test_what_is_no_run_folder_is_told_by_every_command(command: Command, tmp_pa
         assert_told(command(name, tmp_path / "report.html"), "not a run folder")
 
 
-def test_a_newer_run_folder_is_told_by_every_command(command: Command, saved: Path) -> None:
+def test_a_newer_run_folder_is_told_by_every_command(
+    command: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved.parent)  # a report of such a run is written into ./runs
     record = json.loads((saved / "run.json").read_text())
     (saved / "run.json").write_text(json.dumps({**record, "schema_number": 99}))
     for name in READERS:
         assert_told(command(name, saved), "newer Layerscope", "schema 99")
 
 
-def test_a_damaged_record_is_told_by_every_command_and_listed(command: Command, saved: Path) -> None:
+def test_a_damaged_record_is_told_by_every_command_and_listed(
+    command: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(saved.parent)  # a report of such a run is written into ./runs
     (saved / "run.json").write_text("{")
     for name in READERS:
         assert_told(command(name, saved), "record of this run is damaged")
