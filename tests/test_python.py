@@ -13,6 +13,16 @@ import zoo
 from layerscope.planted.mover import mover, prompts_about
 
 TEXT = "the red fox met the old dog"
+_WRITTEN: list[str] = []
+"""Files opened for writing and folders made by this process; the system tells of every one."""
+
+
+def _note_what_is_written(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "os.mkdir" or (event == "open" and {"w", "a", "x", "+"} & set(str(arguments[1] or ""))):
+        _WRITTEN.append(str(arguments[0]))
+
+
+sys.addaudithook(_note_what_is_written)
 
 
 def test_importing_layerscope_loads_neither_torch_nor_xarray() -> None:
@@ -78,14 +88,18 @@ def test_a_run_kept_on_disk_is_returned_at_once_when_asked_again(tmp_path: Path)
     assert "complete" in repr(ls.open_run(folder))
 
 
-def test_a_run_without_a_folder_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_without_a_folder_gives_the_same_result_and_writes_no_file(tmp_path: Path) -> None:
+    model, prompts = mover(layer=1), prompts_about()[:2]
+    in_a_folder = ls.run("causal_trace", model, prompts, samples=1, progress=False, out=tmp_path)
+    _WRITTEN.clear()
 
-    ls.run("causal_trace", mover(layer=1), prompts_about()[:2], samples=1, progress=False)
+    in_memory = ls.run("causal_trace", model, prompts, samples=1, progress=False)
 
-    assert list(tmp_path.iterdir()) == []
+    assert _WRITTEN == []
+    assert in_memory.identical(in_a_folder)
+    assert {name: value.dtype for name, value in in_memory.variables.items()} == {
+        name: value.dtype for name, value in in_a_folder.variables.items()
+    }
 
 
 def test_an_old_dataset_is_not_drawn_by_guessing() -> None:

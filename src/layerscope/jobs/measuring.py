@@ -17,11 +17,11 @@ from layerscope.jobs.prepare import Job, this_machine
 from layerscope.jobs.progress import Progress
 from layerscope.results.combine import concatenate
 from layerscope.results.record import RunRecord, StageRecord, digest, now
-from layerscope.results.store import RunFolder
+from layerscope.results.store import RunStore
 from layerscope.runs import peak_bytes
 
 
-def carry_out(job: Job, folder: RunFolder, progress: Progress) -> None:
+def carry_out(job: Job, folder: RunStore, progress: Progress) -> None:
     """Measure what is not yet measured, conclude, and save.
 
     Every part is saved as soon as it is there, and results are always put together from the saved
@@ -41,7 +41,7 @@ def carry_out(job: Job, folder: RunFolder, progress: Progress) -> None:
         folder.save_record(record)
 
 
-def _begun(job: Job, folder: RunFolder) -> RunRecord:
+def _begun(job: Job, folder: RunStore) -> RunRecord:
     record = folder.record
     here = this_machine(job.model.device)
     differences = differing(record.machine.model_dump(), here.model_dump())
@@ -82,7 +82,7 @@ def _short(value: object) -> str:
 
 def measure(
     job: Job,
-    folder: RunFolder,
+    folder: RunStore,
     record: RunRecord,
     stage: Stage,
     items: Sequence[WorkItem],
@@ -153,7 +153,7 @@ def item_digest(item: WorkItem) -> str:
 
 
 def combined(
-    folder: RunFolder, stage: Stage, items: Sequence[WorkItem], *, only: Sequence[int] | None = None
+    folder: RunStore, stage: Stage, items: Sequence[WorkItem], *, only: Sequence[int] | None = None
 ) -> xr.Dataset:
     """The result of a stage from its saved parts, in item order."""
     indices = range(len(items)) if only is None else sorted(only)

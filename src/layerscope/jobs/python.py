@@ -5,9 +5,7 @@ What needs torch is imported where it is used: saved runs are read and drawn wit
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +52,7 @@ def run(
             files, sets or Python objects.
         prompts, passages, treebank, words: the same by name, for experiments that take several.
         out: folder below which the run folder is made; the same question asked again goes on where it
-            stopped. None keeps no files.
+            stopped. None keeps the run in memory alone, with the same result.
         bos: whether BOS is put before every text: "auto" where the tokenizer has one, "always", "never".
         chat: put prompts into the tokenizer's chat template.
         limit: at most this many texts of each category.
@@ -84,9 +82,9 @@ def run(
         longest=longest,
     )
     shown = progress if not isinstance(progress, bool) else for_this_terminal() if progress else Silent()
-    place = tempfile.TemporaryDirectory(prefix="layerscope-") if out is None else nullcontext(str(out))
-    with place as folder:
-        return running.run(job, Path(folder), shown).result()
+    if out is None:
+        return running.run_in_memory(job, shown)
+    return running.run(job, Path(out), shown).result()
 
 
 def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:

@@ -16,6 +16,7 @@ from layerscope.jobs.measuring import carry_out, differing, threads
 from layerscope.jobs.prepare import Job, again, this_machine
 from layerscope.jobs.progress import Progress, Silent
 from layerscope.models.layered import LayeredModel
+from layerscope.results.memory import RunInMemory
 from layerscope.results.store import RunFolder
 
 Verdict = Literal["bitwise", "within tolerance", "changed"]
@@ -32,6 +33,13 @@ def run(job: Job, out: Path, progress: Progress) -> RunFolder:
     if not (folder.record.state == "complete" and folder.has_result):
         carry_out(job, folder, progress)
     return folder
+
+
+def run_in_memory(job: Job, progress: Progress) -> xr.Dataset:
+    """The result of a job that keeps no files: the one that a run folder would hold."""
+    kept = RunInMemory(job.record)
+    carry_out(job, kept, progress)
+    return kept.result()
 
 
 def folder_of(job: Job, out: Path) -> RunFolder:

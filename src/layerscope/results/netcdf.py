@@ -22,8 +22,7 @@ def write_result(path: Path, result: xr.Dataset) -> str:
     Raises:
         LayerscopeError: the result breaks a promise of results/schema.py, or cannot be written.
     """
-    check_promises(result, where=f"the result of {result.attrs.get('experiment', 'an experiment')}")
-    signed = result.assign_attrs(schema=SCHEMA)
+    signed = with_schema(result)
     encoding = {
         name: {"fletcher32": True}
         for name, variable in signed.variables.items()
@@ -33,6 +32,12 @@ def write_result(path: Path, result: xr.Dataset) -> str:
     content = memoryview(signed.to_netcdf(None, engine="h5netcdf", encoding=encoding))
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
+
+
+def with_schema(result: xr.Dataset) -> xr.Dataset:
+    """A result that keeps its promises, with the number of the schema that says how it is read."""
+    check_promises(result, where=f"the result of {result.attrs.get('experiment', 'an experiment')}")
+    return result.assign_attrs(schema=SCHEMA)
 
 
 def read_result(path: Path, *, digest: str | None = None) -> xr.Dataset:

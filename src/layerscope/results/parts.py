@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +34,24 @@ def write_part(path: Path, dataset: xr.Dataset, *, item: str) -> None:
         dataset: numbers, bools and text; its attributes must fit into JSON.
         item: digest of the work item that it answers.
     """
-    arrays = {f"v{i}": variable.values for i, variable in enumerate(dataset.variables.values())}
+    header, values = taken_apart(dataset, item=item)
+    arrays = {f"v{i}": array for i, array in enumerate(values)}
+    arrays[_HEADER] = np.frombuffer(header.encode(), dtype=np.uint8)
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)  # type: ignore[arg-type]
+    content = archive.getvalue()
+    write_bytes(path, content + hashlib.sha256(content).digest())
+
+
+def taken_apart(dataset: xr.Dataset, *, item: str) -> tuple[str, list[np.ndarray]]:
+    """A part as it is kept, on disk or in memory: a JSON header, and the values of each variable in it."""
     header = {
         "schema": SCHEMA,
         "item": item,
         "attributes": dataset.attrs,
         "variables": [_describe(dataset, str(name)) for name in dataset.variables],
     }
-    arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    archive = io.BytesIO()
-    np.savez(archive, **arrays)  # type: ignore[arg-type]
-    content = archive.getvalue()
-    write_bytes(path, content + hashlib.sha256(content).digest())
+    return json.dumps(header), [variable.values for variable in dataset.variables.values()]
 
 
 def _describe(dataset: xr.Dataset, name: str) -> dict[str, Any]:
@@ -67,9 +74,9 @@ def read_part(path: Path) -> tuple[xr.Dataset, str]:
     """
     try:
         with np.load(io.BytesIO(_undamaged(path)), allow_pickle=False) as file:
-            header = json.loads(bytes(file[_HEADER]))
-            arrays = [file[f"v{i}"] for i in range(len(header["variables"]))]
-        return _rebuilt(header, arrays), header["item"]
+            header = bytes(file[_HEADER]).decode()
+            arrays = [file[f"v{i}"] for i in range(len(file.files) - 1)]
+        return put_together(header, arrays)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise LayerscopeError(
             "a part of this run is damaged",
@@ -87,8 +94,11 @@ def _undamaged(path: Path) -> bytes:
     return archive
 
 
-def _rebuilt(header: dict[str, Any], arrays: list[np.ndarray]) -> xr.Dataset:
+def put_together(header: str, arrays: Sequence[np.ndarray]) -> tuple[xr.Dataset, str]:
+    """The Dataset of a part that was taken apart, and the digest of its work item."""
+    content = json.loads(header)
     variables: dict[bool, dict[str, xr.Variable]] = {True: {}, False: {}}
-    for entry, array in zip(header["variables"], arrays, strict=True):
+    for entry, array in zip(content["variables"], arrays, strict=True):
         variables[entry["coordinate"]][entry["name"]] = xr.Variable(entry["dims"], array, entry["attributes"])
-    return xr.Dataset(variables[False], coords=variables[True], attrs=header["attributes"])
+    dataset = xr.Dataset(variables[False], coords=variables[True], attrs=content["attributes"])
+    return dataset, content["item"]

@@ -9,10 +9,10 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import filelock
 import xarray as xr
@@ -22,6 +22,36 @@ from layerscope.results.files import explained, make_folder, remove_leftovers, w
 from layerscope.results.netcdf import read_result, refuse_newer, write_result
 from layerscope.results.parts import read_part, write_part
 from layerscope.results.record import RunRecord, now
+
+
+@runtime_checkable
+class RunStore(Protocol):
+    """Where a run is kept while it is carried out: a folder, or memory (results/memory.py)."""
+
+    @property
+    def record(self) -> RunRecord:
+        """What was asked, and how far it has come."""
+
+    def save_record(self, record: RunRecord) -> None:
+        """Keep the record anew."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold the store while it is written."""
+
+    def done(self, stage: str) -> set[int]:
+        """Indices of the parts of a stage that are kept."""
+
+    def save_part(self, stage: str, index: int, part: xr.Dataset, *, item: str) -> None:
+        """Keep what one work item gave."""
+
+    def part(self, stage: str, index: int, *, item: str | None = None) -> xr.Dataset:
+        """A kept part."""
+
+    def save_result(self, result: xr.Dataset) -> str:
+        """Keep the concluded result; returns its digest."""
+
+    def result(self) -> xr.Dataset:
+        """The concluded result."""
 
 
 class RunFolder:
