@@ -88,9 +88,9 @@ class Settings(ExperimentSettings):
         "words, 1 overfits: its test losses are higher",
     )
     tolerance: float = Field(
-        1e-3,
+        1e-4,
         gt=0,
-        description="gradient of the mean loss at which a fit ends; 1e-4 moves accuracy by less than .005",
+        description="share of its objective by which a fit may lie above its optimum",
     )
     untrained: bool = Field(True, description="whether the untrained twin is measured too")
     controls: bool = Field(True, description="whether control tasks are fitted (for selectivity)")

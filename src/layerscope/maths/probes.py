@@ -78,7 +78,7 @@ def fit_logistic(
     l2: float = 1.0,
     standardise: bool = True,
     tolerance: float = 1e-4,
-    most_steps: int = 200,
+    most_steps: int = 1000,
     start: LinearProbes | None = None,
 ) -> LinearProbes:
     """Multinomial logistic regressions, one for each entry of the batch and each task.
@@ -90,10 +90,11 @@ def fit_logistic(
         states: a torch tensor of float32 or float64 on any device.
         labels: of each row in each task, 0 … classes − 1; −1 where the row has no part in the task.
         classes: number of classes of each task; all of them have a probability, also those without a row.
-        l2: weight of the penalty, in units of one row's log loss; it does not grow with the rows.
+        l2: weight of the penalty, in units of one row's log loss; it does not grow with the rows. Above 0.
         standardise: bring every entry of the state to mean 0 and SD 1 over the rows first (an entry that
             does not vary stays 0). The penalty then weighs all entries alike, massive ones too.
-        tolerance: largest entry of the gradient of the mean loss at which a problem is solved.
+        tolerance: a problem is solved where its objective is known (by the duality gap) to lie above the optimum
+            by no more than this share of itself, or of one nat over all rows where that is more.
         most_steps: steps after which it is left where it is, not converged.
         start: probes of the same shape to start from (of fewer rows, say); the optimum is the same.
 
@@ -101,7 +102,7 @@ def fit_logistic(
         The probes, in the dtype and on the device of the states.
 
     Raises:
-        ValueError: a task without a row, or labels beyond its classes.
+        ValueError: a task without a row, labels beyond its classes, or a penalty that is not above 0.
 
     How: `layerscope.maths.logistic_problems`.
     """
@@ -109,6 +110,8 @@ def fit_logistic(
 
     labels = torch.as_tensor(labels, device=states.device).long()
     _check(labels, classes, rows=states.shape[1])
+    if l2 <= 0:
+        raise ValueError(f"expected a penalty above 0, without which there may be no optimum, found {l2}")
     centre, scale = _centre_and_scale(states, standardise)
     weights, converged, steps = minimise(
         states,
@@ -170,7 +173,7 @@ def online_code_length(
     l2: float = 1.0,
     standardise: bool = True,
     tolerance: float = 1e-4,
-    most_steps: int = 200,
+    most_steps: int = 1000,
 ) -> Float[Array, "batch task"]:
     """Bits that it takes to send the labels to someone who has the states: the online (prequential) code.
 
