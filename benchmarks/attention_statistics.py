@@ -31,7 +31,7 @@ from layerscope.experiments import load
 from layerscope.experiments._attention_fixed import add_columns, fixed_mean_items, measure_fixed_means
 from layerscope.experiments._attention_measuring import measure_passages, measure_first_tokens, add_patterns
 from layerscope.experiments._attention_items import first_token_items, passage_items
-from layerscope.experiments._contract import Inputs
+from layerscope.contract import Inputs
 from layerscope.jobs.texts import tokenised_passages
 from layerscope.runs.machine import keep_freed_memory
 from layerscope.text.passages import load_passages

@@ -1,7 +1,7 @@
 """What does a model get told that has learned nothing?
 
 Every experiment is run on untrained twins of a model, one for each seed, and, for comparison, on the model
-itself. Printed for each: claims that say "distinguishable" of those that compare something, and cells below
+itself. Printed for each: claims that say "significant" of those that compare something, and cells below
 .05 of every variable of p values (these are corrected within their family, so of the nulls that hold in a
 twin at most one family in twenty should have any). An effect that an untrained model really has, such as a
 restored state bringing the output back, is rightly told; which ones these are is what this table is for.
@@ -23,7 +23,7 @@ import xarray as xr
 
 from layerscope import experiments
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Claim
+from layerscope.contract import Claim
 from layerscope.jobs import running
 from layerscope.jobs.progress import Silent
 from layerscope.models.layered import LayeredModel
@@ -68,8 +68,8 @@ def told(name: str, asked: Question, model: LayeredModel, seeds: int) -> None:
             except LayerscopeError as error:
                 print(f"  {whose} {seed}: {error.problem}")
                 continue
-        compared = [claim for claim in said if claim.distinguishable is not None]
-        positive = [claim for claim in compared if claim.distinguishable]
+        compared = [claim for claim in said if claim.significant is not None]
+        positive = [claim for claim in compared if claim.significant]
         claims[whose].append((len(positive), len(compared)))
         for variable, (few, every) in counted(result).items():
             cells[f"{whose} {variable}"].append((few, every))

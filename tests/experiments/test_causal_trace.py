@@ -47,7 +47,7 @@ def test_categories_that_differ_in_nothing_are_not_distinguishable(trace: xr.Dat
     claims = load("causal_trace").claims(trace)
 
     comparison = next(claim for claim in claims if claim.p_adjusted is not None)
-    assert comparison.distinguishable is False
+    assert comparison.significant is False
     assert "not distinguishable" in comparison.text
 
 
@@ -72,7 +72,7 @@ def test_categories_that_cross_at_other_layers_are_told_apart(trace: xr.Dataset)
     result = _tracing.conclude(stages, load("causal_trace").settings(samples=4), noise_sd=1.0)
     comparison = next(claim for claim in load("causal_trace").claims(result) if claim.p_adjusted is not None)
 
-    assert comparison.distinguishable is True
+    assert comparison.significant is True
     assert comparison.text == "near crosses 2.0 blocks later than far"
     assert comparison.value == pytest.approx(2.0, abs=1e-3)
 

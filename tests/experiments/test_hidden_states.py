@@ -238,7 +238,7 @@ def test_prompts_alone_are_read_at_their_last_token() -> None:
     np.testing.assert_allclose(result.prompt_norm[row], np.linalg.norm(states[:, -1], axis=-1), rtol=1e-4)
     assert result.contrast.size == 1
     assert ((result.contrast_p > 0) | np.isnan(result.contrast_p)).all()
-    over = experiments.load("hidden_states").over_depth(result)
+    over = experiments.load("hidden_states").over_depth(result)["hidden_states"]
     np.testing.assert_allclose(
         over.value, np.log10(result.prompt_relative_step.astype(float)).mean("prompt"), rtol=1e-4
     )

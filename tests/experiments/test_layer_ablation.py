@@ -248,7 +248,7 @@ def test_averages_are_over_passages() -> None:
     late = result.position.values >= 1
     means = [kl[(passages == name) & late].mean(0) for name in result.passage.values]
     np.testing.assert_allclose(curve(result, "skip").value, np.mean(means, 0), rtol=1e-6)
-    over = experiments.load("layer_ablation").over_depth(result)
+    over = experiments.load("layer_ablation").over_depth(result)["layer_ablation"]
     np.testing.assert_allclose(over.value, np.log10(np.mean(means, 0)), rtol=1e-5)
     assert "excess" not in result
     assert ls.draw(result)

@@ -65,7 +65,7 @@ def test_averages_are_over_passages_and_categories_within_them() -> None:
     common = [kl[(passages == name) & (kinds == "common word")].mean(0) for name in result.passage.values]
     np.testing.assert_allclose(curve(result, "token: common word", "kl").value, np.mean(common, 0), rtol=1e-6)
     assert result.position.min() == 1
-    over = experiments.load("logit_lens").over_depth(result)
+    over = experiments.load("logit_lens").over_depth(result)["logit_lens"]
     expected = np.mean([result.kl_to_average.values.mean()])
     assert over["null"].values[0] == pytest.approx(float(over["null"].values[-1]))
     assert np.isfinite(expected)

@@ -147,11 +147,14 @@ def test_claims_rest_on_cells_that_exist(made: tuple[str, xr.Dataset]) -> None:
 def test_over_depth_lies_on_layer_or_depth(made: tuple[str, xr.Dataset]) -> None:
     name, result = made
 
-    values = experiments.load(name).over_depth(result)
+    measures = experiments.load(name).over_depth(result)
 
-    assert {"value", "low", "high"} <= set(values.data_vars)
-    assert set(values.value.dims) in ({"depth"}, {"layer"})
-    assert np.isfinite(values.value).any()
+    assert measures
+    for values in measures.values():
+        assert {"value", "low", "high"} <= set(values.data_vars)
+        assert set(values.value.dims) in ({"depth"}, {"layer"})
+        assert np.isfinite(values.value).any()
+        assert len(values.attrs.get("label", "").split()) <= 6
 
 
 def test_figures_hold_data_and_name_their_axes(made: tuple[str, xr.Dataset]) -> None:
@@ -190,7 +193,7 @@ def test_the_untrained_twin_is_asked_like_any_model(made: tuple[str, xr.Dataset]
     result = run(name, model=twin)
 
     curves = [experiments.load(name).over_depth(one) for one in (trained, result)]
-    assert curves[0].sizes == curves[1].sizes
+    assert [one.sizes for one in curves[0].values()] == [one.sizes for one in curves[1].values()]
     assert result.attrs["model"] == f"{trained.attrs['model']} untrained"
     assert experiments.load(name).claims(result)
     nothing_left = "left_out_because" in result and bool((result.left_out_because != "").all())

@@ -115,7 +115,7 @@ def test_what_is_planted_is_found_from_its_depth_on() -> None:
     shorter = result.compression.sel(task="part of speech")
     assert float(shorter.sel(depth=2)) > 1.3 * float(shorter.sel(depth=1))
     said = next(claim for claim in syntax_probe.claims(result) if claim.text.startswith("part of speech"))
-    assert said.distinguishable
+    assert said.significant
     assert said.select["depth"] in (2, 3)
 
 
@@ -123,7 +123,7 @@ def test_where_nothing_is_planted_nothing_is_claimed() -> None:
     result = run(part_of_speech.part_of_speech(strength=0.0), part_of_speech.treebank(documents=30))
 
     said = next(claim for claim in syntax_probe.claims(result) if claim.text.startswith("part of speech"))
-    assert said.distinguishable is False
+    assert said.significant is False
     assert "no depth tells more" in said.text
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
+from layerscope.contract import Inputs
 from layerscope.experiments import (
     _trigger_annotations,
     _trigger_contexts,
@@ -25,7 +26,6 @@ from layerscope.experiments import (
     _trigger_search,
     trigger_examples,
 )
-from layerscope.experiments._contract import Inputs
 from layerscope.experiments._trigger_best import Best
 from layerscope.experiments.trigger_examples import Settings
 from layerscope.planted import bigram_key
@@ -458,7 +458,7 @@ def test_of_two_keys_agreement_is_told_without_an_interval(read_result: xr.Datas
 
     (agreement,) = [claim for claim in judged.claims if "alpha" in claim.text]
     assert agreement.value is not None
-    assert (agreement.low, agreement.distinguishable) == (None, None)
+    assert (agreement.low, agreement.significant) == (None, None)
     assert "too few keys" in agreement.caveat
 
 

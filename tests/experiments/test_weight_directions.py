@@ -683,9 +683,7 @@ def _over_depth(slope_p: list[float], structure_p: list[float]) -> xr.Dataset:
 def test_a_trend_and_a_bend_over_depth_are_told_apart_from_each_other_and_from_nothing() -> None:
     told = list(_weight_claims._depth(_over_depth([0.01, 0.9, 0.5], [0.8, 0.001, 0.6]), "own embedding"))
 
-    assert [
-        (claim.select["variable"], claim.select.get("kind"), claim.distinguishable) for claim in told
-    ] == [
+    assert [(claim.select["variable"], claim.select.get("kind"), claim.significant) for claim in told] == [
         ("slope", "OV writes", True),
         ("structure", "MLP reads", True),
         ("slope_p", None, False),
@@ -697,7 +695,7 @@ def test_a_trend_and_a_bend_over_depth_are_told_apart_from_each_other_and_from_n
 
     nan = float("nan")
     (nothing,) = _weight_claims._depth(_over_depth([0.9] * 3, [nan] * 3), "own embedding")
-    assert nothing.distinguishable is False
+    assert nothing.significant is False
     assert "unknown" in nothing.caveat
 
 

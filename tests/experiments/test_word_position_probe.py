@@ -286,7 +286,7 @@ def test_scores_of_too_few_cases_have_no_interval_and_no_claim() -> None:
     for name in ("score_low", "score_high", "p_adjusted"):
         assert np.isnan(few[name].sel(task="last")).all()
     said = [claim for claim in experiment.claims(few) if claim.select.get("variable") != "decoded_shift"]
-    assert not any(claim.distinguishable for claim in said if claim.select["variable"] in ("score", "gain"))
+    assert not any(claim.significant for claim in said if claim.select["variable"] in ("score", "gain"))
     assert any("is not known: too few words" in claim.text for claim in said)
     assert "heads taken out" not in experiment.draw(few)
     more = run(sentences=False, names=False, untrained=False, causal_prompts=16, heads=1)
@@ -320,7 +320,7 @@ def test_a_claim_is_about_the_best_depth_that_can_be_told_and_says_where_else() 
     said = experiments.load("word_position_probe").claims(result.assign(score=score, p_adjusted=p))[0]
 
     assert said.select["depth"] == 3  # depth 2 scores more, but cannot be told from nothing
-    assert said.distinguishable
+    assert said.significant
     assert said.text.endswith(
         "30% of the way from chance to certainty at depth 3; it can be told at depths 1 and 3"
     )

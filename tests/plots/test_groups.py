@@ -67,13 +67,13 @@ def test_pairs_that_cannot_be_told_apart_are_grey_and_say_so() -> None:
     assert figure.layout.yaxis.ticktext == ("a − &lt;b&gt;", "a − c")
     assert [note.text for note in figure.layout.annotations] == [
         "p &lt; 0.001",
-        "p = 0.3, not distinguishable",
+        "p = 0.3, not significant",
     ]
     assert figure.layout.shapes[0].x0 == 0
 
 
 def test_a_verdict_that_is_given_decides() -> None:
-    figure = differences(CONTRASTS.assign(distinguishable=("contrast", [False, False])))
+    figure = differences(CONTRASTS.assign(significant=("contrast", [False, False])))
 
     assert len(figure.data[0].x) == 0
 

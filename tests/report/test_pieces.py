@@ -8,7 +8,7 @@ import xarray as xr
 from plotly.graph_objects import Figure
 
 from layerscope import experiments
-from layerscope.experiments._contract import Claim
+from layerscope.contract import Claim
 from layerscope.plots import NamedHeatmap, heatmap_gallery
 from layerscope.report.exclusions import exclusions
 from layerscope.report.figures import page_figure, safe_json

@@ -114,7 +114,7 @@ def test_an_experiment_without_a_curve_is_politely_left_out_of_the_strip(
     make_run: MakeRun, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = experiments.load("trial_trace")
-    empty = type(loaded)(**{**vars(loaded), "over_depth": lambda result: result[[]]})
+    empty = type(loaded)(**{**vars(loaded), "over_depth": lambda result: {}})
     monkeypatch.setattr(experiments, "load", lambda name: empty)
 
     assert "The layers at a glance" not in page_without_library(write_report([make_run()], out))

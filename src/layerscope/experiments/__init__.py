@@ -1,4 +1,4 @@
-"""One file, one question. The folder is the list: a file added here is an experiment everywhere."""
+"""One folder, one question. The folders are the list: one added here is an experiment everywhere."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import ast
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerscope.errors import LayerscopeError
 
 if TYPE_CHECKING:
-    from layerscope.experiments._contract import Experiment, ExperimentSettings
+    import xarray as xr
+
+    from layerscope.contract import Claim, Experiment, ExperimentSettings
 
 
 def names() -> list[str]:
-    """File names are the names used on the command line, in reports and in the app."""
+    """Names of folders are the names used on the command line, in reports and in the app."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def question(name: str) -> str:
     """The first line of an experiment's docstring, without importing it."""
-    for folder in __path__:
-        file = Path(folder) / f"{name}.py"
+    for file in (
+        Path(folder) / place for folder in __path__ for place in (f"{name}/__init__.py", f"{name}.py")
+    ):
         if file.is_file():
             return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
     raise _unknown(name)
@@ -35,9 +38,9 @@ def load(name: str) -> Experiment:
 
     Raises:
         LayerscopeError: there is none; the nearest name is given.
-        AttributeError: the file lacks something that an experiment holds.
+        AttributeError: the folder lacks something that an experiment holds.
     """
-    from layerscope.experiments._contract import Experiment
+    from layerscope.contract import Experiment
 
     if name not in names():
         raise _unknown(name)
@@ -51,12 +54,30 @@ def load(name: str) -> Experiment:
         settings=module.Settings,
         stages=module.STAGES,
         conclude=module.conclude,
-        claims=module.claims,
-        over_depth=module.over_depth,
+        claims=_listed(module.claims),
+        over_depth=_named(module.over_depth, name),
         draw=module.draw,
         doc=doc,
+        headlines=tuple(getattr(module, "HEADLINES", ())),
         **{name: getattr(module, name) for name in ("read", "sheet", "judged") if hasattr(module, name)},
     )
+
+
+def _listed(claims: Callable[[xr.Dataset], Any]) -> Callable[[xr.Dataset], list[Claim]]:
+    """Claims may be yielded one by one."""
+    return lambda result: list(claims(result))
+
+
+def _named(
+    over_depth: Callable[[xr.Dataset], Any], name: str
+) -> Callable[[xr.Dataset], dict[str, xr.Dataset]]:
+    """Measures by name: a single one without a name is called like its experiment."""
+
+    def measures(result: xr.Dataset) -> dict[str, xr.Dataset]:
+        found = over_depth(result)
+        return found if isinstance(found, dict) else {name: found}
+
+    return measures
 
 
 def settings_of(experiment: Experiment, values: Mapping[str, Any]) -> ExperimentSettings:
@@ -104,5 +125,5 @@ def _unknown(name: str) -> LayerscopeError:
         "there is no such experiment",
         found=name,
         expected=_nearest(name, names()),
-        hint=f"layerscope list   (or add experiments/{name}.py)",
+        hint=f"layerscope list   (or add experiments/{name}/)",
     )

@@ -90,7 +90,7 @@ def _excess(result: xr.Dataset) -> Iterator[Claim]:
         low=number_or_none(result.excess_low[strongest]),
         high=number_or_none(result.excess_high[strongest]),
         p_adjusted=float(p[strongest]),
-        distinguishable=bool(more.size or less.size),
+        significant=bool(more.size or less.size),
         caveat=f"the number is that of block {strongest}, where they differ most; permutation over passages, "
         "corrected for all blocks; the push turns the state as far as the skip does. Fresh weights are told from it as "
         "well: the size decides, beside the untrained twin's",

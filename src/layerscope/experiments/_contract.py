@@ -1,30 +1,16 @@
-"""What an experiment is made of. Everything else (progress, resume, replay, plan, report) rests on it.
+"""`layerscope.contract` by the name that flat files still import it by; goes when the last of them has a room."""
 
-An experiment is one file that holds a docstring whose first line is its question, `TAKES`,
-`Settings`, `STAGES`, `conclude`, `claims`, `over_depth` and `draw`.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from layerscope.models.facts import ModelFacts
-from layerscope.results.pages import Page
-from layerscope.results.schema import GROWS
-from layerscope.results.sheets import Judgements, Sheet
-from layerscope.text.passages import Passage
-from layerscope.text.prompts import Prompt
-from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
-from layerscope.text.tokenised_words import TokenisedSentence, TokenisedWord
-from layerscope.text.tokens import BosPolicy
-
-if TYPE_CHECKING:
-    from layerscope.models.layered import LayeredModel
+from layerscope.contract import (
+    Claim,
+    Earlier,
+    ExperimentSettings,
+    Inputs,
+    Judged,
+    Passage,
+    Prompt,
+    Stage,
+    WorkItem,
+)
 
 __all__ = [
     "Claim",
@@ -37,130 +23,3 @@ __all__ = [
     "Stage",
     "WorkItem",
 ]
-
-Earlier = Mapping[str, xr.Dataset]
-"""Results of the stages before this one, by name: laid one after another, or folded."""
-
-
-class ExperimentSettings(BaseModel):
-    """Choices of an experiment: frozen, checked, and saved whole with the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seed: int = Field(0, ge=0, description="seed of every random draw; resamples and permutations use it too")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _a_switch_is_no_number(cls, value: Any, field: Any) -> Any:  # a ValidationInfo
-        given = value if isinstance(value, list | tuple) else (value,)
-        switch = any(isinstance(one, bool) for one in given)
-        if switch and cls.model_fields[str(field.field_name)].annotation is not bool:
-            raise ValueError("a number or a word, not true or false")
-        return value
-
-
-class Inputs(BaseModel):
-    """What a run is about: the texts as this model's tokenizer reads them, and the model's own facts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    facts: ModelFacts
-    prompts: tuple[TokenisedPrompt, ...] = ()
-    passages: tuple[TokenisedPassage, ...] = ()
-    treebank: tuple[TokenisedSentence, ...] = ()
-    words: tuple[TokenisedWord, ...] = ()
-    bos: BosPolicy = Field(
-        "auto", description="whether BOS goes before texts that an experiment writes itself"
-    )
-    tokens_per_pass: int = Field(2048, gt=0, description="bound on rows times tokens of one forward pass")
-
-
-class WorkItem(BaseModel):
-    """A piece of work of at most about a minute, that can be sent to another process.
-
-    Subclasses add what the work is about.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(description="what progress shows")
-    size: float = Field(gt=0, description="expected cost, in any unit that is the same for the whole stage")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Work items, and what turns one into numbers.
-
-    Attributes:
-        name: the key under which later stages and `conclude` find the result.
-        items: (inputs, settings, earlier) -> the work items, in a fixed order.
-        measure: (model, item, settings, earlier) -> a Dataset that averages over nothing.
-        combine: folds (folded so far, next part) in item order, where parts must not be kept apart.
-        along: dimensions along which parts are laid one after another.
-    """
-
-    name: str
-    items: Callable[[Inputs, Any, Earlier], Iterable[WorkItem]]
-    measure: Callable[[LayeredModel, Any, Any, Earlier], xr.Dataset]
-    combine: Callable[[xr.Dataset, xr.Dataset], xr.Dataset] | None = None
-    along: tuple[str, ...] = GROWS
-
-
-class Claim(BaseModel):
-    """One sentence of the report, with the numbers that it rests on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    text: str
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p_adjusted: float | None = Field(None, description="after correction for the number of comparisons")
-    distinguishable: bool | None = Field(None, description="None where the claim compares nothing")
-    caveat: str = ""
-    select: dict[str, Any] = Field(
-        default_factory=dict,
-        description="the part of the result it rests on: variable, and labels by dimension",
-    )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What annotators' answers add to a report.
-
-    Attributes:
-        claims: sentences, agreement between annotators among them.
-        figures: by name.
-        notes: by name of a chapter of the pages for reading.
-    """
-
-    claims: list[Claim] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A loaded experiment file, checked to hold everything that it promises.
-
-    `takes` are the kinds of text it reads; of these, `needs` are read even where only others are given
-    (all of them, unless a file says otherwise by `NEEDS`).
-
-    The last three are optional, None where a file has none: `read` gives pages of excerpts for reading,
-    `sheet` what a person can be asked to judge, and `judged` what the answers say.
-    """
-
-    name: str
-    question: str
-    takes: frozenset[str]
-    needs: frozenset[str]
-    settings: type[ExperimentSettings]
-    stages: tuple[Stage, ...]
-    conclude: Callable[[Earlier, Any], xr.Dataset]
-    claims: Callable[[xr.Dataset], list[Claim]]
-    over_depth: Callable[[xr.Dataset], xr.Dataset]
-    draw: Callable[[xr.Dataset], dict[str, Any]]
-    doc: str = field(repr=False)
-    read: Callable[[xr.Dataset], dict[str, Page]] | None = None
-    sheet: Callable[[xr.Dataset], Sheet] | None = None
-    judged: Callable[[xr.Dataset, Judgements], Judged] | None = None

@@ -314,7 +314,7 @@ def _head_claims(result: xr.Dataset) -> Iterator[Claim]:
             text=f"attention to the noised tokens, {restored(str(contrast))}: {told}",
             value=float(difference[layer, head]) if apart.any() else None,
             p_adjusted=float(p[layer, head]),
-            distinguishable=bool(apart.any()),
+            significant=bool(apart.any()),
             caveat="corrected for all heads, layers, rows and pairs, as a share and over what uniform attention gives; "
             "lengths and distances are not matched unless the set says so",
             select={
@@ -352,7 +352,7 @@ def _trace_claims(result: xr.Dataset) -> Iterator[Claim]:
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
-        distinguishable=bool(not low <= 0 <= high) if np.isfinite(low) else None,
+        significant=bool(not low <= 0 <= high) if np.isfinite(low) else None,
         caveat=f"mean over {n} prompts, by category {categories}; a block reaches half a block to "
         f"either side; rank correlation over prompts {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}]",
         select={"variable": "transition_less_spike"},

@@ -235,7 +235,7 @@ def _late_claims(result: xr.Dataset) -> Iterator[Claim]:
         f"{_percent(share)}, {told}",
         **_interval(result.sel(labels), "late_share"),
         p_adjusted=p,
-        distinguishable=None if p is None else apart,
+        significant=None if p is None else apart,
         caveat=f"{main}, mean over heads; uniform attention {uniform:.1%}; picked as the most of "
         f"{result.sizes['layer']} layers, and p is corrected for all of them; any fixed preference counts, also one "
         "that fresh weights have by chance: the size decides, beside the untrained twin's",
@@ -286,7 +286,7 @@ def _reading_claims(result: xr.Dataset) -> Iterator[Claim]:
             "the first token's share is not distinguishable",
             **change,
             p_adjusted=p,
-            distinguishable=apart,
+            significant=apart,
             caveat="late in the text, mean over layers and heads, "
             f"{int(here.overall_change_n)} passages compared with themselves",
             select={"variable": "overall_change", "other_reading": str(other)},

@@ -69,7 +69,7 @@ def _gap(result: xr.Dataset) -> Claim:
         value=gap,
         low=number_or_none(result.crossing_gap_low),
         high=number_or_none(result.crossing_gap_high),
-        distinguishable=clear,
+        significant=clear,
         caveat="made up: the same earlier pieces, and a last piece with which they are no word of the "
         "list; pairs resampled",
         select={"variable": "crossing_gap"},
@@ -100,7 +100,7 @@ def _stages(result: xr.Dataset) -> Claim:
         value=behind,
         low=number_or_none(words.mlp_behind_attention_low),
         high=number_or_none(words.mlp_behind_attention_high),
-        distinguishable=clear,
+        significant=clear,
         caveat="difference of centroids of single blocks' recoveries, pair by pair; attention's part "
         "of all blocks "
         f"with the MLPs' as it was recovers {number(attention)} of the prediction, the MLPs' with "
@@ -130,7 +130,7 @@ def _likeness(result: xr.Dataset) -> Claim:
         value=float(cell.likeness_gain),
         low=number_or_none(cell.likeness_gain_low),
         high=number_or_none(cell.likeness_gain_high),
-        distinguishable=clear,
+        significant=clear,
         caveat="difference of centred cosines above other words', at its best depth; "
         f"{result.sizes['word']} words; the "
         "interval is of this depth alone",
@@ -167,7 +167,7 @@ def _erasure(result: xr.Dataset) -> Claim:
         value=value,
         low=number_or_none(result.erasure_low),
         high=number_or_none(result.erasure_high),
-        distinguishable=clear,
+        significant=clear,
         caveat=f"fall of the probe's probability: {number(float(result.fall_within))} within, "
         f"{number(float(result.fall_across))} across; {read_json(result, 'n_classes')} classes; held-out words",
         select={"variable": "erasure"},

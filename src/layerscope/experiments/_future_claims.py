@@ -91,7 +91,7 @@ def _far_less_near(result: xr.Dataset) -> Claim | None:
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
-        distinguishable=told,
+        significant=told,
         caveat="difference of the depths at which half of either effect is gone: above 0 if early layers serve near "
         f"readers; interval over {result.attrs['passages']} passages",
         select={"variable": "far_less_near"},
@@ -117,7 +117,7 @@ def _control(result: xr.Dataset) -> Claim | None:
         low=number_or_none(low),
         high=number_or_none(high),
         p_adjusted=float(np.nanmin(p)),
-        distinguishable=bool(told),
+        significant=bool(told),
         caveat="signs dealt to whole passages, corrected for all depths; the depth shown has the smallest p",
         select={"variable": "share_less_control", "depth": depth},
     )

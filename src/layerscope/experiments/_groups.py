@@ -1,146 +1,41 @@
-"""Groups of tokens or prompts whose curves stand side by side: averages within units, intervals over them.
+"""`layerscope.evidence.groups` by the name that flat files still import it by; goes with the last of them."""
 
-A group is a dictionary of quantities by name, each [unit ...]: one row for each passage (the mean over its
-tokens of that kind) or for each prompt.
-"""
+from layerscope.evidence.groups import (
+    ALL_PROMPTS,
+    FIRST,
+    PASSAGES,
+    PROMPT,
+    TOKEN,
+    Group,
+    groups_named,
+    groups_of_prompts,
+    groups_of_tokens,
+    intervals,
+    main_group,
+    packed,
+    passages_left_out,
+    per_unit,
+    prompts_by_length,
+    span_name,
+    spread,
+)
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import numpy as np
-import xarray as xr
-
-from layerscope.experiments._coordinates import groups_along
-from layerscope.maths.arrays import divide
-from layerscope.maths.bootstrap import Interval
-from layerscope.results.words import restored
-from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
-
-PASSAGES, FIRST, ALL_PROMPTS = "passages", "first tokens", "prompts"
-TOKEN, PROMPT = "token: ", "prompts: "
-
-Group = dict[str, np.ndarray]
-
-
-def per_unit(values: np.ndarray, rows_of_units: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean over the rows of each unit that have a value; NaN where none has."""
-    means = []
-    for rows in rows_of_units:
-        known = ~np.isnan(values[rows])
-        means.append(divide(np.where(known, values[rows], 0).sum(axis=0), known.sum(axis=0)))
-    return np.stack(means)
-
-
-def groups_of_tokens(
-    tokens: xr.Dataset, values: Mapping[str, np.ndarray], *, first_position: int, first_apart: bool
-) -> dict[str, Group]:
-    """Late tokens, first tokens where asked for, and each category of late tokens, averaged within passages.
-
-    Args:
-        tokens: with `token_passage`, `token_category` and `position` along token.
-        values: quantities [token ...].
-        first_position: positions before this one are not late.
-        first_apart: whether each passage's first token is a group.
-    """
-    passages = list(groups_along(tokens, "token_passage").values())
-    late = tokens.position.values >= first_position
-    kept = [rows[late[rows]] for rows in passages]
-    categories = tokens.token_category.values
-
-    def averaged(rows_of_units: list[np.ndarray]) -> Group:
-        return {name: per_unit(found, rows_of_units) for name, found in values.items()}
-
-    groups = {PASSAGES: averaged(kept)}
-    if first_apart:
-        groups[FIRST] = averaged([rows[:1] for rows in passages])
-    for kind in dict.fromkeys(categories[late]):
-        groups[f"{TOKEN}{restored(str(kind))}"] = averaged([rows[categories[rows] == kind] for rows in kept])
-    return groups
-
-
-def groups_of_prompts(
-    values: Mapping[str, np.ndarray], category: np.ndarray, used: np.ndarray
-) -> tuple[dict[str, Group], dict[str, np.ndarray]]:
-    """All prompts that count and each category of them, and the rows of each category."""
-    rows = {
-        restored(str(name)): np.flatnonzero(used & (category == name)) for name in dict.fromkeys(category)
-    }
-    everything = {ALL_PROMPTS: np.flatnonzero(used)} | {
-        f"{PROMPT}{name}": some for name, some in rows.items()
-    }
-    groups = {
-        group: {name: found[some] for name, found in values.items()} for group, some in everything.items()
-    }
-    return groups, rows
-
-
-def intervals(group: Group, mean: Callable[[np.ndarray], Interval]) -> dict[str, Interval]:
-    """Intervals of all quantities of a group from one set of resamples, which is what takes the time."""
-    units = len(next(iter(group.values())))
-    flat = [values.reshape(units, int(np.prod(values.shape[1:]))) for values in group.values()]
-    found = mean(np.concatenate(flat, axis=1))
-    edges = np.cumsum([values.shape[1] for values in flat])[:-1]
-    parts = [np.split(part, edges) for part in (found.value, found.low, found.high, found.n)]
-    return {
-        name: Interval(*(part[place].reshape(values.shape[1:]) for part in parts))
-        for place, (name, values) in enumerate(group.items())
-    }
-
-
-def groups_named(result: xr.Dataset, kind: str) -> list[str]:
-    """The groups of a result whose names begin with TOKEN or PROMPT."""
-    names = (restored(str(name)) for name in result.group.values)
-    return [name for name in names if name.startswith(kind)]
-
-
-def main_group(result: xr.Dataset) -> str:
-    """The group that speaks for the whole run: passages where there are any, else all prompts."""
-    return PASSAGES if PASSAGES in result.group.values else ALL_PROMPTS
-
-
-def passages_left_out(tokens: xr.Dataset, passages: Sequence[str], fewest: int) -> np.ndarray:
-    """Why a passage is left out of averages, or empty."""
-    lengths = {name: len(rows) for name, rows in groups_along(tokens, "token_passage").items()}
-    return np.array(
-        ["" if lengths.get(name, 0) >= fewest else f"shorter than {fewest} tokens" for name in passages]
-    )
-
-
-def prompts_by_length(
-    prompts: Sequence[TokenisedPrompt], most_tokens: int, context: int | None
-) -> list[tuple[TokenisedPrompt, ...]]:
-    """Prompts of equal length together, at most so many tokens at a time; what cannot be read is left out."""
-    lengths: dict[int, list[TokenisedPrompt]] = {}
-    for prompt in prompts:
-        if context is None or prompt.n_tokens <= context:
-            lengths.setdefault(prompt.n_tokens, []).append(prompt)
-    batches = []
-    for length in sorted(lengths):
-        size = max(1, most_tokens // length)
-        some = lengths[length]
-        batches += [tuple(some[start : start + size]) for start in range(0, len(some), size)]
-    return batches
-
-
-def packed(passages: Sequence[TokenisedPassage], most_tokens: int) -> list[tuple[TokenisedPassage, ...]]:
-    """Passages in their order, a few at a time: a part on disk for each would take longer than short ones do."""
-    groups: list[list[TokenisedPassage]] = []
-    for passage in passages:
-        if groups and sum(len(one.tokens) for one in [*groups[-1], passage]) <= most_tokens:
-            groups[-1].append(passage)
-        else:
-            groups.append([passage])
-    return [tuple(group) for group in groups]
-
-
-def span_name(texts: Sequence[TokenisedPassage | TokenisedPrompt]) -> str:
-    """What progress shows for some texts."""
-    return texts[0].name if len(texts) == 1 else f"{texts[0].name} to {texts[-1].name}"
-
-
-def spread(first: int, after: int, count: int) -> list[int]:
-    """At most `count` positions from `first` on, evenly spread, before `after`."""
-    if after <= first or count < 1:
-        return []
-    return [int(p) for p in np.unique(np.linspace(first, after - 1, min(count, after - first)).round())]
+__all__ = [
+    "ALL_PROMPTS",
+    "FIRST",
+    "PASSAGES",
+    "PROMPT",
+    "TOKEN",
+    "Group",
+    "groups_named",
+    "groups_of_prompts",
+    "groups_of_tokens",
+    "intervals",
+    "main_group",
+    "packed",
+    "passages_left_out",
+    "per_unit",
+    "prompts_by_length",
+    "span_name",
+    "spread",
+]

@@ -94,7 +94,7 @@ def _index(result: xr.Dataset) -> Claim:
         value=number_or_none(value),
         low=number_or_none(low),
         high=number_or_none(high),
-        distinguishable=told,
+        significant=told,
         caveat=beside,
         select={"variable": "far_less_near", **cell},
     )
@@ -119,7 +119,7 @@ def _beyond_control(result: xr.Dataset) -> Claim | None:
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
-        distinguishable=told,
+        significant=told,
         caveat="what random keys show too comes from how much attention lies where, not from what stands there; "
         "compared on the targets and blocks that have such keys",
         select={"variable": "far_less_near_beyond_control", "window": window},
@@ -160,7 +160,7 @@ def _costliest(result: xr.Dataset, prefix: str, cell: dict[str, Any], text: Call
         low=number_or_none(low),
         high=number_or_none(high),
         p_adjusted=number_or_none(adjusted),
-        distinguishable=bool(adjusted < LEVEL),
+        significant=bool(adjusted < LEVEL),
         caveat=f"mean over {result.attrs[units]} {units}, signs dealt to whole {units}, corrected for the whole map; "
         f"{removed:.0%} of the block's attention was cut there; the cell shown is the largest, so its height is "
         "flattered",
@@ -199,7 +199,7 @@ def _control(result: xr.Dataset, prefix: str, edges: str) -> Claim | None:
         low=number_or_none(low),
         high=number_or_none(high),
         p_adjusted=float(np.nanmin(p)),
-        distinguishable=bool(told),
+        significant=bool(told),
         caveat=f"value: at layer {cell['layer']}, the surest, effect less that of random keys over their sum; the "
         f"cut holds {held:.1%} of attention there and the random keys {drawn:.1%}; signs dealt to whole "
         f"{'prompts' if prefix else 'passages'}, corrected for the whole map; {NOT_OWED_TO_TRAINING}",
@@ -285,7 +285,7 @@ def _categories(result: xr.Dataset) -> list[Claim]:
                     low=number_or_none(low),
                     high=number_or_none(high),
                     p_adjusted=p,
-                    distinguishable=True,
+                    significant=True,
                     caveat="permutation of prompts between categories, corrected for all pairs",
                     select={"variable": "difference", "contrast": str(name)},
                 )

@@ -72,7 +72,7 @@ def _against_the_null(result: xr.Dataset) -> Iterator[Claim]:
             value=float(kl.value[depth]),
             low=number_or_none(kl.low[depth]),
             high=number_or_none(kl.high[depth]),
-            distinguishable=bool(better.size),
+            significant=bool(better.size),
             caveat="the average of the other positions' final distributions; the interval is of the divergence there",
             select={
                 "variable": "curve",
@@ -101,7 +101,7 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
             low=number_or_none(here.difference_low),
             high=number_or_none(here.difference_high),
             p_adjusted=float(p[place]),
-            distinguishable=clear,
+            significant=clear,
             caveat="permutation over prompts, Holm's correction over pairs; prompts are not matched in confidence or "
             "length unless the set says so",
             select={"variable": "difference", "contrast": str(here.contrast.values)},

@@ -46,7 +46,7 @@ def _growth(result: xr.Dataset) -> Iterator[Claim]:
         value=rate,
         low=low,
         high=high,
-        distinguishable=None if low is None or high is None else not low <= 0 <= high,
+        significant=None if low is None or high is None else not low <= 0 <= high,
         caveat=f"slope of log norm over depth, mean over {n} {group}; "
         "cosines between neighbouring depths rise with growth alone",
         select=select,
@@ -83,7 +83,7 @@ def _massive(result: xr.Dataset) -> Iterator[Claim]:
         value=float(share.value[depth]),
         low=low,
         high=number_or_none(share.high[depth]),
-        distinguishable=None if low is None else low > expected,
+        significant=None if low is None else low > expected,
         caveat="each state's own largest entries, first positions left out; chance is a state with normal entries",
         select={"variable": "depth_curve", "group": group, "over_depth": "massive_share", "depth": depth},
     )
@@ -125,7 +125,7 @@ def _phases(result: xr.Dataset) -> Iterator[Claim]:
         yield Claim(
             text="the layers' curves are not distinguishable from a smooth drift: no phases are claimed",
             value=number_or_none(result.phase_better),
-            distinguishable=False,
+            significant=False,
             caveat="share of resamples in which phases describe the curves better than a line or a parabola",
             select={"variable": "phase_better"},
         )
@@ -136,7 +136,7 @@ def _phases(result: xr.Dataset) -> Iterator[Claim]:
             value=float(place),
             low=number_or_none(result.phase_begins_low[index]),
             high=number_or_none(result.phase_begins_high[index]),
-            distinguishable=True,
+            significant=True,
             caveat=f"phases explain {float(result.phase_explained):.0%} of the standardised curves' variance and beat "
             f"a smooth drift in {better:.0%} of resamples; that layers differ does not say what they do",
             select={"variable": "phase_begins", "change": index},
@@ -167,7 +167,7 @@ def _categories(result: xr.Dataset) -> Iterator[Claim]:
             else f"the paths of {first} and {second} are not distinguishable at any layer",
             value=float(here.contrast_difference.values[cell]),
             p_adjusted=float(p[cell]),
-            distinguishable=clear > 0,
+            significant=clear > 0,
             caveat="last token; permutation of prompts, corrected for all layers, quantities and pairs; prompts are "
             "not matched in length, distance or confidence unless the set says so",
             select={

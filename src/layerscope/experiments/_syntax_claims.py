@@ -75,7 +75,7 @@ def _gain(result: xr.Dataset, task: str) -> Claim:
         low=number_or_none(here.gain_low),
         high=number_or_none(here.gain_high),
         p_adjusted=p,
-        distinguishable=told,
+        significant=told,
         caveat=f"{twin}p is adjusted for all depths and tasks; the interval is of that depth, over "
         f"{int(here.gain_n)} test documents; what can be read need not be used",
         select={"variable": "gain", "task": task, "depth": depth},
@@ -142,7 +142,7 @@ def _label(result: xr.Dataset, kind: str) -> Claim:
         value=right,
         low=number_or_none(here.label_accuracy_low),
         high=number_or_none(here.label_accuracy_high),
-        distinguishable=bool(told),
+        significant=bool(told),
         p_adjusted=number_or_none(here.label_p),
         caveat=f"the numbers are of depth {at}, {_tokens(since)}; labels dealt to other passages give "
         f"{float(here.label_null):.0%}, the token alone {float(far.label_by_token):.0%}; over "

@@ -65,7 +65,7 @@ def _claims_of_contrasts(result: xr.Dataset) -> Iterator[Claim]:
     if unclear.any() and not few:
         yield Claim(
             text=f"{int(unclear.sum())} of {len(p)} pairs of categories are not distinguishable in transition depth",
-            distinguishable=False,
+            significant=False,
             caveat="permutation over prompts, Holm's correction over all pairs",
             select={"variable": "p_adjusted"},
         )
@@ -88,7 +88,7 @@ def _claim_of_contrast(here: xr.Dataset) -> Claim:
         low=number_or_none(here.difference_low),
         high=number_or_none(here.difference_high),
         p_adjusted=p,
-        distinguishable=p < 0.05,
+        significant=p < 0.05,
         caveat="prompts are not matched in length, distance or confidence unless the set says so",
         select={"variable": "difference", "contrast": str(here.contrast.values)},
     )

@@ -63,7 +63,7 @@ def _depths(result: xr.Dataset) -> Iterator[Claim]:
         yield Claim(
             text=text,
             p_adjusted=float(np.nanmin(p)) if np.isfinite(p).any() else None,
-            distinguishable=bool(len(depths)),
+            significant=bool(len(depths)),
             caveat="permutation over prompts, corrected for all depths and pairs",
             select={"variable": "depth_difference", "category_pair": str(pair)},
         )
@@ -84,7 +84,7 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
             {"matched": str(name)},
             f"{int(here.paired_difference_n)} pairs with a transition on both sides; signs flipped pair by pair",
         )
-        yield claim.model_copy(update={"p_adjusted": None if np.isnan(p) else p, "distinguishable": clear})
+        yield claim.model_copy(update={"p_adjusted": None if np.isnan(p) else p, "significant": clear})
 
 
 def _regression(result: xr.Dataset) -> Iterator[Claim]:
@@ -103,7 +103,7 @@ def _regression(result: xr.Dataset) -> Iterator[Claim]:
             low=number_or_none(here.regression_low),
             high=number_or_none(here.regression_high),
             p_adjusted=p,
-            distinguishable=clear,
+            significant=clear,
             caveat=f"least squares over {int(result.regression_n)} prompts, HC3 errors; Holm's correction over terms",
             select={"variable": "regression", "explanation": str(name)},
         )
@@ -130,7 +130,7 @@ def _outputs(result: xr.Dataset) -> Iterator[Claim]:
             "output_recovery",
             {"site": site, "token_class_name": place, "layer": peak},
             f"{_windows(result)}; the highest of {len(curve)} is taken: an optimistic interval",
-        ).model_copy(update={"distinguishable": clear})
+        ).model_copy(update={"significant": clear})
 
 
 def _severed(result: xr.Dataset) -> Iterator[Claim]:
@@ -152,7 +152,7 @@ def _severed(result: xr.Dataset) -> Iterator[Claim]:
             "severed_loss",
             {"site": str(site), "token_class_name": _SUBJECT, "layer": layer},
             "recovery with the state alone less recovery with these severed; the largest of the first third of depths",
-        ).model_copy(update={"distinguishable": clear})
+        ).model_copy(update={"significant": clear})
 
 
 def _heads(result: xr.Dataset) -> Iterator[Claim]:
@@ -173,7 +173,7 @@ def _heads(result: xr.Dataset) -> Iterator[Claim]:
         {"token_class_name": _LAST, "layer": int(strongest.layer), "head": int(strongest["head"])},
         f"{len(cells)} of {known} heads differ from none after correction for all; the largest is taken: an "
         "optimistic interval",
-    ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "distinguishable": clear})
+    ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "significant": clear})
 
 
 def _agreement(result: xr.Dataset) -> Iterator[Claim]:
@@ -191,7 +191,7 @@ def _agreement(result: xr.Dataset) -> Iterator[Claim]:
             "agreement",
             {"measures": str(name)},
             f"{int(here.agreement_n)} prompts",
-        ).model_copy(update={"distinguishable": clear})
+        ).model_copy(update={"significant": clear})
 
 
 def _handover(result: xr.Dataset) -> Iterator[Claim]:
@@ -230,7 +230,7 @@ def _passed_on(here: xr.Dataset, whose: str, select: dict[str, Any]) -> Claim:
         select | {"place": "the subject's last token", "depth": int(peak.depth)},
         f"{int(peak.mean_alone_recovery_n)} tokens, each noised alone; the depth of the largest mean, so the interval "
         "is optimistic",
-    ).model_copy(update={"distinguishable": clear})
+    ).model_copy(update={"significant": clear})
 
 
 def _doses(result: xr.Dataset) -> Iterator[Claim]:
@@ -266,7 +266,7 @@ def _doses(result: xr.Dataset) -> Iterator[Claim]:
         yield Claim(
             text=text,
             p_adjusted=float(np.nanmin(p)) if np.isfinite(p).any() else None,
-            distinguishable=bool(clear.any()),
+            significant=bool(clear.any()),
             caveat="Holm's correction over pairs at each dose, not over doses",
             select={"variable": "dose_difference", "dose_contrast": str(name)},
         )

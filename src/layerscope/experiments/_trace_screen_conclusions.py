@@ -278,7 +278,7 @@ def _claims_of_fixes(result: xr.Dataset) -> Iterator[Claim]:
             "screen_gain",
             {"fix": str(fix)},
             "against plain gradients on the same prompts; signs flipped prompt by prompt, Holm over fixes",
-        ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "distinguishable": clear})
+        ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "significant": clear})
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def _misses(result: xr.Dataset) -> Any:
         for column, end in (("difference", ""), ("low", "_low"), ("high", "_high"))
     }
     columns["p_adjusted"] = xr.Variable(("one",), np.full(len(names), np.nan))
-    columns["distinguishable"] = xr.Variable(("one",), columns["low"].values > 0)
+    columns["significant"] = xr.Variable(("one",), columns["low"].values > 0)
     blind = ", ".join(
         f"{restored(str(kind))} {float(result.screen_chance.sel(kind=kind)):.0%}"
         for kind in result.kind.values

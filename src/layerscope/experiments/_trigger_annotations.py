@@ -140,7 +140,7 @@ def _claim_of_agreement(result: xr.Dataset, answers: Mapping[str, _Given]) -> li
             value=alpha if known else None,
             low=low if known and not np.isnan(low) else None,
             high=high if known and not np.isnan(high) else None,
-            distinguishable=None if not known or np.isnan(low) else low > 0,
+            significant=None if not known or np.isnan(low) else low > 0,
             caveat=f"{len(twice)} contexts judged by two or more of {len(answers)} annotators, {len(set(groups))} "
             f"keys; {'too few keys for an interval' if few else 'interval over keys'}; 0 is chance, 0.8 is usually "
             "asked for",

@@ -55,7 +55,7 @@ def _claim_of_sharing(result: xr.Dataset) -> Iterator[Claim]:
         value=value,
         low=number_or_none(result.all_shared_last_token_low),
         high=number_or_none(result.all_shared_last_token_high),
-        distinguishable=layers > 0,
+        significant=layers > 0,
         caveat=f"mean over {int(result.all_shared_last_token_n)} keys; more than random sets in {layers} of {known} "
         f"layers (permutation over keys, Holm over layers); alike in their other tokens beyond random sets in "
         f"{coherent}",
@@ -102,7 +102,7 @@ def _claims_of_halves(result: xr.Dataset) -> Iterator[Claim]:
             low=number_or_none(here.halves_low),
             high=number_or_none(here.halves_high),
             p_adjusted=p,
-            distinguishable=told,
+            significant=told,
             caveat=f"{float(here.upper_half):.3g} against {float(here.lower_half):.3g}, means over keys; p by "
             "permutation of keys between the halves, Holm over five such comparisons",
             select={"variable": "halves", "statistic": name},
@@ -120,7 +120,7 @@ def _claim_of_values(result: xr.Dataset) -> Iterator[Claim]:
         value=value,
         low=low,
         high=high,
-        distinguishable=low is not None and high is not None and not low <= 0 <= high,
+        significant=low is not None and high is not None and not low <= 0 <= high,
         caveat=f"mean over {int(result.all_agreement_beyond_frequency_n)} keys; among tokens of like frequency the "
         f"next one ranks at {float(result.all_next_percentile):.2f} (chance 0.5); of the top context alone "
         f"{float(result.all_agreement_of_top):.1%}; read through final norm and unembedding{_tuned(result)}",

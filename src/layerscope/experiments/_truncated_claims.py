@@ -120,7 +120,7 @@ def _compared(result: xr.Dataset, name: str, begin: str, above: str, below: str,
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
-        distinguishable=told,
+        significant=told,
         caveat=f"difference of median similarities, interval over {result.attrs['passages']} passages; {caveat}",
         select={"variable": name},
     )
@@ -140,7 +140,7 @@ def _half_rise(result: xr.Dataset) -> Claim | None:
         value=value,
         low=number_or_none(low),
         high=number_or_none(high),
-        distinguishable=told,
+        significant=told,
         caveat=f"secondary index: arrival curves grow with later work in place too; the critic of the post expects 0, "
         f"its authors more than 0; interval over {result.attrs['passages']} passages; {NOT_OWED_TO_TRAINING}",
         select={"variable": "half_rise_difference"},
@@ -172,7 +172,7 @@ def _category(result: xr.Dataset, local: int) -> Claim | None:
         low=number_or_none(low),
         high=number_or_none(high),
         p_adjusted=number_or_none(p),
-        distinguishable=told,
+        significant=told,
         caveat=f"the lowest of {'those told apart among ' if told else ''}{values.size} categories, {count} tokens in "
         f"{passages} passages; "
         + (

@@ -65,7 +65,7 @@ def _rates(result: xr.Dataset, rater: str) -> Iterator[Claim]:
                 low=number_or_none(here.above_rotations_low),
                 high=number_or_none(here.above_rotations_high),
                 p_adjusted=p,
-                distinguishable=p < 0.05,
+                significant=p < 0.05,
                 caveat=f"difference by matrix, mean over {int(here.above_rotations_n)} "
                 f"matrices; p of the pooled rates, "
                 "Holm over kinds; where rotations do as well, the space is meaningful and not the basis",
@@ -88,7 +88,7 @@ def _above_frequency(result: xr.Dataset, rater: str) -> Iterator[Claim]:
                 low=number_or_none(here.above_matched_low),
                 high=number_or_none(here.above_matched_high),
                 p_adjusted=p,
-                distinguishable=p < 0.05,
+                significant=p < 0.05,
                 caveat="difference by matrix; p of the pooled rates, Holm over kinds",
                 select={"variable": "above_matched", "kind": kind, "rater": rater},
             )
@@ -120,7 +120,7 @@ def _depth(result: xr.Dataset, rater: str) -> Iterator[Claim]:
             text="no kind's rate distinguishably rises, falls or bends over depth"
             if not others
             else f"in the other kinds no trend and no bend over depth is distinguishable{others}",
-            distinguishable=False,
+            significant=False,
             caveat=f"smallest p {_smallest(known.sel(kind=plain).slope_p)} for a line, "
             f"{_smallest(known.sel(kind=plain).structure_p)} for what it leaves; by Holm over kinds, directions "
             "taken as independent",
@@ -143,7 +143,7 @@ def _trend(one: xr.Dataset, kind: str, rater: str) -> Iterator[Claim]:
             low=number_or_none(one.slope_low),
             high=number_or_none(one.slope_high),
             p_adjusted=p,
-            distinguishable=True,
+            significant=True,
             caveat="a weighted straight line; Holm over kinds, directions taken as independent",
             select={"variable": "slope", "kind": kind, "rater": rater},
         )
@@ -156,7 +156,7 @@ def _structure(one: xr.Dataset, kind: str, rater: str) -> Iterator[Claim]:
             text=f"{kind}: the rate bends over depth, more than a straight line allows",
             value=float(one.structure),
             p_adjusted=left,
-            distinguishable=True,
+            significant=True,
             caveat=f"value: χ² on {int(one.structure_freedom)} degrees of freedom beyond the line; Holm over kinds, "
             "directions taken as independent",
             select={"variable": "structure", "kind": kind, "rater": rater},
@@ -178,7 +178,7 @@ def _last_block(result: xr.Dataset, rater: str) -> Iterator[Claim]:
                 low=number_or_none(here.last_block_low),
                 high=number_or_none(here.last_block_high),
                 p_adjusted=p,
-                distinguishable=True,
+                significant=True,
                 caveat="two proportions, Holm over kinds",
                 select={"variable": "last_block", "kind": kind, "rater": rater},
             )
@@ -190,7 +190,7 @@ def _last_block(result: xr.Dataset, rater: str) -> Iterator[Claim]:
     if known and not clear:
         yield Claim(
             text="the last block is not distinguishable from the others, in any kind",
-            distinguishable=False,
+            significant=False,
             caveat="two proportions, Holm over kinds",
             select={"variable": "last_block_p", "rater": rater},
         )
@@ -211,14 +211,14 @@ def _sinks(result: xr.Dataset, rater: str) -> Iterator[Claim]:
             f"{_signed(float(one.with_sink))}",
             value=float(one.with_sink),
             p_adjusted=float(one.with_sink_p),
-            distinguishable=True,
+            significant=True,
             caveat="over layers; p by orders of stretches of layers, Holm over kinds",
             select={"variable": "with_sink", "kind": kind, "rater": rater},
         )
     if known.sizes["kind"] and not clear.sizes["kind"]:
         yield Claim(
             text="rates of interpretable directions do not distinguishably go with attention to the first token",
-            distinguishable=False,
+            significant=False,
             caveat=f"rank correlations over layers from {_signed(float(known.with_sink.min()))} to "
             f"{_signed(float(known.with_sink.max()))}; p by orders of stretches of layers, Holm over kinds",
             select={"variable": "with_sink", "rater": rater},
@@ -242,7 +242,7 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
             value=value,
             low=low,
             high=high,
-            distinguishable=told,
+            significant=told,
             caveat=f"mean over {int(result[f'all_pairs_{name}_n'])} heads; pairs are looked for among the tokens at "
             "the ends of what each head asks and answers",
             select={"variable": f"all_pairs_{name}"},
@@ -290,7 +290,7 @@ def _removals(result: xr.Dataset) -> Iterator[Claim]:
             low=number_or_none(here.edit_selectivity_low),
             high=number_or_none(here.edit_selectivity_high),
             p_adjusted=number_or_none(p),
-            distinguishable=None if np.isnan(p) else p < 0.05,
+            significant=None if np.isnan(p) else p < 0.05,
             caveat=f"ratio {low:.2f} to {high:.2f} over {int(here.edit_selectivity_n)} texts; value and interval are "
             f"its logarithm; {rotation:.2f} times as far as without a rotation of it; chosen as the most coherent, no "
             "correction for the choice",
@@ -310,7 +310,7 @@ def _words(result: xr.Dataset) -> Iterator[Claim]:
         f"{int(first.found_layer)}, {first.found_kind.item()}{matrix}, cosine {_signed(float(first.answer))}",
         value=float(first.answer),
         p_adjusted=p,
-        distinguishable=p < 0.05,
+        significant=p < 0.05,
         caveat=f"{near} directions lie nearer than random ones would, by Holm over all directions",
         select={"variable": "answer", "found": int(first.found)},
     )

@@ -57,7 +57,7 @@ def _best(result: xr.Dataset) -> Claim:
         low=number_or_none(main.score_low[depth]),
         high=number_or_none(main.score_high[depth]),
         p_adjusted=p,
-        distinguishable=clear,
+        significant=clear,
         caveat=f"best of all depths; {int(main.score_cases)} test words in cells of equal position; p "
         "by the largest t "
         "over depths; interval over test prompts, of this depth alone",
@@ -91,7 +91,7 @@ def _matched(result: xr.Dataset) -> Claim:
         low=number_or_none(here.matched_score_low[depth]),
         high=number_or_none(here.matched_score_high[depth]),
         p_adjusted=number_or_none(p),
-        distinguishable=clear,
+        significant=clear,
         caveat="the last piece often tells its word's length, and with the position that tells "
         "something of the index "
         "without any counting; here that is held equal",
@@ -134,7 +134,7 @@ def _gain(result: xr.Dataset, control: str) -> Claim:
         low=number_or_none(gain.gain_low[depth]),
         high=number_or_none(gain.gain_high[depth]),
         p_adjusted=number_or_none(p),
-        distinguishable=clear,
+        significant=clear,
         caveat="difference of scores within cells of equal position, on the same test prompts, at its "
         "best depth; p for "
         "all depths (largest t) and all controls (Holm)",
@@ -172,7 +172,7 @@ def _other(result: xr.Dataset, task: str) -> Claim:
         low=number_or_none(here.score_low[depth]),
         high=number_or_none(here.score_high[depth]),
         p_adjusted=number_or_none(p),
-        distinguishable=clear,
+        significant=clear,
         caveat=f"within cells of equal position, best of all depths; {int(here.score_cases)} test cases",
         select={"variable": "score", "task": task, "depth": depth},
     )
@@ -197,7 +197,7 @@ def _moved(result: xr.Dataset) -> list[Claim]:
             value=float(decoded.decoded_shift),
             low=number_or_none(decoded.decoded_shift_low),
             high=number_or_none(decoded.decoded_shift_high),
-            distinguishable=clear,
+            significant=clear,
             caveat="2 would be a whole step each way; the control gives "
             f"{number(float(decoded.decoded_shift) - excess)}",
             select={"variable": "decoded_shift", "push": "along the index", "depth": last},
@@ -207,7 +207,7 @@ def _moved(result: xr.Dataset) -> list[Claim]:
             value=float(result.moved_kl_gain),
             low=number_or_none(result.moved_kl_gain_low),
             high=number_or_none(result.moved_kl_gain_high),
-            distinguishable=bool(result.moved_kl_gain_low > 0 or result.moved_kl_gain_high < 0),
+            significant=bool(result.moved_kl_gain_low > 0 or result.moved_kl_gain_high < 0),
             caveat="divergence of the next token's distribution, less that of an equally long move "
             "that has nothing to do "
             "with the index; mean over test prompts",
@@ -246,7 +246,7 @@ def _attention(result: xr.Dataset) -> Claim:
         low=number_or_none(cell.head_shift_low),
         high=number_or_none(cell.head_shift_high),
         p_adjusted=float(p[layer, head]),
-        distinguishable=clear,
+        significant=clear,
         caveat="mean index of the earlier words that it attends to, moved on less moved back, less the "
         "control's; p by "
         "flipping signs of prompts, for all heads",
@@ -278,7 +278,7 @@ def _lost(result: xr.Dataset, name: str) -> Claim:
         low=number_or_none(cell.score_lost_low),
         high=number_or_none(cell.score_lost_high),
         p_adjusted=number_or_none(p),
-        distinguishable=clear,
+        significant=clear,
         caveat=f"the probe was trained with all heads; outputs are replaced by their mean{than}",
         select={"variable": "score_lost", "heads_out": name, "depth": depth},
     )

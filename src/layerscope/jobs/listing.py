@@ -17,7 +17,7 @@ from layerscope.text.words import load_words, word_sets
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerscope.experiments._contract import Claim, Experiment
+    from layerscope.contract import Claim, Experiment
     from layerscope.jobs.checking import PromptCheck
     from layerscope.jobs.planning import Plan
     from layerscope.results.record import RunRecord
@@ -130,6 +130,8 @@ def _claims(experiment: Experiment, result: xr.Dataset, record: RunRecord) -> li
 
 def _claim(claim: Claim) -> str:
     numbers = ""
+    if claim.stated:
+        return visible(claim.text, blanks=False)
     if claim.value is not None and claim.low is not None and claim.high is not None:
         numbers = f"  [{claim.low:.3g}, {claim.high:.3g}]"
     if claim.p_adjusted is not None:

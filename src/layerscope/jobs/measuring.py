@@ -11,8 +11,8 @@ from functools import reduce
 import torch
 import xarray as xr
 
+from layerscope.contract import Stage, WorkItem
 from layerscope.engines.local import LocalEngine
-from layerscope.experiments._contract import Stage, WorkItem
 from layerscope.jobs.prepare import Job, this_machine
 from layerscope.jobs.progress import Progress
 from layerscope.results.combine import concatenate

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.contract import Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Inputs, Stage, WorkItem
 from layerscope.jobs.measuring import combined, measure, threads
 from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Silent

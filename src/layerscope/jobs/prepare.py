@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 import layerscope
 from layerscope import experiments
+from layerscope.contract import Experiment, ExperimentSettings, Inputs
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Experiment, ExperimentSettings, Inputs
 from layerscope.jobs.texts import (
     LONGEST,
     default_source,

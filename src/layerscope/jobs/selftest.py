@@ -7,13 +7,14 @@ the numbers that `conclude` gives.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
 
 from layerscope import experiments, planted
+from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
 from layerscope.jobs import python
 from layerscope.models.layered import LayeredModel
@@ -32,6 +33,8 @@ class Finding:
         strength: of the planted effect in this run.
         value, low, high: what the instrument says, with its interval where it gives one.
         p: the p-value of the claim, where it rests on one.
+        said: the sentence of the claim on this number, empty where there is none.
+        significant: whether that claim is significant.
     """
 
     answer: Answer
@@ -40,6 +43,8 @@ class Finding:
     low: float
     high: float
     p: float
+    said: str = ""
+    significant: bool | None = None
 
     @property
     def within_tolerance(self) -> bool:
@@ -52,16 +57,22 @@ class Finding:
         nothing = self.answer.nothing
         if nothing is None or math.isnan(self.value):
             return math.isnan(self.value)
+        if self.answer.says and self.significant:
+            return False
         return self.low <= nothing <= self.high and not self.p < _BELOW_CHANCE
+
+    def says(self, word: str) -> bool:
+        """Whether the claim is significant and has this word; there is nothing to say without a word."""
+        return not word or (bool(self.significant) and word in self.said.split())
 
     @property
     def found(self) -> bool:
-        """Whether the planted number was found, and told from no effect."""
+        """Whether the planted number was found, told from no effect, and said."""
         nothing = self.answer.nothing
         told = nothing is None or (
             not self.low <= nothing <= self.high and (self.answer.p is None or self.p < _BELOW_CHANCE)
         )
-        return self.within_tolerance and told
+        return self.within_tolerance and told and self.says(self.answer.says)
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,7 @@ class Tried:
         waiting: why nothing could be run yet, or empty.
         planted: the run at the planted strength.
         absent: the run at strength 0.
+        opposite: the run on the opposite, where the trial has one.
         weakest: the weakest strength down to which all were found; None where no sweep was made, NaN
             where not even the planted effect was found.
     """
@@ -101,14 +113,23 @@ class Tried:
     waiting: str = ""
     planted: Run | None = None
     absent: Run | None = None
+    opposite: Run | None = None
     weakest: float | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether the planted effect was found, and none where there is none; a trial that waits holds."""
+        """Whether the effect was found, none where there is none, and the opposite in its place; what waits holds."""
         if self.planted is None or self.absent is None:
             return True
-        return self.planted.found and self.absent.claims_nothing
+        return self.planted.found and self.absent.claims_nothing and self.turned_round
+
+    @property
+    def turned_round(self) -> bool:
+        """Whether every claim says the opposite of the opposite."""
+        if self.opposite is None:
+            return True
+        found = self.opposite.findings
+        return bool(found) and all(finding.says(finding.answer.opposite) for finding in found)
 
     def lines(self) -> Iterator[str]:
         """The trial as a person reads it."""
@@ -123,6 +144,9 @@ class Tried:
         verdict = "yes" if self.absent.claims_nothing else "NO: " + "; ".join(_lines_of_run(self.absent))
         because = f" (refused: {self.absent.refused})" if self.absent.refused else ""
         yield f"  nothing found at strength 0: {verdict}{because}"
+        if self.opposite is not None:
+            said = "; ".join(finding.said for finding in self.opposite.findings) or self.opposite.refused
+            yield f"  the opposite is said where it was planted: {'yes' if self.turned_round else f'NO: {said}'}"
         if self.weakest is not None:
             yield f"  weakest strength found: {self.weakest:g} ({self.trial.strength_is})"
 
@@ -142,6 +166,8 @@ def _lines_of_run(run: Run) -> Iterator[str]:
 def _verdict(finding: Finding) -> str:
     if finding.found:
         return "ok"
+    if finding.within_tolerance and finding.answer.says and not finding.says(finding.answer.says):
+        return f"NOT SAID: {finding.said or 'no claim'}"
     return "not told from nothing" if finding.within_tolerance else "NOT WITHIN TOLERANCE"
 
 
@@ -193,7 +219,8 @@ def tried(name: str, trial: Trial, *, quick: bool = False) -> Tried:
         return Tried(name, trial, waiting="waiting for its answers to be written into the trial")
     runs = {trial.planted: _run(trial, trial.planted)}
     weakest = None if quick else _weakest(trial, runs)
-    return Tried(name, trial, planted=runs[trial.planted], absent=_run(trial, 0.0), weakest=weakest)
+    opposite = None if trial.opposite is None else _run_on(trial, trial.opposite(), trial.planted)
+    return Tried(name, trial, "", runs[trial.planted], _run(trial, 0.0), opposite, weakest)
 
 
 def _weakest(trial: Trial, runs: dict[float, Run]) -> float:
@@ -208,19 +235,26 @@ def _weakest(trial: Trial, runs: dict[float, Run]) -> float:
 
 
 def _run(trial: Trial, strength: float) -> Run:
-    model = trial.model(strength)
+    return _run_on(trial, trial.model(strength), strength)
+
+
+def _run_on(trial: Trial, model: LayeredModel, strength: float) -> Run:
     try:
         result = python.run(trial.experiment, model, progress=False, **trial.texts(), **trial.settings)
     except LayerscopeError as error:
         return Run((), error.problem)
-    return Run(tuple(_finding(result, answer, strength) for answer in trial.answers))
+    said = experiments.load(trial.experiment).claims(result)
+    return Run(tuple(_finding(result, said, answer, strength) for answer in trial.answers))
 
 
-def _finding(result: xr.Dataset, answer: Answer, strength: float) -> Finding:
+def _finding(result: xr.Dataset, claims: Sequence[Claim], answer: Answer, strength: float) -> Finding:
     cell = _cell_reader(result, answer)
     low, high = (cell(f"{answer.variable}_{end}") for end in ("low", "high"))
     p = math.nan if answer.p is None else cell(answer.p)
-    return Finding(answer, strength, cell(answer.variable), low, high, p)
+    here = [claim for claim in claims if claim.select.get("variable") == answer.variable]
+    about = [claim for claim in here if dict(answer.labels).items() <= claim.select.items()]
+    said = (about[0].text, about[0].significant) if about else ("", None)
+    return Finding(answer, strength, cell(answer.variable), low, high, p, *said)
 
 
 def _cell_reader(result: xr.Dataset, answer: Answer) -> Callable[[str], float]:

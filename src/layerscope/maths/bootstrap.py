@@ -64,6 +64,11 @@ class Interval:
         unknown = np.full_like(self.value, np.nan)
         return replace(self, low=unknown, high=unknown)
 
+    def holding_its_value(self) -> Interval:
+        """The same, reaching to the value where skewed draws or rounding put an end beyond it."""
+        low, high = np.minimum(self.low, self.value), np.maximum(self.high, self.value)
+        return replace(self, low=np.asarray(low), high=np.asarray(high))
+
 
 def bootstrap_mean(
     values: Float[Array, "unit *rest"], *, seed: int, level: float = 0.95, resamples: int = 2000
@@ -166,6 +171,22 @@ def resampled_counts(
         raise ValueError(f"expected at least one unit and one resample, found {units} and {resamples}")
     rng = np.random.default_rng(seed)
     return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+
+
+def means_of_resamples(
+    values: Float[Array, "unit *rest"], counts: Float[np.ndarray, "resample unit"]
+) -> Float[np.ndarray, "resample *rest"]:
+    """Mean over units in each resample, NaN being a missing value; NaN where no drawn unit has one.
+
+    Args:
+        values: one row for each unit.
+        counts: how often each was drawn, as in `resampled_counts`.
+    """
+    rows = to_float64(values)
+    flat = rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
+    known = ~np.isnan(flat)
+    sums = counts @ np.where(known, flat, 0.0)
+    return np.asarray(divide(sums, counts @ known.astype(np.float64)).reshape(len(counts), *rows.shape[1:]))
 
 
 def interval_of_draws(

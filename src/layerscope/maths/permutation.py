@@ -224,3 +224,21 @@ def sign_flip_p(differences: Float[Array, "pair"], *, seed: int, resamples: int 
     tie = 1e-9 * np.abs(known).sum()
     large = int((np.abs(signs @ known) >= abs(known.sum()) - tie).sum())
     return (large / len(signs) if exact else (1 + large) / (1 + len(signs))), n
+
+
+def least_p_of_splits(n: int, m: int, *, resamples: int = 9999) -> float:
+    """The smallest p that `permutation_difference` could give two groups of these sizes; NaN below two units each.
+
+    Of all splits only the one seen reaches it, and its mirror image where the groups are equally large.
+    """
+    if min(n, m) < 2:
+        return math.nan
+    splits = math.comb(n + m, n)
+    return (1 + (n == m)) / splits if splits <= resamples else 1 / (1 + resamples)
+
+
+def least_p_of_signs(n: int, *, resamples: int = 9999) -> float:
+    """The smallest p that flipping signs could give n units, all pointing one way; NaN below two."""
+    if n < 2:
+        return math.nan
+    return 2 / 2**n if n < 60 and 2**n <= resamples else 1 / (1 + resamples)

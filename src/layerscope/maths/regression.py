@@ -10,6 +10,9 @@ from jaxtyping import Float
 
 from layerscope.maths.arrays import Array, to_float64
 
+UNITS_PER_TERM = 10
+"""Units that each explanation needs for a regression to be fitted at all."""
+
 
 @dataclass(frozen=True)
 class Term:
@@ -34,21 +37,25 @@ def regress(
     explanations: Mapping[str, Float[Array, "unit"]],
     *,
     level: float = 0.95,
+    per_term: int = 1,
 ) -> tuple[list[Term], int]:
     """Ordinary least squares with an intercept and errors that may differ from unit to unit (HC3).
 
     Units with a NaN anywhere are left out. An explanation that does not vary, or that the others determine,
-    gets NaN: its effect is not to be told from this data. So do all where one unit alone decides a term.
+    gets NaN: its effect is not to be told from this data. So do all where one unit alone decides a term, and
+    where there are fewer than `per_term` units for each term: such a fit describes its units and no others.
 
     Args:
         outcome: one value per unit.
         explanations: one column each.
         level: of the intervals.
+        per_term: units that each explanation needs.
 
     Returns:
         One term for each explanation, in order, and the number of units used.
 
-    Source: MacKinnon & White 1985 (HC3), as in statsmodels.
+    Source: MacKinnon & White 1985 (HC3), as in statsmodels; Harrell 2015, "Regression Modeling Strategies", 4.4, for
+    ten units a term.
     """
     from statsmodels.regression.linear_model import OLS
 
@@ -60,7 +67,8 @@ def regress(
     told = _told_apart(columns)
     terms = dict.fromkeys(names, (np.nan,) * 4)
     design = np.column_stack([np.ones(len(y)), columns[:, told]])
-    if told and len(y) > design.shape[1] and _no_unit_decides_alone(design):
+    enough = len(y) > design.shape[1] and len(y) >= per_term * len(told)
+    if told and enough and _no_unit_decides_alone(design):
         fit = OLS(y, design).fit(cov_type="HC3", use_t=True)
         spans = fit.conf_int(1 - level)
         for place, column in enumerate(told, start=1):

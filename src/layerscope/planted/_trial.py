@@ -26,6 +26,9 @@ class Answer:
             it at strength 0 and leave it out wherever an effect was planted. None, for numbers that do not
             exist without an effect: then NaN, or a refusal, is what says that there is nothing.
         p: the variable with the p-value that the claim rests on, if it rests on one.
+        says: a word of the claim on this number where the effect was planted, such as "later". With it, the claim
+            must be significant there, and not at strength 0.
+        opposite: the word that stands in its place where the opposite was planted.
     """
 
     variable: str
@@ -34,6 +37,8 @@ class Answer:
     labels: Mapping[str, Any] = field(default_factory=dict)
     nothing: float | None = None
     p: str | None = None
+    says: str = ""
+    opposite: str = ""
 
     def at(self, strength: float) -> float:
         """The value that must be found at a strength."""
@@ -57,6 +62,7 @@ class Trial:
             that is still found.
         strength_is: what the strength measures.
         settings: settings that differ from the defaults. None should be needed.
+        opposite: the model in which the opposite was planted, where there is one: claims must turn round.
     """
 
     experiment: str
@@ -67,6 +73,7 @@ class Trial:
     strengths: tuple[float, ...] = (1.0,)
     strength_is: str = "share of the planted effect"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    opposite: Callable[[], LayeredModel] | None = None
 
     @property
     def planted(self) -> float:

@@ -26,17 +26,21 @@ POSITIONS, NEAR_BLOCK, FAR_BLOCK = 64, 1, 3
 _PASSAGES, _LENGTH = 12, 60
 
 
-def near_then_far(*, far: int, n_layers: int = 5, strength: float = 1.0) -> LayeredModel:
+def near_then_far(
+    *, far: int, n_layers: int = 5, strength: float = 1.0, far_first: bool = False
+) -> LayeredModel:
     """The model.
 
     Args:
         far: how many tokens back the head of block 3 looks.
         n_layers: blocks in all.
         strength: factor on the nats between the key looked for and any other.
+        far_first: the opposite: the far token is read in block 1, the near one in block 3.
     """
     canvas = words_in_places("near", "far", n_layers=n_layers, positions=POSITIONS)
     count = len(canvas.tokenizer)
-    for block, by, found in ((NEAR_BLOCK, 1, "near"), (FAR_BLOCK, far, "far")):
+    blocks = (FAR_BLOCK, NEAR_BLOCK) if far_first else (NEAR_BLOCK, FAR_BLOCK)
+    for block, by, found in ((blocks[0], 1, "near"), (blocks[1], far, "far")):
         weights = head_of(canvas.model, block, 1)
         canvas.look_back(weights, "position", by, nats=LOUD * strength)
         weights.query_bias[0] = LOUD * strength / 2 * weights.query.shape[1] ** 0.5
@@ -68,7 +72,18 @@ TRIALS = (
         experiment="context_reading",
         plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one forty back",
         model=lambda strength: near_then_far(far=40, strength=strength),
-        answers=(Answer("far_less_near", FAR_BLOCK - NEAR_BLOCK, 0.1, nothing=0.0),),
+        opposite=lambda: near_then_far(far=40, far_first=True),
+        answers=(
+            Answer(
+                "far_less_near",
+                FAR_BLOCK - NEAR_BLOCK,
+                0.1,
+                nothing=0.0,
+                p="far_less_near_p_adjusted",
+                says="later",
+                opposite="earlier",
+            ),
+        ),
         texts=passages,
         strengths=(1.0, 0.5, 0.3),
         strength_is=_STRENGTH_IS,

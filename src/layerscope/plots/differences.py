@@ -19,9 +19,9 @@ def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", 
 
     Args:
         contrasts: `difference`, `low`, `high`, `p_adjusted` over one dimension whose labels name the
-            pairs, drawn from the top; where there is a `distinguishable`, it decides the colour. A p that
+            pairs, drawn from the top; where there is a `significant`, it decides the colour. A p that
             is not known (NaN) is not written.
-        level: a pair is distinguishable where `p_adjusted` is below this.
+        level: a pair is significant where `p_adjusted` is below this.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
 
@@ -30,7 +30,7 @@ def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", 
     """
     over = _dimension(contrasts)
     figure = Figure()
-    clear = _distinguishable(contrasts, level)
+    clear = _significant(contrasts, level)
     for wanted, colour in ((True, COLOURS[0]), (False, NEUTRAL)):
         _add(figure, contrasts, np.flatnonzero(clear == wanted), colour)
     names = [label(name) for name in contrasts[over].values]
@@ -67,9 +67,9 @@ def _dimension(contrasts: xr.Dataset) -> str:
     )
 
 
-def _distinguishable(contrasts: xr.Dataset, level: float) -> np.ndarray:
-    if "distinguishable" in contrasts:
-        return np.asarray(contrasts["distinguishable"].values, dtype=bool)
+def _significant(contrasts: xr.Dataset, level: float) -> np.ndarray:
+    if "significant" in contrasts:
+        return np.asarray(contrasts["significant"].values, dtype=bool)
     return np.asarray(contrasts["p_adjusted"].values < level)
 
 
@@ -92,7 +92,7 @@ def _write_verdicts(figure: Figure, contrasts: xr.Dataset, clear: np.ndarray) ->
     for row, p in enumerate(contrasts["p_adjusted"].values):
         font = {"size": 12} if clear[row] else {"size": 12, "color": NEUTRAL}
         known = [p_text(float(p))] if np.isfinite(p) else []
-        text = escaped(", ".join(known + ([] if clear[row] else ["not distinguishable"])))
+        text = escaped(", ".join(known + ([] if clear[row] else ["not significant"])))
         if not text:
             continue
         place = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 8, "y": row, "yref": "y"}

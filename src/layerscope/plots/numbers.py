@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 _MINUS = "−"
+_ROUNDING = 1e-6
+"""Of the larger end: an interval that is narrower has no width, only the rounding of float32."""
 
 
 def number(value: float) -> str:
@@ -14,32 +16,38 @@ def number(value: float) -> str:
 
 def interval_text(low: float, high: float) -> str:
     """An interval in brackets, or that there is none."""
-    return "no interval" if math.isnan(low) or math.isnan(high) else f"[{_ends(low, high)}]"
+    if math.isnan(low) or math.isnan(high):
+        return "no interval"
+    decimals = decimals_of(low, high)
+    return f"[{fixed(low, decimals)}, {fixed(high, decimals)}]"
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """A value with its interval, all to the same digit: two meaningful digits of the width.
-
-    5.03, 4.31 to 5.92 becomes "5.0 [4.3, 5.9]".
-    """
+    """A value with its interval, all to the same digit: 5.03, 4.31 to 5.92 becomes "5.0 [4.3, 5.9]"."""
     if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(value)):
         return f"{number(value)} {interval_text(low, high)}"
-    return f"{_fixed(value, _decimals(low, high))} [{_ends(low, high)}]"
+    return f"{fixed(value, decimals_of(low, high))} {interval_text(low, high)}"
 
 
-def _ends(low: float, high: float) -> str:
-    decimals = _decimals(low, high)
-    return f"{_fixed(low, decimals)}, {_fixed(high, decimals)}"
+def decimals_of(low: float, high: float) -> int | None:
+    """Decimals of a value with this interval: one significant digit of the half-width, two where the first is 1.
+
+    Never more than four digits of the larger end. Negative for tens,
+    hundreds, ...; None where the interval has no width, and three digits must do.
+    """
+    half, larger = abs(high - low) / 2, max(abs(low), abs(high))
+    if half <= _ROUNDING * larger or not math.isfinite(half):
+        return None
+    place = math.floor(math.log10(half))
+    first = int(half / 10.0**place + 1e-9)
+    return min((first == 1) - place, 3 - math.floor(math.log10(larger)))
 
 
-def _decimals(low: float, high: float) -> int:
-    width = abs(high - low) or abs(high) or 1.0
-    return min(9, max(0, 1 - math.floor(math.log10(width)))) if math.isfinite(width) else 1
-
-
-def _fixed(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
-    # A rounded "-0.0" would claim a sign that is not known.
+def fixed(value: float, decimals: int | None) -> str:
+    """A number to so many decimals, with a true minus and never a minus before zero."""
+    if decimals is None:
+        return number(value)
+    text = f"{round(value, decimals):.{max(0, decimals)}f}"
     return text.removeprefix("-") if not float(text) else text.replace("-", _MINUS)
 
 

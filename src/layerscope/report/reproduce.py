@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from layerscope.experiments._contract import Claim, Experiment
+from layerscope.contract import Claim, Experiment
 from layerscope.report.settings import defaults, differs, written
 from layerscope.results.record import RunRecord
 from layerscope.results.store import RunFolder

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import xarray as xr
 
 from layerscope import experiments
+from layerscope.contract import Claim, Experiment, Judged
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Claim, Experiment, Judged
 from layerscope.plots.axes import depth_axis
 from layerscope.report.exclusions import Exclusions, exclusions
 from layerscope.report.figures import PageFigure, page_figure
@@ -150,7 +150,8 @@ def _add_result(
             shown_page(f"{shown.anchor}-reading-{place}", name, page, judged.notes)
             for place, (name, page) in enumerate(pages.items(), start=1)
         ]
-    shown.over_depth = _over_depth(_tried(shown, "over_depth", lambda: experiment.over_depth(result), None))
+    measures: dict[str, xr.Dataset] = _tried(shown, "over_depth", lambda: experiment.over_depth(result), {})
+    shown.over_depth = _over_depth(next(iter(measures.values()), None))
 
 
 def _judged(shown: Section, run: RunFolder, experiment: Experiment, result: xr.Dataset) -> Judged:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from layerscope.experiments._contract import Experiment
+from layerscope.contract import Experiment
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
-from layerscope.experiments._coordinates import depth_coordinate, number_coordinate, text_coordinate
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
+from layerscope.evidence.coordinates import depth_coordinate, number_coordinate, text_coordinate
 from layerscope.maths.similarity import centred_cosine
 from layerscope.results.schema import quantity
 from layerscope.text.tokenised import TokenisedPassage

@@ -14,7 +14,7 @@ from typing import Any
 import xarray as xr
 from plotly.graph_objects import Figure
 
-from layerscope.experiments._contract import Claim, ExperimentSettings, Judged
+from layerscope.contract import Claim, ExperimentSettings, Judged
 from layerscope.plots import curve_over_depth
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
 from layerscope.results.sheets import Judgements, Sheet

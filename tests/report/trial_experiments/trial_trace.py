@@ -19,7 +19,7 @@ import xarray as xr
 from plotly.graph_objects import Figure
 from pydantic import Field
 
-from layerscope.experiments._contract import Claim, ExperimentSettings
+from layerscope.contract import Claim, ExperimentSettings
 from layerscope.plots import (
     NamedHeatmap,
     curve_over_depth,
@@ -54,12 +54,12 @@ def claims(result: xr.Dataset) -> list[Claim]:
         ),
         Claim(
             text="facts cross 2.6 blocks later than phrases",
-            value=float(facts - phrases), low=1.9, high=3.2, p_adjusted=0.0004, distinguishable=True,
+            value=float(facts - phrases), low=1.9, high=3.2, p_adjusted=0.0004, significant=True,
             select={"variable": "difference", "contrast": "facts − phrases"},
         ),
         Claim(
             text=str(result.attrs["hostile"]),
-            value=0.3, low=-0.4, high=1.0, p_adjusted=0.41, distinguishable=False,
+            value=0.3, low=-0.4, high=1.0, p_adjusted=0.41, significant=False,
             caveat=str(result.attrs["hostile"]),
         ),
     ]  # fmt: skip

@@ -1,0 +1,188 @@
+"""What an experiment is made of. Everything else (progress, resume, replay, plan, report) rests on it.
+
+An experiment is a folder whose `__init__` holds a docstring whose first line is its question, `TAKES`,
+`Settings`, `STAGES`, `conclude`, `claims`, `over_depth` and `draw`. Other packages build on this module and
+on `layerscope.evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from layerscope.models.facts import ModelFacts
+from layerscope.results.pages import Page
+from layerscope.results.schema import GROWS
+from layerscope.results.sheets import Judgements, Sheet
+from layerscope.text.passages import Passage
+from layerscope.text.prompts import Prompt
+from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
+from layerscope.text.tokenised_words import TokenisedSentence, TokenisedWord
+from layerscope.text.tokens import BosPolicy
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
+
+__all__ = [
+    "Claim",
+    "Earlier",
+    "Experiment",
+    "ExperimentSettings",
+    "Inputs",
+    "Judged",
+    "Passage",
+    "Prompt",
+    "Stage",
+    "Untrained",
+    "WorkItem",
+]
+
+Earlier = Mapping[str, xr.Dataset]
+"""Results of the stages before this one, by name: laid one after another, or folded."""
+
+
+class ExperimentSettings(BaseModel):
+    """Choices of an experiment: frozen, checked, and saved whole with the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0, description="seed of every random draw; resamples and permutations use it too")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_switch_is_no_number(cls, value: Any, field: Any) -> Any:  # a ValidationInfo
+        given = value if isinstance(value, list | tuple) else (value,)
+        switch = any(isinstance(one, bool) for one in given)
+        if switch and cls.model_fields[str(field.field_name)].annotation is not bool:
+            raise ValueError("a number or a word, not true or false")
+        return value
+
+
+class Inputs(BaseModel):
+    """What a run is about: the texts as this model's tokenizer reads them, and the model's own facts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    facts: ModelFacts
+    prompts: tuple[TokenisedPrompt, ...] = ()
+    passages: tuple[TokenisedPassage, ...] = ()
+    treebank: tuple[TokenisedSentence, ...] = ()
+    words: tuple[TokenisedWord, ...] = ()
+    bos: BosPolicy = Field(
+        "auto", description="whether BOS goes before texts that an experiment writes itself"
+    )
+    tokens_per_pass: int = Field(2048, gt=0, description="bound on rows times tokens of one forward pass")
+
+
+class WorkItem(BaseModel):
+    """A piece of work of at most about a minute, that can be sent to another process.
+
+    Subclasses add what the work is about.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="what progress shows")
+    size: float = Field(gt=0, description="expected cost, in any unit that is the same for the whole stage")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Work items, and what turns one into numbers.
+
+    Attributes:
+        name: the key under which later stages and `conclude` find the result.
+        items: (inputs, settings, earlier) -> the work items, in a fixed order.
+        measure: (model, item, settings, earlier) -> a Dataset that averages over nothing.
+        combine: folds (folded so far, next part) in item order, where parts must not be kept apart.
+        along: dimensions along which parts are laid one after another.
+    """
+
+    name: str
+    items: Callable[[Inputs, Any, Earlier], Iterable[WorkItem]]
+    measure: Callable[[LayeredModel, Any, Any, Earlier], xr.Dataset]
+    combine: Callable[[xr.Dataset, xr.Dataset], xr.Dataset] | None = None
+    along: tuple[str, ...] = GROWS
+
+
+Untrained = tuple[Literal["null", "effect", "not applicable"], str]
+"""What a claim must come to on an untrained twin, declared before anything is measured, and the reason."""
+
+
+class Claim(BaseModel):
+    """One sentence of the report, with the numbers that it rests on.
+
+    `evidence.Finding.claim` makes them: it words the interval, the null and what was too little to test.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = Field("1", description="of value, low and high; 1 for a pure number")
+    n: int | None = Field(None, description="prompts, passages, ... that the value rests on")
+    p_adjusted: float | None = Field(None, description="after correction for the number of comparisons")
+    significant: bool | None = Field(None, description="None where the claim compares nothing")
+    stated: bool = Field(False, description="whether the text itself states interval and p")
+    untrained: Untrained | None = Field(
+        None, description="what an untrained twin must come to: its null, an effect too, or neither; and why"
+    )
+    caveat: str = ""
+    select: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the part of the result it rests on: variable, and labels by dimension",
+    )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What annotators' answers add to a report.
+
+    Attributes:
+        claims: sentences, agreement between annotators among them.
+        figures: by name.
+        notes: by name of a chapter of the pages for reading.
+    """
+
+    claims: list[Claim] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A loaded experiment, checked to hold everything that it promises.
+
+    `takes` are the kinds of text it reads; of these, `needs` are read even where only others are given
+    (all of them, unless the experiment says otherwise by `NEEDS`).
+
+    `over_depth` gives named measures over layer or depth, the one that speaks for the experiment first; each
+    is a Dataset of `value`, `low`, `high`, and where known `null` and `draws`, with the attributes `label`
+    and `sense` (see `evidence.measure`). `headlines` names at most two variables of the result that compare
+    models.
+
+    The last three are optional, None where an experiment has none: `read` gives pages of excerpts for reading,
+    `sheet` what a person can be asked to judge, and `judged` what the answers say.
+    """
+
+    name: str
+    question: str
+    takes: frozenset[str]
+    needs: frozenset[str]
+    settings: type[ExperimentSettings]
+    stages: tuple[Stage, ...]
+    conclude: Callable[[Earlier, Any], xr.Dataset]
+    claims: Callable[[xr.Dataset], list[Claim]]
+    over_depth: Callable[[xr.Dataset], dict[str, xr.Dataset]]
+    draw: Callable[[xr.Dataset], dict[str, Any]]
+    doc: str = field(repr=False)
+    headlines: tuple[str, ...] = ()
+    read: Callable[[xr.Dataset], dict[str, Page]] | None = None
+    sheet: Callable[[xr.Dataset], Sheet] | None = None
+    judged: Callable[[xr.Dataset, Judgements], Judged] | None = None

@@ -1,0 +1,75 @@
+"""From samples to intervals, and from intervals to sentences: once, for all experiments.
+
+    # conclude.py: samples to quantities
+    over = Over(stages["reading"], settings, rows="token_passage")        # units, resampling, level
+    share = named(cell_by_cell(divide, reading.fresh, reading.attention), "read_directly", "share of attention")
+    place = named(along("layer", centroid, over.units(share)), "place", "centroid of direct reading", "layer")
+    gap = named(cell_by_cell(apart, place.isel(range=-1), place.isel(range=0)), "gap", "far less near", "layer")
+    return xr.merge([over.mean(share, together="layer", draws=True), over.mean(place), over.paired(gap)])
+
+    # conclude.py, too: what the atlas lays beside other experiments
+    def over_depth(result):
+        return {"read_directly": measure(result, "read_directly", label="direct reading", sense="...")}
+
+    # claims.py: quantities to sentences; no `if` over a sign, no digits, no interval by hand
+    gap = finding(result, "gap")
+    yield gap.claim(
+        f"far context is read {gap.size} {gap.which('later', 'earlier')} than near context",
+        nothing="difference in depth between reading far and near context",
+        untrained=("null", "fresh weights read all distances alike"),
+    )
+    best = strongest(result, "read_directly", over="layer")               # interval for all layers at once
+    yield best.claim(f"layer {best.select['layer']} reads most: {best.estimate} of attention's output")
+
+`Finding.claim` says the sentence, the null's ("No detectable ..."), or "Too few passages to test ...".
+"""
+
+from layerscope.evidence.coordinates import (
+    depth_coordinate,
+    groups_along,
+    layer_coordinate,
+    number_coordinate,
+    passage_token_coordinates,
+    prompt_coordinates,
+    prompt_token_coordinates,
+    prompts_coordinates,
+    text_coordinate,
+)
+from layerscope.evidence.curves import as_curve, measure
+from layerscope.evidence.findings import Finding, finding, level_of, settings_of, strongest
+from layerscope.evidence.naming import along, cell_by_cell, named, samples
+from layerscope.evidence.over import Over, Resampled, holm_over, labelled
+from layerscope.evidence.places import at_depths, head_name, places_in_words
+from layerscope.evidence.settings import CutPassages, Intervals
+
+__all__ = [
+    "CutPassages",
+    "Finding",
+    "Intervals",
+    "Over",
+    "Resampled",
+    "along",
+    "as_curve",
+    "at_depths",
+    "cell_by_cell",
+    "depth_coordinate",
+    "finding",
+    "groups_along",
+    "head_name",
+    "holm_over",
+    "labelled",
+    "layer_coordinate",
+    "level_of",
+    "measure",
+    "named",
+    "number_coordinate",
+    "passage_token_coordinates",
+    "places_in_words",
+    "prompt_coordinates",
+    "prompt_token_coordinates",
+    "prompts_coordinates",
+    "samples",
+    "settings_of",
+    "strongest",
+    "text_coordinate",
+]

@@ -1,0 +1,298 @@
+"""A quantity of a result that knows how to say itself: value, interval, p, null, place, direction and digits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.contract import Claim, Untrained
+from layerscope.evidence import wording
+from layerscope.evidence.places import places_in_words
+from layerscope.evidence.wording import ALPHA
+from layerscope.maths.prediction import prediction_interval
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number of a result with all that a sentence about it may need.
+
+    Attributes:
+        value: NaN where it is unknown.
+        low, high: its interval; of the best of many, one that holds for all of them at once where there is such.
+        unit: of all three, as `named` was told; "share" is said as a percentage, "point" in percentage points.
+        level: of the interval.
+        n: units that it rests on; two numbers where two groups are compared.
+        units: what n counts: "prompts", "passages".
+        null: the value that means no effect.
+        tested: whether there is a p, so that p decides and not the interval.
+        p: adjusted for every comparison of its family.
+        least_p: the smallest adjusted p that was possible.
+        least_alone: the smallest p of this comparison alone that was possible.
+        family: of how many it was picked as the best; 0 where nothing was picked.
+        joint: whether the interval holds for all of that family.
+        also: further places of the family that are significant, the picked one included.
+        twins: the same number of untrained twins, where they were run.
+        select: where it stands in the result.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    unit: str = "1"
+    level: float = 0.95
+    n: tuple[int, ...] = ()
+    units: str = "units"
+    null: float = 0.0
+    tested: bool = False
+    p: float = math.nan
+    least_p: float = math.nan
+    least_alone: float = math.nan
+    family: int = 0
+    joint: bool = False
+    also: tuple[int, ...] = ()
+    twins: tuple[float, ...] = ()
+    select: Mapping[str, Any] = field(default_factory=dict)
+
+    # -- what is known ---------------------------------------------------------------------------------
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value at all."""
+        return math.isfinite(self.value)
+
+    @property
+    def testable(self) -> bool:
+        """Whether a significant outcome was possible: there is a p that could have been small, or an interval."""
+        if self.tested:
+            return math.isfinite(self.p) and not self.least_p >= ALPHA
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def significant(self) -> bool:
+        """Whether it differs from its null: by p where there is one, else by the interval; never where untestable."""
+        if not (self.known and self.testable):
+            return False
+        return self.p < ALPHA if self.tested else self.low > self.null or self.high < self.null
+
+    @property
+    def beyond_twins(self) -> bool | None:
+        """Whether it lies outside of where another untrained twin would; None with too few twins to say."""
+        low, high = prediction_interval(np.asarray(self.twins, dtype=float), level=self.level)
+        return None if math.isnan(low) else not low <= self.value <= high
+
+    # -- words -----------------------------------------------------------------------------------------
+
+    def which(self, positive: str, negative: str) -> str:
+        """The word for a value above its null, or for one below: the one place where a direction is chosen."""
+        return negative if self.value < self.null else positive
+
+    @property
+    def size(self) -> str:
+        """How far the value lies from its null, without a sign, in its unit: `which` says the direction."""
+        return wording.measured(abs(self.value - self.null), self.unit, self.low, self.high)
+
+    @property
+    def estimate(self) -> str:
+        """The value itself in its unit."""
+        return wording.measured(self.value, self.unit, self.low, self.high)
+
+    @property
+    def interval(self) -> str:
+        """The interval in words."""
+        return wording.interval(self.unit, self.low, self.high, self.level)
+
+    @property
+    def where(self) -> str:
+        """The places of the family that are significant, in words: "depths 1 and 3"."""
+        dimension = next(reversed(list(self.select)), "")
+        return places_in_words(self.also, str(dimension)) if self.also else f"no {dimension}"
+
+    def other(self, value: float) -> str:
+        """Another number in the same unit and to the same digit, for a null or a control beside this one."""
+        return wording.measured(value, self.unit, self.low, self.high)
+
+    # -- sentences -------------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        says: str,
+        *,
+        nothing: str = "",
+        unknown: str = "",
+        caveat: str = "",
+        untrained: Untrained | None = None,
+        signed: bool = False,
+    ) -> Claim:
+        """The claim that this finding supports: its own sentence, the null's, or that there was too little to test.
+
+        Args:
+            says: what holds if the finding is significant, without its interval and without a full stop.
+            nothing: a noun without an article, for "No detectable ...": what was looked for. A claim that
+                compares nothing has none: it is said as it is.
+            unknown: why there is no estimate, for where there is none.
+            caveat: what qualifies it, in at most one sentence.
+            untrained: what an untrained twin must come to, declared beforehand, and why.
+            signed: whether `says` gives the value with its sign. Else a sentence that says a negative value by
+                `which` and `size` has its interval turned round too.
+        """
+        compares = bool(nothing)
+        return Claim(
+            text=self._text(says, nothing, unknown, signed),
+            value=_or_none(self.value),
+            low=_or_none(self.low),
+            high=_or_none(self.high),
+            unit=self.unit,
+            n=min(self.n) if self.n else None,
+            p_adjusted=_or_none(self.p),
+            significant=self.significant if compares else None,
+            stated=True,
+            untrained=untrained,
+            caveat="; ".join(filter(None, [caveat, self._picked(), _beside_twins(untrained)])),
+            select=dict(self.select),
+        )
+
+    def _text(self, says: str, nothing: str, unknown: str, signed: bool) -> str:
+        if not self.known:
+            return wording.unknown_sentence(nothing or says, unknown)
+        if not nothing:
+            return wording.sentence(says, self.interval)
+        if not self.testable:
+            return wording.too_few_sentence(
+                nothing, self.n, self.units, self.least_alone, self.least_p, self.estimate
+            )
+        if not self.significant:
+            return wording.null_sentence(nothing, self.estimate, self.interval)
+        turned = self.value < self.null and self.null == 0 and not signed
+        said = replace(self, low=-self.high, high=-self.low) if turned else self
+        return wording.sentence(says, said.interval, wording.p_in_words(self.p, self.least_p))
+
+    def _picked(self) -> str:
+        if self.family < 2:
+            return ""
+        kind = "interval for all of them at once" if self.joint else "interval of this one alone"
+        return f"best of {self.family}, {kind}"
+
+
+def finding(
+    result: xr.Dataset,
+    name: str,
+    *,
+    p: str = "",
+    null: float = 0.0,
+    unit: str = "",
+    units: str = "",
+    n: Sequence[str] = (),
+    **labels: Any,
+) -> Finding:
+    """A number of a result, with whatever the result holds about it.
+
+    Args:
+        result: of the experiment; what an older version did not write is unknown.
+        name: of the variable, written by `Over`: ends, n and p lie beside it.
+        p: name of the variable of its p, by default `name_p_adjusted` where there is one.
+        null: the value that means no effect.
+        unit: by default the variable's.
+        units: what it is counted over, by default what `Over` wrote: "prompts".
+        n: names of the variables of its numbers of units, by default `name_n`.
+        labels: the cell, by dimension.
+    """
+    p = p or f"{name}_p_adjusted"
+    cells = {ending: _cell(result, f"{name}{ending}", labels) for ending in ("", "_low", "_high")}
+    counts = [_cell(result, one, labels) for one in (n or (f"{name}_n",))]
+    return Finding(
+        value=cells[""],
+        low=cells["_low"],
+        high=cells["_high"],
+        unit=unit or str(result[name].attrs.get("units", "1")),
+        level=level_of(result),
+        n=tuple(int(count) for count in counts if math.isfinite(count)),
+        units=units or f"{result[name].attrs.get('over', 'unit')}s",
+        null=null,
+        tested=p in result,
+        p=_cell(result, p, labels),
+        least_p=_cell(
+            result,
+            f"{name}_least_p_adjusted" if f"{name}_least_p_adjusted" in result else f"{name}_least_p",
+            labels,
+        ),
+        least_alone=_cell(result, f"{name}_least_p", labels),
+        select={"variable": name, **labels},
+    )
+
+
+def strongest(
+    result: xr.Dataset, name: str, over: str | Sequence[str], *, smallest: bool = False, **how: Any
+) -> Finding:
+    """The largest value along some dimensions; of those that are significant, where there are any.
+
+    Its interval holds for all of them at once where `Over` was told `together`; where it was not, the claim's caveat
+    says so.
+
+    Args:
+        result: of the experiment.
+        name: of the variable.
+        over: dimensions to pick from.
+        smallest: pick the smallest value instead.
+        how: `p`, `null`, `unit`, `units`, `n` as in `finding`, and labels of the other dimensions.
+    """
+    dims = (over,) if isinstance(over, str) else tuple(over)
+    options = {key: how.pop(key) for key in ("p", "null", "unit", "units", "n") if key in how}
+    values = result[name].sel(how).transpose(*dims)
+    p_name = options.get("p") or f"{name}_p_adjusted"
+    known = np.isfinite(values.values)
+    small = known & (result[p_name].sel(how).transpose(*dims).values < ALPHA) if p_name in result else known
+    if not known.any():
+        first = {dim: _label(values, dim, 0) for dim in dims}
+        return finding(result, name, **options, **how, **first)
+    heights = -values.values if smallest else values.values
+    allowed = small if p_name in result and small.any() else known
+    place = np.unravel_index(int(np.where(allowed, heights, -np.inf).argmax()), values.shape)
+    cell = {dim: _label(values, dim, int(index)) for dim, index in zip(dims, place, strict=True)}
+    found = finding(result, name, **options, **how, **cell)
+    joint = f"{name}_joint_low" in result
+    if joint:
+        low, high = (_cell(result, f"{name}_joint_{end}", how | cell) for end in ("low", "high"))
+        found = replace(found, low=low, high=high)
+    places = values[dims[0]].values if len(dims) == 1 else ()
+    also = tuple(int(one) for one in places[small]) if len(dims) == 1 and p_name in result else ()
+    return replace(found, family=int(known.sum()), joint=joint, also=also)
+
+
+def level_of(result: xr.Dataset) -> float:
+    """The level of a result's intervals, from the settings that it carries."""
+    return float(settings_of(result).get("level", 0.95))
+
+
+def settings_of(result: xr.Dataset) -> dict[str, Any]:
+    """The settings that a saved result carries; empty for one that was put together by hand."""
+    return dict(json.loads(result.attrs["settings"])) if "settings" in result.attrs else {}
+
+
+def _label(values: xr.DataArray, dim: str, place: int) -> Any:
+    label = values[dim].values[place]
+    return label.item() if hasattr(label, "item") else label
+
+
+def _cell(result: xr.Dataset, name: str, labels: Mapping[str, Any]) -> float:
+    """One number of a result; NaN where it has no such variable."""
+    if name not in result:
+        return math.nan
+    values = result[name]
+    return float(values.sel({dim: label for dim, label in labels.items() if dim in values.dims}))
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _beside_twins(untrained: Untrained | None) -> str:
+    """Said with every claim whose null is not an untrained twin's: only twins tell what training brought."""
+    if untrained is None or untrained[0] != "effect":
+        return ""
+    return f"untrained twins show an effect too: {untrained[1]}"

@@ -1,0 +1,374 @@
+"""From samples to quantities with intervals: the units that are independent are named once, then every mean,
+median, difference and test is over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.evidence.coordinates import groups_along, number_coordinate, text_coordinate
+from layerscope.evidence.curves import REPLICATES
+from layerscope.evidence.groups import per_unit
+from layerscope.evidence.naming import named
+from layerscope.evidence.quantities import contrast_variables, interval_variables
+from layerscope.evidence.settings import Intervals
+from layerscope.maths.arrays import to_float64
+from layerscope.maths.bootstrap import (
+    Interval,
+    bootstrap_mean,
+    interval_of_draws,
+    means_of_resamples,
+    resampled_counts,
+)
+from layerscope.maths.max_statistic import compare_pairs
+from layerscope.maths.permutation import (
+    holm,
+    least_p_of_signs,
+    least_p_of_splits,
+    pairwise_contrasts,
+    sign_flip_p,
+)
+from layerscope.maths.quantiles import quantile_draws
+from layerscope.maths.simultaneous import largest_t_interval, largest_t_p
+from layerscope.results.schema import quantity
+from layerscope.results.words import restored
+
+Dims = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A statistic of the data, and the same of every resample of the units.
+
+    Sums, differences and ratios of several are taken cell by cell and draw by draw, which is right because all
+    resamples of one `Over` draw the same units.
+
+    Attributes:
+        value: of the data.
+        draws: [draw, ...], over the dimensions of `value`.
+        n: units that have a value, in each cell.
+    """
+
+    value: xr.DataArray
+    draws: xr.DataArray
+    n: xr.DataArray
+
+    def map(self, formula: Callable[[xr.DataArray], xr.DataArray]) -> Resampled:
+        """A formula of the data and of each resample; cells that it joins rest on the fewest units among them."""
+        value, draws = formula(self.value), formula(self.draws)
+        lost = [dim for dim in self.n.dims if dim not in value.dims]
+        return Resampled(value, draws, self.n.min(lost) if lost else self.n)
+
+    def __sub__(self, other: Resampled) -> Resampled:
+        fewer = xr.apply_ufunc(np.minimum, self.n, other.n)
+        return Resampled(self.value - other.value, self.draws - other.draws, fewer)
+
+
+class Over:
+    """Samples, the units they come from, and how these are resampled.
+
+    Every interval that it writes holds its value, and carries in the attribute `over` what its units are.
+
+    Args:
+        samples: what stages measured.
+        settings: seed, level and resamples.
+        rows: a dimension each of whose places is a unit ("prompt"), or a coordinate that names the unit of every
+            row ("token_passage"): passages, not tokens, are independent. The unit is called by its last word.
+    """
+
+    def __init__(self, samples: xr.Dataset, settings: Intervals, *, rows: str) -> None:
+        self.settings = settings
+        self.row = str(samples[rows].dims[0])
+        self.unit = rows.rpartition("_")[2]
+        self.places = groups_along(samples, rows)
+        self.names = list(self.places)
+        self._numbers = np.unique(samples[rows].values, return_inverse=True)[1]
+
+    @property
+    def n(self) -> int:
+        """How many units there are."""
+        return len(self.names)
+
+    @property
+    def coordinate(self) -> dict[str, xr.Variable]:
+        """The names of the units, for results that keep a value of each."""
+        return {self.unit: xr.Variable((self.unit,), np.array(self.names), {"long_name": self.unit})}
+
+    def units(self, values: xr.DataArray) -> xr.DataArray:
+        """Mean over the rows of each unit that have a value [unit ...]; NaN where none has."""
+        if self.unit in values.dims:
+            return values
+        rows = values.transpose(self.row, ...)
+        means = per_unit(to_float64(rows.values), self.places.values())
+        kept = {dim: rows[dim] for dim in rows.dims[1:] if dim in rows.coords}
+        return xr.DataArray(
+            means, dims=(self.unit, *rows.dims[1:]), coords=kept, name=values.name, attrs=values.attrs
+        )
+
+    # -- quantities ------------------------------------------------------------------------------------
+
+    def mean(self, values: xr.DataArray, *, together: Dims = (), draws: bool = False) -> xr.Dataset:
+        """Mean over units with its interval: `name`, `name_low`, `name_high`, `name_n`.
+
+        Args:
+            values: a named array over rows or units.
+            together: dimensions over which the best will be picked: adds `name_joint_low` and `name_joint_high`,
+                which hold for all their cells at once.
+            draws: also keep bootstrap replicates of the whole curve, `name_draws`.
+        """
+        units = self.units(values).transpose(self.unit, ...)
+        how = self.settings
+        interval = bootstrap_mean(units.values, seed=how.seed, level=how.level, resamples=how.resamples)
+        found = self._variables(units, interval)
+        if together or draws:
+            again = self.means(values)
+            found |= self._joint(again, interval, together) | self._kept(again, draws)
+        return self._dataset(units, found)
+
+    def quantity(
+        self, found: Resampled, *, together: Dims = (), above: float | None = None, draws: bool = False
+    ) -> xr.Dataset:
+        """A resampled statistic with its interval, as `mean` writes them.
+
+        Args:
+            found: with a named value.
+            together, draws: as in `mean`.
+            above: also test whether values lie above this, one-sided, by the largest t over `together`:
+                `name_p_adjusted`, with the smallest that was possible, `name_least_p`.
+        """
+        interval = self._interval(found)
+        variables = self._variables(found.value, interval)
+        variables |= self._joint(found, interval, together) | self._kept(found, draws)
+        if above is not None:
+            variables |= self._above(found, above, together)
+        return self._dataset(found.value, variables)
+
+    def means(self, values: xr.DataArray) -> Resampled:
+        """Mean over units of the data and of each resample, to compute with; NaN is a missing value."""
+        units = self.units(values).transpose(self.unit, ...)
+        counts = resampled_counts(self.n, seed=self.settings.seed, resamples=self.settings.resamples)
+        whole = means_of_resamples(units.values, np.ones((1, self.n)))[0]
+        return self._resampled(
+            units.isel({self.unit: 0}, drop=True),
+            whole,
+            means_of_resamples(units.values, counts),
+            (~np.isnan(units.values)).sum(axis=0),
+        )
+
+    def medians(self, values: xr.DataArray, weights: np.ndarray | None = None) -> Resampled:
+        """Median over all rows, whole units being resampled; weights make groups of rows comparable."""
+        rows, how = values.transpose(self.row, ...), self.settings
+        found = quantile_draws(
+            rows.values,
+            self._numbers,
+            units=self.n,
+            seed=how.seed,
+            weights=weights,
+            resamples=how.resamples,
+        )
+        return self._resampled(rows.isel({self.row: 0}, drop=True), found.value, found.draws, found.present)
+
+    # -- tests -----------------------------------------------------------------------------------------
+
+    def paired(self, differences: xr.DataArray, *, permutations: int | None = None) -> xr.Dataset:
+        """Mean of differences within units, and p by flipping signs of whole units, adjusted for all cells together.
+
+        Adds `name_p_adjusted` (largest statistic over the cells) and `name_least_p`, the smallest that was possible.
+        """
+        units, seed = self.units(differences).transpose(self.unit, ...), self.settings.seed
+        found = self.mean(differences)
+        name, cells = str(differences.name), units.dims[1:]
+        if cells:
+            drawn = permutations or 4095
+            p = compare_pairs(units.values, seed=seed, permutations=drawn)
+            n = np.asarray(np.where(np.isnan(units.values).any(axis=0), 0, self.n))
+            drawn += 1  # counts all deals of signs where they are one more than asked for
+        else:
+            drawn = permutations or 9999
+            known, n_known = sign_flip_p(units.values, seed=seed, resamples=drawn)
+            p, n = np.asarray(known), np.asarray(n_known)
+        least = np.vectorize(lambda units: least_p_of_signs(int(units), resamples=drawn), otypes=[float])(n)
+        return found.assign(tested(name, cells, p, least, f"p by flipping signs of whole {self.unit}s"))
+
+    def contrasts(self, values: xr.DataArray, groups: Iterable[object], *, name: str = "") -> xr.Dataset:
+        """Every pair of groups of units: difference, interval, p by permutation, adjusted by Holm over the pairs.
+
+        Args:
+            values: one for each unit, named: its long name and unit are those of the differences.
+            groups: the group of each unit, in stored form.
+            name: before the variables' names and the dimension, where a result has several such families.
+        """
+        units, how = self.units(values), self.settings
+        labels = [restored(str(group)) for group in groups]
+        pairs = pairwise_contrasts(
+            units.values, labels, seed=how.seed, level=how.level, resamples=how.resamples
+        )
+        found = contrast_variables(pairs, str(values.attrs["long_name"]), str(values.attrs["units"]))
+        least = np.array([least_p_of_splits(pair.n_a, pair.n_b) for pair in pairs], dtype=float)
+        several = int(np.isfinite(found.p.values).sum())
+        found["difference"].attrs["over"] = self.unit
+        found = found.assign(
+            difference_least_p=quantity(least, "contrast", "smallest p that was possible"),
+            difference_least_p_adjusted=quantity(
+                np.minimum(1, least * several), "contrast", "smallest adjusted p that was possible"
+            ),
+            difference_n_first=quantity(
+                [p.n_a for p in pairs], "contrast", f"{self.unit}s of the first group"
+            ),
+            difference_n_second=quantity(
+                [p.n_b for p in pairs], "contrast", f"{self.unit}s of the second group"
+            ),
+        )
+        return found.rename({str(one): f"{name}_{one}" for one in found.variables}) if name else found
+
+    def pairs(self, groups: Iterable[object]) -> list[tuple[str, str]]:
+        """Pairs of groups of at least two units, in order of first appearance."""
+        names = [str(group) for group in groups]
+        return list(combinations([name for name in dict.fromkeys(names) if names.count(name) > 1], 2))
+
+    # -- parts -----------------------------------------------------------------------------------------
+
+    def _resampled(self, like: xr.DataArray, value: Any, draws: Any, n: Any) -> Resampled:
+        coords = {dim: like[dim] for dim in like.dims if dim in like.coords}
+        whole = xr.DataArray(
+            np.asarray(value), dims=like.dims, coords=coords, name=like.name, attrs=like.attrs
+        )
+        again = xr.DataArray(draws, dims=("draw", *like.dims), coords=coords)
+        return Resampled(whole, again, xr.DataArray(np.asarray(n), dims=like.dims, coords=coords))
+
+    def _interval(self, found: Resampled) -> Interval:
+        order = found.value.dims
+        value, draws = found.value.values, found.draws.transpose("draw", *order).values
+        n = found.n.broadcast_like(found.value).transpose(*order).values
+        interval = interval_of_draws(np.asarray(value), draws, units=self.n, level=self.settings.level)
+        low, high = (np.asarray(np.where(n < 2, np.nan, end)) for end in (interval.low, interval.high))
+        return Interval(interval.value, low, high, n)
+
+    def _variables(self, like: xr.DataArray, interval: Interval) -> dict[str, xr.Variable]:
+        dims = [str(dim) for dim in like.dims if dim != self.unit]
+        found = interval_variables(
+            _name(like),
+            interval.holding_its_value(),
+            dims,
+            str(like.attrs["long_name"]),
+            str(like.attrs["units"]),
+        )
+        found[_name(like)].attrs["over"] = self.unit
+        return found
+
+    def _joint(self, found: Resampled, interval: Interval, together: Dims) -> dict[str, xr.Variable]:
+        """Ends that hold for all cells along some dimensions at once, never inside those of one cell."""
+        if not together:
+            return {}
+        over = (together,) if isinstance(together, str) else together
+        order = [str(dim) for dim in found.value.dims if dim not in over] + list(over)
+        apart = len(order) - len(over)
+        value = found.value.transpose(*order).values
+        draws = found.draws.transpose("draw", *order).values
+        n = found.n.broadcast_like(found.value).transpose(*order).values
+        ends = {"low": np.full(value.shape, np.nan), "high": np.full(value.shape, np.nan)}
+        for cell in np.ndindex(*value.shape[:apart]):
+            joint = largest_t_interval(
+                value[cell], draws[(slice(None), *cell)], units=n[cell], level=self.settings.level
+            )
+            ends["low"][cell], ends["high"][cell] = joint.low, joint.high
+        like, written = found.value, {}
+        for end, pick in (("low", np.fmin), ("high", np.fmax)):
+            alone = getattr(interval.holding_its_value(), end)
+            whole = xr.DataArray(ends[end], dims=order).transpose(*like.dims).values
+            written[f"{_name(like)}_joint_{end}"] = quantity(
+                np.where(np.isnan(alone), np.nan, pick(whole, alone)),
+                [str(dim) for dim in like.dims],
+                f"{like.attrs['long_name']}, {end} end for all {' and '.join(f'{one}s' for one in over)} at once",
+                str(like.attrs["units"]),
+            )
+        return written
+
+    def _above(self, found: Resampled, nothing: float, together: Dims) -> dict[str, xr.Variable]:
+        over = (together,) if isinstance(together, str) else together
+        dims = [str(dim) for dim in found.value.dims]
+        order = [dim for dim in dims if dim not in over] + list(over)
+        value, draws = found.value.transpose(*order), found.draws.transpose("draw", *order)
+        n, apart = found.n.broadcast_like(found.value).transpose(*order).values, len(order) - len(over)
+        p = np.full(value.shape, np.nan)
+        for cell in np.ndindex(*value.shape[:apart]):
+            drawn = draws.values[(slice(None), *cell)]
+            p[cell] = largest_t_p(value.values[cell], drawn, units=n[cell], nothing=nothing)
+        known = xr.DataArray(p, dims=order).transpose(*dims).values
+        least = np.where(np.isnan(known), np.nan, 1 / (1 + draws.sizes["draw"]))
+        what = (
+            f"one-sided p, adjusted for all {' and '.join(f'{one}s' for one in over)}"
+            if over
+            else "one-sided p"
+        )
+        return tested(_name(found.value), dims, known, least, what)
+
+    def _kept(self, found: Resampled, keep: bool) -> dict[str, xr.Variable]:
+        if not keep:
+            return {}
+        like = found.value
+        draws = found.draws.transpose("draw", *like.dims).values[:REPLICATES]
+        return {
+            f"{_name(like)}_draws": quantity(
+                draws,
+                ["draw", *(str(dim) for dim in like.dims)],
+                f"{like.attrs['long_name']}, resamples of whole {self.unit}s",
+                str(like.attrs["units"]),
+            )
+        }
+
+    def _dataset(self, like: xr.DataArray, variables: dict[str, xr.Variable]) -> xr.Dataset:
+        coords: dict[str, Any] = {
+            str(dim): like[dim].variable for dim in like.dims if dim in like.coords and dim != self.unit
+        }
+        count = next((v.sizes["draw"] for v in variables.values() if "draw" in v.dims), 0)
+        if count:
+            coords["draw"] = number_coordinate(range(count), "draw", "bootstrap replicate")
+        return xr.Dataset(variables, coords=coords)
+
+
+def tested(name: str, dims: Iterable[str | Any], p: Any, least: Any, what: str) -> dict[str, xr.Variable]:
+    """`name_p_adjusted` and `name_least_p`: a p and the smallest that could have come out."""
+    over = [str(dim) for dim in dims]
+    return {
+        f"{name}_p_adjusted": quantity(p, over, what),
+        f"{name}_least_p": quantity(least, over, "smallest adjusted p that was possible"),
+    }
+
+
+def holm_over(found: xr.Dataset, *names: str) -> xr.Dataset:
+    """p of several tests made into p adjusted for all of them, by Holm's method: cells of a variable, or variables.
+
+    Each `name_p_adjusted` was right for its own cells; the smallest that is possible grows by the number of tests.
+    """
+    columns = [f"{name}_p_adjusted" for name in names]
+    flat = np.concatenate([found[column].values.ravel() for column in columns])
+    adjusted, known = holm(flat), int(np.isfinite(flat).sum())
+    sizes = np.cumsum([found[column].size for column in columns])[:-1]
+    written = {}
+    for name, column, values in zip(names, columns, np.split(adjusted, sizes), strict=True):
+        old, least = found[column], found[f"{name}_least_p"]
+        written[column] = old.copy(data=values.reshape(old.shape)).assign_attrs(
+            long_name=f"{old.attrs['long_name']}, by Holm's method over {known}"
+        )
+        written[f"{name}_least_p"] = least.copy(data=np.minimum(1, least.values * known))
+    return found.assign(written)
+
+
+def labelled(name: str, labels: Iterable[str], long_name: str) -> dict[str, xr.Variable]:
+    """A coordinate of labels, in stored form, ready to be assigned."""
+    return {name: text_coordinate(list(labels), name, long_name)}
+
+
+def _name(values: xr.DataArray) -> str:
+    if values.name is None or "long_name" not in values.attrs:
+        raise ValueError("expected an array with a name and a long name: named(values, name, long_name)")
+    return str(values.name)
+
+
+__all__ = ["Over", "Resampled", "holm_over", "labelled", "named", "tested"]

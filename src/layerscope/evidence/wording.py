@@ -1,0 +1,104 @@
+"""Numbers and the few patterns of sentences, each worded here and nowhere else (docs/adding_an_experiment.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from layerscope.plots.numbers import decimals_of, fixed, p_text
+
+ALPHA = 0.05
+"""A p below this is significant: after correction for every comparison of its family."""
+
+_WORDS = {
+    "block": ("layer", "layers"),
+    "layer": ("layer", "layers"),
+    "depth": ("layer", "layers"),
+    "nat": ("nat", "nats"),
+    "token": ("token", "tokens"),
+    "word": ("word", "words"),
+    "point": ("percentage point", "percentage points"),
+}
+"""Units as sentences name them, one and several; "share" is written as a percentage, "1" not at all."""
+_IN_HUNDREDTHS = ("share", "point")
+_FLOORS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def measured(value: float, unit: str, low: float = math.nan, high: float = math.nan) -> str:
+    """A number with its unit, its digits by the interval: "4.7 layers", "14%", "0.058"."""
+    return _with_unit(_digits(value, unit, low, high), unit)
+
+
+def interval(unit: str, low: float, high: float, level: float) -> str:
+    """An interval in words: "95% CI 3.0 to 5.9"; empty where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    sign = "%" * (unit == "share")
+    ends = (f"{_digits(end, unit, low, high)}{sign}" for end in (low, high))
+    return f"{100 * level:g}% CI {' to '.join(ends)}"
+
+
+def p_in_words(p: float, least: float = math.nan) -> str:
+    """A p in a sentence, with `<` where it is the smallest that could come out; empty where there is none."""
+    if math.isnan(p):
+        return ""
+    if p <= least * (1 + 1e-9):
+        return f"p < {next(floor for floor in _FLOORS if floor > p or floor == 1.0):g}"
+    return p_text(p)
+
+
+def counted(n: Sequence[int], units: str) -> str:
+    """ "12 passages", "1 passage", "4 against 2"."""
+    if len(n) == 1:
+        return f"{n[0]} {units.removesuffix('s') if n[0] == 1 else units}"
+    return " against ".join(map(str, n))
+
+
+def sentence(text: str, *brackets: str) -> str:
+    """A sentence with a capital, what stands in brackets at its end, and a full stop."""
+    inside = [bracket for bracket in brackets if bracket]
+    whole = text[:1].upper() + text[1:]
+    return f"{whole} ({', '.join(inside)})." if inside else f"{whole}."
+
+
+def null_sentence(nothing: str, *brackets: str) -> str:
+    """What is said where an effect was looked for and none can be shown."""
+    return sentence(f"No detectable {nothing}", *brackets)
+
+
+def too_few_sentence(
+    nothing: str, n: Sequence[int], units: str, least: float, adjusted: float, estimate: str
+) -> str:
+    """What is said where no p below ALPHA could have come out, or no p at all."""
+    known = [f"smallest possible p = {_bare(least)}"] if math.isfinite(least) else []
+    if math.isfinite(adjusted) and adjusted != least:
+        known = (
+            [*known, f"adjusted {_bare(adjusted)}"] if known else [f"smallest possible p = {_bare(adjusted)}"]
+        )
+    inside = "; ".join(
+        filter(None, [counted(n, units) if n else "", ", ".join(known), f"estimate {estimate}"])
+    )
+    return f"Too few {units} to test the {nothing} ({inside})."
+
+
+def unknown_sentence(nothing: str, why: str) -> str:
+    """What is said where there is not even an estimate."""
+    return sentence(f"No estimate of the {nothing}", why)
+
+
+def _bare(p: float) -> str:
+    return p_text(p).removeprefix("p ").removeprefix("= ")
+
+
+def _digits(value: float, unit: str, low: float, high: float) -> str:
+    factor = 100 if unit in _IN_HUNDREDTHS else 1
+    return fixed(factor * value, decimals_of(factor * low, factor * high))
+
+
+def _with_unit(number: str, unit: str) -> str:
+    if unit == "share":
+        return f"{number}%"
+    if unit in ("1", ""):
+        return number
+    one, several = _WORDS.get(unit, (unit, unit))
+    return f"{number} {one if number == '1' else several}"
