@@ -22,8 +22,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import experiments
-from layerscope.errors import LayerscopeError
 from layerscope.contract import Claim
+from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.progress import Silent
 from layerscope.models.layered import LayeredModel

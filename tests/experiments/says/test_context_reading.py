@@ -1,4 +1,4 @@
-"""What context_reading says: from samples alone, through its own conclusion, both ways, of nothing and of too little."""
+"""What context_reading says, from samples through its own conclusion: both ways, of nothing, of too little."""
 
 import numpy as np
 import xarray as xr
@@ -62,7 +62,9 @@ def test_far_context_that_is_read_later_or_earlier_is_said_so() -> None:
 def test_nothing_and_too_little_are_said_as_such() -> None:
     nothing, few = _said(near=2, far=2)[0], _said(near=1, far=4, passages=4)[0]
 
-    assert nothing.text.startswith("No detectable difference in depth between reading context ≥ 48 tokens back and ")
+    assert nothing.text.startswith(
+        "No detectable difference in depth between reading context ≥ 48 tokens back and "
+    )
     assert nothing.significant is False
     assert few.text.startswith("Too few passages to test the difference in depth between reading")
     assert "(4 passages; smallest possible p = 0.12; estimate " in few.text
@@ -78,8 +80,13 @@ def test_ranges_that_are_nowhere_read_have_no_estimate() -> None:
 def test_the_parts_are_said_with_the_part_that_is_read_directly_first() -> None:
     brought = _said(near=1, far=4)[1]
 
-    assert brought.text.startswith("50% of what context ≥ 48 tokens back changes in the final state is read directly")
-    assert "relayed by other tokens 30%, amplified by its own attention −10%, changed by MLPs 30%" in brought.caveat
+    assert brought.text.startswith(
+        "50% of what context ≥ 48 tokens back changes in the final state is read directly"
+    )
+    assert (
+        "relayed by other tokens 30%, amplified by its own attention −10%, changed by MLPs 30%"
+        in brought.caveat
+    )
     assert brought.significant is None
 
 
