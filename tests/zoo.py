@@ -271,10 +271,17 @@ def make(family: str, *, flipped: bool = False, seed: int = 0) -> Any:
     return model
 
 
+class _PutsBosFirst(PreTrainedTokenizerFast):
+    """Puts BOS before every text when it is called; `encode` gives the bare ids, which tests put it before."""
+
+    def encode(self, text: str, **options: Any) -> list[int]:  # type: ignore[override]
+        return super().encode(text, **{"add_special_tokens": False} | options)
+
+
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of 320 entries: BOS, all bytes, and a few pairs."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    """A byte-level tokenizer of 320 entries: BOS, which it puts first by itself, all bytes, and a few pairs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -292,7 +299,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<bos>", eos_token="<bos>")
+    inner.post_processor = processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 0)])
+    return _PutsBosFirst(tokenizer_object=inner, bos_token="<bos>", eos_token="<bos>")
 
 
 def layered(family: str, *, flipped: bool = False, seed: int = 0) -> LayeredModel:

@@ -296,8 +296,12 @@ def check_prompts(
     layerscope check-prompts prompts.jsonl --model gpt2
     """
     from layerscope.jobs.checking import check_prompts as check
+    from layerscope.jobs.standing_first import standing_first
 
-    checks = check(asked.loaded(), prompts, bos=asked.bos, chat=asked.chat)
+    model = asked.loaded()
+    first = standing_first(model, asked.bos)
+    typer.echo(first.said() if not asked.chat else "the chat template says what stands first")
+    checks = check(model, prompts, bos=asked.bos if asked.chat else first.used(needed=False), chat=asked.chat)
     for one in checks:
         _tell_check(one)
     used = sum(not one.left_out_because for one in checks)

@@ -52,6 +52,11 @@ class ExperimentSettings(BaseModel):
 
     seed: int = Field(0, ge=0, description="seed of every random draw; resamples and permutations use it too")
 
+    @property
+    def needs_first(self) -> bool:
+        """Whether the experiment, so set, cannot do without a token that stands first."""
+        return False
+
     @field_validator("*", mode="before")
     @classmethod
     def _a_switch_is_no_number(cls, value: Any, field: Any) -> Any:  # a ValidationInfo
@@ -73,7 +78,7 @@ class Inputs(BaseModel):
     treebank: tuple[TokenisedSentence, ...] = ()
     words: tuple[TokenisedWord, ...] = ()
     bos: BosPolicy = Field(
-        "auto", description="whether BOS goes before texts that an experiment writes itself"
+        "auto", description="what stands first, also before texts that an experiment writes itself"
     )
     tokens_per_pass: int = Field(2048, gt=0, description="bound on rows times tokens of one forward pass")
 

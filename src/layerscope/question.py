@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -45,9 +45,13 @@ class Question:
         list[str] | None, Option("--set", help="A setting as key=value; may be repeated.")
     ] = None
     seed: Annotated[int | None, Option(help="Seed of every random draw; the same as --set seed=N.")] = None
-    bos: Annotated[Literal["auto", "always", "never"], Option(help="Whether BOS goes before every text.")] = (
-        "auto"
-    )
+    bos: Annotated[
+        str,
+        Option(
+            help="What stands first before every text: auto follows the model, always is the tokenizer's BOS, "
+            "never is nothing; or a token."
+        ),
+    ] = "auto"
     chat: Annotated[bool, Option("--chat", help="Put prompts into the tokenizer's chat template.")] = False
     limit: Annotated[int | None, Option(min=1, help="At most this many texts of each category.")] = None
     longest: Annotated[

@@ -354,7 +354,7 @@ def test_prompts_are_cut_from_their_subjects(family: str) -> None:
         prompt = next(one for one in PROMPTS if one["id"] == name)
         text, word = prompt["prompt"], prompt["subject"]
         ids = ids_of(text)
-        spans = zoo.tokenizer()(text, return_offsets_mapping=True)["offset_mapping"]
+        spans = zoo.tokenizer()(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         first, after = text.index(word), text.index(word) + len(word)
         subject = [1 + i for i, (a, b) in enumerate(spans) if a < after and b > first]
         own = plain(ids).logits[0, -1].double().log_softmax(-1)

@@ -301,7 +301,7 @@ def test_attention_along_dependencies_equals_a_plain_computation() -> None:
     )
     related, every = np.zeros((4, 4)), 0
     for sentence in load_treebank(source):
-        encoding = zoo.tokenizer()(sentence.text, return_offsets_mapping=True)
+        encoding = zoo.tokenizer()(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
         ids, offsets = [0, *encoding["input_ids"]], [(0, 0), *encoding["offset_mapping"]]
         words = [
             next(

@@ -89,9 +89,9 @@ def test_samples_equal_a_loop_over_whole_forward_passes() -> None:
 
     result = ls.run("causal_trace", model, [prompt], samples=2, noise=1.5, progress=False)
 
-    ids = torch.tensor([[0, *model.tokenizer.encode(prompt["prompt"])]])
+    ids = torch.tensor([model.tokenizer.encode(prompt["prompt"])])
     position = 3  # <bos> my friend ANNA
-    answer = model.tokenizer.encode(prompt["answer"])[0]
+    answer = model.tokenizer.encode(prompt["answer"])[-1]
     noise = gaussian_noise(0, prompt=prompt["prompt"], positions=[position], samples=2, width=64, sd=1.5)
     with torch.no_grad():
         embedded = model.module.transformer.wte(ids)

@@ -267,7 +267,7 @@ def test_one_text_is_enough_where_no_other_is_asked_for() -> None:
 
 def test_truncated_states_need_bos_and_position_ids() -> None:
     model = zoo.layered("gpt2")
-    with pytest.raises(LayerscopeError, match="needs BOS"):
+    with pytest.raises(LayerscopeError, match="needs a token to stand first"):
         ls.run("future_use", model, TEXTS, bos="never", corruption="truncated", **FEW, progress=False)
     assert ls.run("future_use", model, TEXTS, bos="never", **FEW, progress=False).sizes["token"] == 6
     with pytest.raises(LayerscopeError, match="takes no position ids"):

@@ -186,10 +186,10 @@ def test_corrupting_is_restoring_with_the_runs_exchanged() -> None:
 def test_divergence_and_logit_difference_equal_whole_forward_passes() -> None:
     model = mover(layer=2)
     prompt = prompts_about(SUBJECTS[:2])[0]
-    ids = torch.tensor([[0, *model.tokenizer.encode(prompt["prompt"])]])
-    answer, rival = (model.tokenizer.encode(word)[0] for word in ANSWERS[:2])
+    ids = torch.tensor([model.tokenizer.encode(prompt["prompt"])])
+    answer, rival = (model.tokenizer.encode(word)[-1] for word in ANSWERS[:2])
     partner = ids.clone()
-    partner[0, 3] = model.tokenizer.encode(SUBJECTS[1])[0]
+    partner[0, 3] = model.tokenizer.encode(SUBJECTS[1])[-1]
     with torch.no_grad():
         clean, other = (model.module(row).logits[0, -1] for row in (ids, partner))
 
@@ -220,7 +220,7 @@ def test_a_partner_of_other_length_leaves_the_prompt_out_and_says_why() -> None:
 
 def test_a_function_of_ones_own_can_be_the_metric_and_must_be_registered() -> None:
     model, prompts = mover(layer=1), prompts_about(SUBJECTS[:4])
-    answers = [model.tokenizer.encode(word)[0] for word in ANSWERS]
+    answers = [model.tokenizer.encode(word)[-1] for word in ANSWERS]
 
     with pytest.raises(LayerscopeError, match="own:colours is not known"):
         traced(model, prompts, metric="own:colours")

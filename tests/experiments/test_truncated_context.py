@@ -263,7 +263,7 @@ def test_bad_input_is_refused_by_name(texts: list[str], settings: dict[str, Any]
 
 
 def test_texts_without_bos_are_refused() -> None:
-    with pytest.raises(LayerscopeError, match="needs BOS"):
+    with pytest.raises(LayerscopeError, match="needs a token to stand first"):
         ls.run("truncated_context", zoo.layered("gpt2"), TEXTS, bos="never", progress=False)
 
 

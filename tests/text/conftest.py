@@ -61,8 +61,15 @@ def llama_like() -> Tokenizer:
     return tokenizer
 
 
+def puts_first(tokenizer: Tokenizer, token: str) -> Tokenizer:
+    """The tokenizer, which from now on puts its token 0 before every text by itself."""
+    template = processors.TemplateProcessing(f"{token} $A", special_tokens=[(token, 0)])
+    tokenizer.post_processor = processors.Sequence([tokenizer.post_processor, template])
+    return tokenizer
+
+
 GPT2 = PreTrainedTokenizerFast(
-    tokenizer_object=byte_level(trim_offsets=False),
+    tokenizer_object=puts_first(byte_level(trim_offsets=False), "<|endoftext|>"),
     bos_token="<|endoftext|>",
     eos_token="<|endoftext|>",
     unk_token="<|endoftext|>",
@@ -76,8 +83,19 @@ SMALL = {"gpt2": GPT2, "neox": NEOX, "llama": LLAMA}
 
 @pytest.fixture
 def gpt2() -> PreTrainedTokenizerFast:
-    """Offsets with the leading blank; defines BOS, never adds it."""
+    """Offsets with the leading blank; puts <|endoftext|> first by itself."""
     return GPT2
+
+
+@pytest.fixture
+def silent() -> PreTrainedTokenizerFast:
+    """Defines BOS and never adds it, as the real GPT-2's."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(trim_offsets=False),
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+    )
 
 
 @pytest.fixture

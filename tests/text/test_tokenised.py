@@ -199,7 +199,7 @@ def test_real_prompts_have_their_answers_and_subjects(data):
     prompts = load_prompts(folder / "prompts.jsonl")
 
     for one in prompts:
-        tokenised = tokenise_prompt(tokenizer, one)
+        tokenised = tokenise_prompt(tokenizer, one, bos="always")
         covered = "".join(noised_texts(tokenised))
         assert "�" in covered or one.text[slice(*one.subject)] in covered
         assert tokenizer.decode(tokenised.answer_ids) == one.answer

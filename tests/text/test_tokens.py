@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer, GPT2Tokenizer
 
 from layerscope.errors import LayerscopeError
@@ -95,6 +96,29 @@ def test_auto_does_what_a_tokenizer_that_adds_bos_does(llama):
     assert list(encode(llama, text, bos="never").ids) == llama(text)["input_ids"][1:]
 
 
+def test_auto_puts_nothing_first_where_the_tokenizer_does_not(silent):
+    assert not encode(silent, "The", bos="auto").bos
+    assert encode(silent, "The", bos="always").texts == ("<|endoftext|>", "The")
+
+
+def test_any_token_can_be_named_to_stand_first(llama):
+    assert encode(llama, "The", bos="</s>").texts[0] == "</s>"
+    with pytest.raises(LayerscopeError, match="no such token") as refused:
+        encode(llama, "The", bos="<|endoftext|>")
+    assert "</s>" in str(refused.value)
+
+
+def test_a_tokenizer_that_puts_two_tokens_first_is_refused_by_their_names(llama):
+    inner = Tokenizer.from_str(llama.backend_tokenizer.to_str())
+    inner.post_processor = processors.TemplateProcessing(
+        "<s> </s> $A", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+
+    with pytest.raises(LayerscopeError, match="several tokens") as refused:
+        encode(type(llama)(tokenizer_object=inner, bos_token="<s>"), "The")
+    assert "<s>, </s>" in str(refused.value)
+
+
 def test_always_is_refused_and_auto_silent_where_there_is_no_bos(neox):
     assert not encode(neox, "The", bos="auto").bos
     with pytest.raises(LayerscopeError, match="no BOS"):
@@ -102,16 +126,14 @@ def test_always_is_refused_and_auto_silent_where_there_is_no_bos(neox):
 
 
 def test_an_unknown_policy_is_refused(gpt2):
-    with pytest.raises(LayerscopeError, match="no such BOS policy"):
-        bos_record(gpt2, "sometimes")
+    with pytest.raises(LayerscopeError, match="no such token"):
+        bos_record(gpt2, "sometimes", "sometimes")
 
 
 def test_a_doubled_bos_is_refused(gpt2):
-    gpt2_of_own = type(gpt2)(tokenizer_object=gpt2.backend_tokenizer, bos_token="The")
-
     with pytest.raises(LayerscopeError, match="twice"):
-        encode(gpt2_of_own, "The Eiffel")
-    assert encode(gpt2_of_own, "The Eiffel", bos="never").texts == ("The", " Eiffel")
+        encode(gpt2, "The Eiffel", bos="The")
+    assert encode(gpt2, "The Eiffel", bos="never").texts == ("The", " Eiffel")
 
 
 def test_a_tokenizer_without_offsets_is_refused_by_name(python_only):
@@ -125,17 +147,21 @@ def test_text_that_cannot_be_encoded_is_refused(gpt2, text):
         encode(gpt2, text)
 
 
-def test_the_record_tells_what_the_tokenizer_does_by_itself(gpt2, neox, llama):
-    assert bos_record(llama, "never") == {
+def test_the_record_tells_what_stands_first_and_what_the_tokenizer_does_by_itself(silent, llama):
+    assert bos_record(llama, "never", "never") == {
         "policy": "never",
         "prepended": False,
-        "id": 1,
-        "text": "<s>",
+        "id": None,
+        "text": None,
         "tokenizer_adds": {"before": [1], "after": []},
     }
-    assert bos_record(gpt2, "auto")["prepended"] is True
-    assert bos_record(gpt2, "auto")["tokenizer_adds"] == {"before": [], "after": []}
-    assert bos_record(neox, "auto")["id"] is None
+    assert bos_record(silent, "auto", "<|endoftext|>") == {
+        "policy": "auto",
+        "prepended": True,
+        "id": 0,
+        "text": "<|endoftext|>",
+        "tokenizer_adds": {"before": [], "after": []},
+    }
 
 
 def test_the_digest_is_stable_and_tells_tokenizers_apart(gpt2, neox, llama):
@@ -173,14 +199,14 @@ def test_real_tokenizers_keep_typed_specials_plain_and_cover_the_text(data, fold
     inner = tokens.ids[tokens.bos :]
     assert not set(inner) & {*tokenizer.all_special_ids, tokenizer.convert_tokens_to_ids("<|endoftext|>")}
     assert {at for span in tokens.spans for at in range(*span)} == set(range(len(text)))
-    assert tokens.bos == (tokenizer.bos_token_id is not None)
+    assert tokens.bos == (tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id)
 
 
 def test_the_real_gpt2_tokenizer_reads_as_expected(data):
     folder = data / "tokenizers" / "gpt2"
     tokenizer = GPT2Tokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"))
 
-    tokens = encode(tokenizer, "The Eiffel Tower is in")
+    tokens = encode(tokenizer, "The Eiffel Tower is in", bos="always")
 
     assert tokens.ids == (50256, 464, 412, 733, 417, 8765, 318, 287)
     assert tokens.texts[1:] == ("The", " E", "iff", "el", " Tower", " is", " in")

@@ -137,7 +137,7 @@ def cautions_of_unread(result: xr.Dataset) -> list[str]:
 
 
 def need_bos(inputs: Inputs) -> None:
-    """Refuse texts that do not begin with BOS: what is left of a cut text would begin with a mere word.
+    """Refuse texts before which nothing was put: what is left of a cut text would begin with a mere word.
 
     Raises:
         LayerscopeError: with the name of the first such passage.
@@ -145,10 +145,10 @@ def need_bos(inputs: Inputs) -> None:
     for passage in inputs.passages:
         if not passage.tokens.bos:
             raise LayerscopeError(
-                "a truncated context needs BOS in front of it",
-                found=f"{passage.name} begins with an ordinary token (the tokenizer has no BOS, or --bos never)",
-                expected="a tokenizer with a BOS, and the policy auto or always",
-                hint="--bos always",
+                "a truncated context needs a token to stand first",
+                found=f"{passage.name} begins with an ordinary token (--bos never, or no special token to be had)",
+                expected="a special token in front of every text",
+                hint="--bos auto   (or --bos TOKEN)",
             )
 
 

@@ -187,7 +187,7 @@ def _compared(late: np.ndarray, main: str, names: list[str], settings: Any) -> d
 def _cautions(result: xr.Dataset, main: str) -> list[str]:
     cautions = []
     if main != "BOS first":
-        cautions.append("The tokenizer defines no BOS: texts are read without one.")
+        cautions.append("Nothing stands first in the texts of this run: they are not read with BOS.")
     lengths = np.isfinite(result.attention_to_first.values[:, -1, :, :, :]).any(axis=(1, 2)).sum(axis=-1)
     if lengths.min() < 0.75 * lengths.max():
         cautions.append(

@@ -68,7 +68,9 @@ def _passages(kept: xr.Dataset, settings: Settings) -> tuple[xr.Dataset, list[st
             "only, which moves its centroid."
         )
     if not kept.attrs.get("bos", 1):
-        cautions.append("Texts begin without BOS: the first token is an ordinary word, and no resting place.")
+        cautions.append(
+            "Nothing stands first in these texts: their first token is an ordinary word, which heads may rest on."
+        )
     return result.assign_attrs(passages=len(rows), bands=bands), cautions
 
 

@@ -15,6 +15,7 @@ from layerscope.experiments._distances import names_in
 from layerscope.experiments._truncating import mean_state, resolved
 from layerscope.maths.similarity import centred_cosine
 from layerscope.results.schema import quantity
+from layerscope.text.tokens import BosPolicy, bare_encoding, bos_id
 
 if TYPE_CHECKING:
     from layerscope.experiments.truncated_context import Settings
@@ -25,6 +26,7 @@ class PrefixItem(WorkItem):
     """Names, to be read with and without a prefix."""
 
     names: tuple[str, ...]
+    bos: BosPolicy
     tokens_per_pass: int
 
 
@@ -37,6 +39,7 @@ def prefix_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
             name="names behind a prefix",
             size=8.0 * len(names),
             names=names,
+            bos=inputs.bos,
             tokens_per_pass=inputs.tokens_per_pass,
         )
 
@@ -46,7 +49,9 @@ def behind_prefix(model: LayeredModel, item: PrefixItem, settings: Settings, ear
     positions = resolved(model, settings.positions)
     mean = mean_state(earlier)
     kept = [
-        (name, text) for name in item.names if (text := _prefixed(model, settings.prefix, name)) is not None
+        (name, text)
+        for name in item.names
+        if (text := _prefixed(model, item.bos, settings.prefix, name)) is not None
     ]
     depths = model.n_layers + 1
     alike = np.full((2, len(kept), depths), np.nan, dtype=np.float32)
@@ -90,11 +95,9 @@ def _ends_of_names(
     return found
 
 
-def _prefixed(model: LayeredModel, prefix: str, name: str) -> tuple[list[int], int] | None:
-    """BOS, prefix and name as token ids, and how many are the name's; None where they run into one another."""
-    from layerscope.text.tokens import bare_encoding, bos_id
-
-    first = bos_id(model.tokenizer, "auto")
+def _prefixed(model: LayeredModel, bos: BosPolicy, prefix: str, name: str) -> tuple[list[int], int] | None:
+    """What stands first, prefix and name as ids, and how many are the name's; None where they run into one another."""
+    first = bos_id(model.tokenizer, bos)
     whole, _ = bare_encoding(model.tokenizer, f"{prefix} {name}")
     before, _ = bare_encoding(model.tokenizer, prefix)
     length = len(whole) - len(before)

@@ -26,6 +26,7 @@ from layerscope.experiments._weight_settings import (
 from layerscope.experiments._weight_vocabulary import short_texts
 from layerscope.maths.decompositions import random_rotation
 from layerscope.results.schema import quantity
+from layerscope.text.tokens import BosPolicy
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
@@ -40,6 +41,7 @@ class EditItem(WorkItem):
     matrix: str
     rank: int
     tokens: tuple[int, ...]
+    bos: BosPolicy
 
 
 def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[EditItem]:
@@ -71,6 +73,7 @@ def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iter
                 matrix=name,
                 rank=rank,
                 tokens=tuple(int(token) for token in found.top_token.values[row].ravel()),
+                bos=inputs.bos,
             )
 
 
@@ -87,7 +90,7 @@ def measure_edit(model: LayeredModel, item: EditItem, settings: Settings, earlie
     control = (
         side.new_tensor(random_rotation(len(side), generator=numpy_generator(settings, *names))[0]) @ side
     )
-    texts = short_texts(model, settings)
+    texts = short_texts(model, settings, item.bos)
     changes = [_changes(model, projections, item, ids, (side[item.rank], control)) for ids in texts]
     values = np.array(changes, dtype=np.float64).reshape(len(texts), 2, 2).swapaxes(0, 1)
     dims = "edit edit_text"

@@ -14,20 +14,27 @@ from layerscope.experiments._coordinates import layer_coordinate, number_coordin
 from layerscope.experiments._weight_settings import ATTENTION, Settings
 from layerscope.experiments._weight_vocabulary import short_texts
 from layerscope.results.schema import quantity
+from layerscope.text.tokens import BosPolicy
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
 
-def items_of_sinks(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[WorkItem]:
+class SinkItem(WorkItem):
+    """A few texts, to be read whole."""
+
+    bos: BosPolicy
+
+
+def items_of_sinks(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[SinkItem]:
     """One piece of work, where attention is decomposed at all."""
     if set(ATTENTION) & set(settings.kinds):
-        yield WorkItem(name="attention to the first token", size=1.0)
+        yield SinkItem(name="attention to the first token", size=1.0, bos=inputs.bos)
 
 
-def measure_sinks(model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+def measure_sinks(model: LayeredModel, item: SinkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """The share that tokens other than the first give the first one, mean over heads and tokens."""
-    texts = short_texts(model, settings) if "pattern" not in model.refused else []
+    texts = short_texts(model, settings, item.bos) if "pattern" not in model.refused else []
     shares = np.full((len(texts), model.n_layers), np.nan)
     for row, ids in enumerate(texts):
         with np.errstate(invalid="ignore"):

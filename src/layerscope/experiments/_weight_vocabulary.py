@@ -17,6 +17,7 @@ from layerscope.maths.coherence import cooccurrence_vectors
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import stored
 from layerscope.text.passages import load_passages
+from layerscope.text.tokens import BosPolicy, bos_id
 from layerscope.text.treebanks import load_treebank, treebank_sets
 
 if TYPE_CHECKING:
@@ -158,13 +159,14 @@ def default_texts(model: LayeredModel) -> str | Path:
     return wanted if wanted in bundled_names("passages") else ""
 
 
-def short_texts(model: LayeredModel, settings: Settings) -> list[list[int]]:
+def short_texts(model: LayeredModel, settings: Settings, bos: BosPolicy) -> list[list[int]]:
     """The beginnings of a few texts as ids, for what is measured by running the model."""
     source = settings.corpus if settings.corpus != "auto" else default_texts(model)
     if not source:
         return []
     tokenizer, n = model.tokenizer, model.facts.vocabulary
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    front = bos_id(tokenizer, bos)
+    first = [] if front is None else [front]
     longest = min(settings.edit_tokens, model.facts.context or settings.edit_tokens)
     encoded = (
         tokenizer(passage.text, add_special_tokens=False, verbose=False)["input_ids"]

@@ -52,11 +52,17 @@ class Settings(ExperimentSettings):
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(1000, gt=0, description="bootstrap resamples of passages")
 
+    @property
+    def needs_first(self) -> bool:
+        """It is one of the readings that are compared."""
+        return True
+
 
 class TextItem(WorkItem):
     """One passage without BOS, and what may stand in front of it."""
 
     passage: str
+    first: int | None = Field(description="the token that stands first in this model's texts")
     body: tuple[int, ...]
     other: int = Field(description="the token that is put first in place of BOS")
     positions: int = Field(description="positions of the longest text, for all items alike")
@@ -75,6 +81,7 @@ def _items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Tex
             expected="at least seven tokens, and better hundreds",
             hint="--longest 800 with long passages",
         )
+    first = next((p.tokens.ids[0] for p in inputs.passages if p.tokens.bos), None)
     pool = sorted({token for body in bodies.values() for token in body})
     for number, (name, body) in enumerate(chosen.items()):
         chance = np.random.default_rng([settings.seed, number])
@@ -82,6 +89,7 @@ def _items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Tex
             name=name,
             size=len(body),
             passage=name,
+            first=first,
             body=body[:room],
             other=int(chance.choice(pool)),
             positions=positions,
@@ -89,8 +97,8 @@ def _items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Tex
 
 
 def _measure(model: LayeredModel, item: TextItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    bos = getattr(model.tokenizer, "bos_token_id", None)
-    fronts = {READINGS[0]: () if bos is None else (int(bos),), READINGS[1]: (), READINGS[2]: (item.other,)}
+    bos = item.first
+    fronts = {READINGS[0]: () if bos is None else (bos,), READINGS[1]: (), READINGS[2]: (item.other,)}
     heads = model.facts.n_heads or 1
     shares: np.ndarray | None = None
     for place, (reading, front) in enumerate(fronts.items()):
@@ -108,7 +116,7 @@ def _measure(model: LayeredModel, item: TextItem, settings: Settings, earlier: E
                 shares[None], "passage reading layer head position", "share of attention on the first token"
             ),
             "first_token": quantity(
-                [[-1 if bos is None else int(bos), item.body[0], item.other]],
+                [[-1 if bos is None else bos, item.body[0], item.other]],
                 "passage reading",
                 "id of the first token",
             ),

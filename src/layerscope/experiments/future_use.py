@@ -77,6 +77,11 @@ class Settings(ExperimentSettings):
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of passages")
 
+    @property
+    def needs_first(self) -> bool:
+        """What is left of a cut text would otherwise begin with a mere word."""
+        return self.corruption in ("truncated", "swapped")
+
 
 STAGES = (
     Stage(

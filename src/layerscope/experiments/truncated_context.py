@@ -90,6 +90,11 @@ class Settings(ExperimentSettings):
 
     _lengths_are_positive = field_validator("ladder")(positive)
 
+    @property
+    def needs_first(self) -> bool:
+        """What is left of a cut text would otherwise begin with a mere word."""
+        return True
+
 
 STAGES = (
     Stage("mean", items=_truncating.mean_items, measure=_truncating.sum_of_states, combine=_truncating.added),

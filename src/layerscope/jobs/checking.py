@@ -45,7 +45,14 @@ class PromptCheck:
 def check_prompts(
     model: LayeredModel, source: Any, *, bos: BosPolicy = "auto", chat: bool = False
 ) -> list[PromptCheck]:
-    """Check every prompt of a file or a set on a model, one clean run each."""
+    """Check every prompt of a file or a set on a model, one clean run each.
+
+    Args:
+        model: the model.
+        source: what `load_prompts` takes.
+        bos: what stands first; a run decides "auto" by `standing_first`.
+        chat: put prompts into the tokenizer's chat template.
+    """
     return [_checked(model, prompt) for prompt in tokenised_prompts(model, source, bos=bos, chat=chat)]
 
 

@@ -89,7 +89,8 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
         if whole and claim.caveat:
             yield f"    ({visible(claim.caveat, blanks=False)})"
     yield from (
-        f"  caution: {visible(caution, blanks=False)}" for caution in read_json(result, "cautions", [])
+        f"  caution: {visible(caution, blanks=False)}"
+        for caution in [*read_json(result, "cautions", []), *record.cautions]
     )
     if "left_out_because" in result:
         reasons = result.left_out_because
@@ -104,11 +105,20 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
             yield f"    left out: {visible(restored(name), blanks=False)}: {visible(restored(why), blanks=False)}"
     if whole:
         yield f"  settings: {', '.join(f'{key}={value}' for key, value in record.asked.settings.items())}"
+        if record.standing_first:
+            yield f"  {visible(said_of_first(record), blanks=False)}"
         machine = record.machine
         yield f"  {record.facts.get('architecture')}, {record.asked.dtype}"
         yield f"  on {machine.device_name}, {machine.threads} threads"
         yield f"  measured in {record.seconds:.0f} s, at most {record.peak_bytes / 1e6:.0f} MB"
         yield from (f"  note: {note}" for note in record.notes)
+
+
+def said_of_first(record: RunRecord) -> str:
+    """What stands first before the texts of a run, and why."""
+    return (
+        f"{record.asked.bos.get('text') or 'nothing'} stands first: {record.standing_first.get('reason', '')}"
+    )
 
 
 def _claims(experiment: Experiment, result: xr.Dataset, record: RunRecord) -> list[Claim]:

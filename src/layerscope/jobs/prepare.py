@@ -17,6 +17,7 @@ import layerscope
 from layerscope import experiments
 from layerscope.contract import Experiment, ExperimentSettings, Inputs
 from layerscope.errors import LayerscopeError
+from layerscope.jobs.standing_first import StandsFirst, standing_first
 from layerscope.jobs.texts import (
     LONGEST,
     default_source,
@@ -97,8 +98,14 @@ def prepare(
     )
     check_branches(loaded)
     sources = _sources(experiment, loaded, **given)
-    inputs = _tokenised(loaded, sources, bos=bos, chat=chat, limit=limit, longest=longest)
-    record = new_record(experiment, chosen, loaded, inputs, bos, chat)
+    weights = loaded.weights_digest()
+    first = standing_first(loaded, bos, weights=weights)
+    used = first.used(needed=chosen.needs_first)
+    of_chats = bos if chat else used  # a chat's template says what stands first, unless --bos does
+    inputs = _tokenised(
+        loaded, sources, bos=used, of_prompts=of_chats, chat=chat, limit=limit, longest=longest
+    )
+    record = new_record(experiment, chosen, loaded, inputs, first, chat, weights=weights)
     record.named = {
         kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
     }
@@ -112,6 +119,7 @@ def _tokenised(
     sources: Mapping[str, Any],
     *,
     bos: BosPolicy,
+    of_prompts: BosPolicy,
     chat: bool,
     limit: int | None,
     longest: int | None,
@@ -119,7 +127,7 @@ def _tokenised(
     """The texts of these sources, by kind, as the model reads them."""
     cut: dict[str, Any] = {"bos": bos, "longest": longest, "limit": limit}
     readers: dict[str, Callable[[Any], Any]] = {
-        "prompts": lambda source: tokenised_prompts(model, source, bos=bos, chat=chat, limit=limit),
+        "prompts": lambda source: tokenised_prompts(model, source, bos=of_prompts, chat=chat, limit=limit),
         "passages": lambda source: tokenised_passages(model, source, **cut),
         "treebank": lambda source: tokenised_treebank(model, source, **cut),
         "words": lambda source: tokenised_words(model, source, limit=limit),
@@ -214,8 +222,10 @@ def new_record(
     settings: ExperimentSettings,
     model: LayeredModel,
     inputs: Inputs,
-    bos: BosPolicy,
+    first: StandsFirst,
     chat: bool,
+    *,
+    weights: str,
 ) -> RunRecord:
     """The record of a run that is about to begin."""
     facts = model.facts
@@ -225,10 +235,10 @@ def new_record(
         model=_absolute(facts.source) if facts.loadable else facts.source,
         loadable=facts.loadable,
         revision=facts.revision,
-        weights=model.weights_digest(),
+        weights=weights,
         config=model.config_digest(),
         tokenizer=tokenizer_digest(model.tokenizer),
-        bos=bos_record(model.tokenizer, bos),
+        bos=bos_record(model.tokenizer, first.policy, inputs.bos),
         chat=chat,
         texts=_texts_digest(inputs),
         device=str(model.device),
@@ -243,7 +253,13 @@ def new_record(
         facts=facts.model_dump(mode="json"),
         chunk_plan={"tokens_per_pass": inputs.tokens_per_pass, "path": path},
         checks=model.checks,
+        standing_first=first.model_dump(mode="json"),
+        cautions=[caution] if (caution := _caution_of(first, inputs, experiment)) else [],
     )
+
+
+def _caution_of(first: StandsFirst, inputs: Inputs, experiment: Experiment) -> str:
+    return first.said_of_need(experiment.name) if inputs.bos == first.best else ""
 
 
 def this_machine(device: torch.device) -> Machine:

@@ -53,7 +53,8 @@ def run(
         prompts, passages, treebank, words: the same by name, for experiments that take several.
         out: folder below which the run folder is made; the same question asked again goes on where it
             stopped. None keeps the run in memory alone, with the same result.
-        bos: whether BOS is put before every text: "auto" where the tokenizer has one, "always", "never".
+        bos: what stands first before every text: "auto" follows the model (docs/standing_first.md), "always"
+            is the tokenizer's BOS, "never" nothing; or a token.
         chat: put prompts into the tokenizer's chat template.
         limit: at most this many texts of each category.
         longest: length to which passages are cut, in tokens.
@@ -122,12 +123,13 @@ def read(model: Any, text: str, *, sites: str | Sequence[str], bos: BosPolicy = 
     Raises:
         LayerscopeError: no such site, one that this model does not allow, or sites of different shapes.
     """
+    from layerscope.jobs.standing_first import standing_first
     from layerscope.models.load import load_model
     from layerscope.runs.reading import read_sites
 
     loaded = load_model(model)
     wanted = [parse_site(site, loaded.n_layers) for site in ([sites] if isinstance(sites, str) else sites)]
-    tokens = encode(loaded.tokenizer, text, bos)
+    tokens = encode(loaded.tokenizer, text, standing_first(loaded, bos).used(needed=False))
     refuse_foreign_ids(loaded, tokens.ids, "the text")
     context = loaded.facts.context
     if context is not None and len(tokens) > context:

@@ -154,6 +154,11 @@ def default_source(model: LayeredModel, kind: str) -> str | Path:
     return beside if beside.is_file() else _bundled_set(kind, _own_set(model))
 
 
+def plain_set(model: LayeredModel) -> str:
+    """The bundled passages of the model's language."""
+    return _bundled_set("passages", _own_set(model))
+
+
 def _own_set(model: LayeredModel) -> list[str]:
     return ["world", "english"] if model.facts.source == "bundled" else ["english", "world"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import weakref
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class LayeredModel:
         refused: what cannot be read or edited on this model, with the reason, by site.
         checks: what the load check found, in order.
         halvings: bounds on tokens of a pass that memory forced, in the order in which it did.
+        trained: of an untrained twin, the trained model while that is in memory.
     """
 
     def __init__(self, module: Any, tokenizer: Any, facts: ModelFacts, structure: Structure) -> None:
@@ -50,6 +52,7 @@ class LayeredModel:
         self.refused: dict[str, str] = {}
         self.checks: list[dict[str, Any]] = []
         self.halvings: list[int] = []
+        self.trained: weakref.ref[LayeredModel] | None = None
         self._can_keep_last = "logits_to_keep" in inspect.signature(module.forward).parameters
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ experiment can be run on it, since it is a model like any other (`--untrained-tw
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,7 @@ def untrained_twin(model: LayeredModel, seed: int = 0) -> LayeredModel:
             "untrained": seed,
         }
     )
+    twin.trained = weakref.ref(model)
     twin.refused = {
         site: f"{why} (on the trained model)" for site, why in model.refused.items()
     } | twin.refused

@@ -16,7 +16,7 @@ LOUD = 20.0
 
 
 def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """One token for each word, split at blanks, with a BOS."""
+    """One token for each word, split at blanks, with a BOS that is put first."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     inner = Tokenizer(models.WordLevel(_vocabulary(words), unk_token="<unk>"))
@@ -40,6 +40,9 @@ def _vocabulary(words: Iterable[str]) -> dict[str, int]:
 
 
 def _fast(inner: Any) -> PreTrainedTokenizerFast:
+    from tokenizers import processors
+
+    inner.post_processor = processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<bos>", unk_token="<unk>")
 
 

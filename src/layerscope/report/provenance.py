@@ -58,7 +58,14 @@ _SAID_ABOVE = {"source", "loadable", "dtype", "device", "revision", "trust_remot
 
 
 def _text(record: RunRecord) -> dict[str, Any]:
-    return {"BOS": record.asked.bos, "chat template": record.asked.chat or None}
+    return {
+        "what stands first": record.asked.bos,
+        "why": record.standing_first.get("reason"),
+        "losses that decided": {
+            one["text"] or "nothing": f"{one['loss']:.2f}" for one in record.standing_first.get("tried", [])
+        },
+        "chat template": record.asked.chat or None,
+    }
 
 
 def _machine(record: RunRecord) -> dict[str, Any]:

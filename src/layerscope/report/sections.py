@@ -131,7 +131,7 @@ def _add_experiment(shown: Section, run: RunFolder, record: RunRecord, experimen
 def _add_result(
     shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment, result: xr.Dataset
 ) -> None:
-    shown.cautions = [str(caution) for caution in read_json(result, "cautions", [])]
+    shown.cautions = [*map(str, read_json(result, "cautions", [])), *record.cautions]
     shown.exclusions = exclusions(result)
     judged = _judged(shown, run, experiment, result)
     claims: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), []) + judged.claims

@@ -82,6 +82,12 @@ class RunRecord(BaseModel):
     facts: dict[str, Any] = Field(description="the model's own facts: family, layers, width, ...")
     chunk_plan: dict[str, Any]
     checks: list[dict[str, Any]] = Field(default_factory=list, description="what the load check found")
+    standing_first: dict[str, Any] = Field(
+        default_factory=dict, description="what stands first before texts, the losses that decided, and why"
+    )
+    cautions: list[str] = Field(
+        default_factory=list, description="what a reader must know beside the cautions of the result"
+    )
     stages: dict[str, StageRecord] = Field(default_factory=dict)
     created: str = Field(default_factory=lambda: now())
     finished: str | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from layerscope.errors import LayerscopeError
 from layerscope.text.fields import shown
-from layerscope.text.tokens import bare_encoding
+from layerscope.text.tokens import bare_encoding, put_first_by_itself, special_tokens
 
 
 def rendered_chat(tokenizer: Any, text: str) -> tuple[str, int]:
@@ -34,6 +35,38 @@ def rendered_chat(tokenizer: Any, text: str) -> tuple[str, int]:
             hint="templates often cut blanks at either end of a text: remove them; or leave chat out",
         )
     return chat, chat.index(text)
+
+
+def begins_chat(tokenizer: Any, ids: list[int]) -> bool:
+    """Whether a rendered chat's first token is BOS: it stands first without opening the turn."""
+    own = {put_first_by_itself(tokenizer), getattr(tokenizer, "bos_token_id", None)}
+    return bool(ids) and ids[0] in own and special_tokens(tokenizer).get(ids[0]) not in turn_tokens(tokenizer)
+
+
+@cache
+def turn_tokens(tokenizer: Any) -> frozenset[str]:
+    """The special tokens that open or close a turn of the chat template: a longer chat has more of them.
+
+    Where a template cannot be tried on two lengths, every special token that is written in it.
+    """
+    template = getattr(tokenizer, "chat_template", None)
+    if not template:
+        return frozenset()
+    special = special_tokens(tokenizer).values()
+    try:
+        short, long = (
+            str(tokenizer.apply_chat_template(_turns(number), tokenize=False, add_generation_prompt=True))
+            for number in (1, 2)
+        )
+    except Exception:  # a template raises what it likes
+        return frozenset(token for token in special if token in str(template))
+    return frozenset(token for token in special if long.count(token) > short.count(token))
+
+
+def _turns(number: int) -> list[dict[str, str]]:
+    return [{"role": role, "content": "a"} for _ in range(number) for role in ("user", "assistant")] + [
+        {"role": "user", "content": "a"}
+    ]
 
 
 def _refuse_special_tokens(tokenizer: Any, text: str) -> None:

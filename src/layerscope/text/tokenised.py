@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 from layerscope.errors import LayerscopeError
 from layerscope.text.answers import encode_answer
-from layerscope.text.chat import rendered_chat
+from layerscope.text.chat import begins_chat, rendered_chat
 from layerscope.text.passages import Passage
 from layerscope.text.prompts import Prompt
-from layerscope.text.tokens import BosPolicy, Tokens, bare_encoding, bos_id, with_bos
+from layerscope.text.tokens import BosPolicy, Tokens, bare_encoding, bos_id, token_text, with_bos
 
 
 class TokenisedPrompt(BaseModel):
@@ -93,7 +93,7 @@ def tokenise_prompt(
     Args:
         tokenizer: a transformers tokenizer with offsets.
         prompt: what to encode.
-        bos: see `tokens.encode`.
+        bos: see `tokens.encode`; in a chat, "auto" is what the template writes.
         chat: put the prompt into the tokenizer's chat template as the user's turn. The template's special
             tokens count as such; its BOS is neither doubled nor, with "never", kept.
 
@@ -107,9 +107,8 @@ def tokenise_prompt(
     if not ids:
         raise _no_tokens("prompt", prompt.name)
     answer = encode_answer(tokenizer, text, ids, prompt.answer, name=prompt.name, chat=chat)
-    if chat and ids[0] == bos_id(tokenizer, "auto"):
-        # The template wrote BOS itself: take it out here, and let the policy decide as everywhere.
-        ids, offsets = ids[1:], offsets[1:]
+    if chat:
+        ids, offsets, bos = _without_its_bos(tokenizer, ids, offsets, bos)
     tokens = with_bos(tokenizer, text, ids, offsets, bos)
     noised = overlapping(tokens, subject)
     partner_ids, problem = _partner(tokenizer, prompt, text, subject, tokens, noised, bos=bos, chat=chat)
@@ -125,6 +124,15 @@ def tokenise_prompt(
         partner_ids=partner_ids,
         partner_problem=problem,
     )
+
+
+def _without_its_bos(
+    tokenizer: Any, ids: list[int], offsets: list[tuple[int, int]], bos: BosPolicy
+) -> tuple[list[int], list[tuple[int, int]], BosPolicy]:
+    """A rendered chat without the BOS that its template wrote, and what is to stand there instead."""
+    if not begins_chat(tokenizer, ids):
+        return ids, offsets, "never" if bos == "auto" else bos
+    return ids[1:], offsets[1:], token_text(tokenizer, ids[0]) if bos == "auto" else bos
 
 
 def _partner(
@@ -143,8 +151,8 @@ def _partner(
         return (), ""
     replaced = text[: subject[0]] + prompt.partner + text[subject[1] :]
     ids, offsets = bare_encoding(tokenizer, replaced, parse_special=chat)
-    if chat and ids and ids[0] == bos_id(tokenizer, "auto"):
-        ids, offsets = ids[1:], offsets[1:]
+    if chat:
+        ids, offsets, _ = _without_its_bos(tokenizer, ids, offsets, bos)
     other = with_bos(tokenizer, replaced, ids, offsets, bos).ids
     if len(other) != len(tokens.ids):
         return (

@@ -20,3 +20,8 @@ class Settings(RangesOfDistance, CutPassages):
         "share",
         description="heights of the centroid: length over that of what attention adds, or the length alone",
     )
+
+    @property
+    def needs_first(self) -> bool:
+        """What is left of a cut text would otherwise begin with a mere word."""
+        return True
