@@ -235,6 +235,7 @@ def test_a_long_starred_text_is_no_file_name(trace: Trace) -> None:
         (["--device", "abacus"], ["abacus", "--device cpu"]),
         (["--device", "cuda:99"], ["cuda:99", "--device cpu"]),
         (["--dtype", "int8"], ["int8", "bfloat16"]),
+        (["--bos", "perhaps"], ["no such token", "perhaps", "never"]),
         (["--passages", "english"], ["does not read passages"]),
     ],
 )
@@ -242,9 +243,7 @@ def test_a_wrong_setting_or_option_is_told(trace: Trace, options: list[str], wor
     assert_told(trace(*options), *words)
 
 
-@pytest.mark.parametrize(
-    "options", [["--limit", "0"], ["--engine", "abacus"], ["--bos", "perhaps"], ["--no-such"]]
-)
+@pytest.mark.parametrize("options", [["--limit", "0"], ["--engine", "abacus"], ["--no-such"]])
 def test_options_that_do_not_exist_end_with_usage(trace: Trace, options: list[str]) -> None:
     outcome = trace(*options)
 

@@ -125,7 +125,13 @@ def test_an_untrained_twin_reads_what_its_model_reads() -> None:
 
 def test_the_choice_stands_in_the_record_and_decides_the_tokens(tmp_path: Path) -> None:
     model = reads_well_behind(1)
-    ls.run("logit_lens", model, passages=["the red fox met the old dog"], out=tmp_path, progress=False)
+    ls.run(
+        "hidden_states",
+        model,
+        passages=["the red fox met the old dog in the town"],
+        out=tmp_path,
+        progress=False,
+    )
     (folder,) = tmp_path.iterdir()
     record = json.loads((folder / "run.json").read_text())
 
@@ -137,7 +143,7 @@ def test_the_choice_stands_in_the_record_and_decides_the_tokens(tmp_path: Path) 
 
 def test_truncation_says_which_token_it_puts_first(tmp_path: Path) -> None:
     model = ls.load_model(zoo.make("gpt2"), tokenizer=silent_tokenizer())
-    texts = ["the red fox met the old dog in the town of stone and the dog ran to the red town"] * 1
+    texts = ["the red fox met the old dog in the town of stone and the dog ran to the red town"]
     ls.run("context_reading", model, texts, ranges=(2, 4), out=tmp_path, progress=False)
     (folder,) = tmp_path.iterdir()
     record = json.loads((folder / "run.json").read_text())
