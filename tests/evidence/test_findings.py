@@ -74,6 +74,9 @@ def test_where_nothing_is_tested_by_p_the_interval_decides() -> None:
 
     assert plain.significant
     assert not replace(plain, low=-0.1).significant
+    assert not replace(plain, n=(5,)).significant  # of five units no interval of this kind reaches 95 %
+    assert "(5 prompts; estimate 3.3 layers)" in _said(replace(plain, n=(5,), least_alone=math.nan))
+    assert not replace(plain, beyond=False).significant
     assert not replace(plain, null=3.2).significant
     assert replace(plain, value=1.0, low=0.5, high=1.5, null=2.0).which("above", "below") == "below"
 
@@ -132,7 +135,7 @@ def test_the_best_is_the_best_of_those_that_are_significant_and_says_where_else(
     assert best.where == "depths 1 and 3"
     assert "best of 4, interval of this one alone" in best.claim("x").caveat
     assert strongest(_scores([0.9] * 4), "score", over="depth").select["depth"] == 2
-    assert strongest(_scores([0.9] * 4), "score", over="depth", smallest=True).select["depth"] == 0
+    assert strongest(_scores([0.9] * 4), "score", over="depth", by=np.negative).select["depth"] == 0
 
 
 def test_a_result_of_an_older_version_is_read_without_what_it_lacks() -> None:

@@ -11,12 +11,17 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments import _word_probing
-from layerscope.experiments._word_fitting import fitted
-from layerscope.experiments._word_laying import lay
-from layerscope.experiments._word_prompts import as_dataset, prompts_of
-from layerscope.experiments._word_tasks import ANY_DEPTH, TASKS, cases_of, gathered, guesses
-from layerscope.experiments.word_position_probe import Settings
+from layerscope.experiments.word_position_probe import Settings, items, measure
+from layerscope.experiments.word_position_probe.items.prompts import as_dataset, prompts_of
+from layerscope.experiments.word_position_probe.items.tasks import (
+    ANY_DEPTH,
+    TASKS,
+    cases_of,
+    gathered,
+    guesses,
+)
+from layerscope.experiments.word_position_probe.measure.fitting import fitted
+from layerscope.experiments.word_position_probe.measure.laying import lay
 from layerscope.results.combine import concatenate
 from layerscope.results.schema import read_json
 from layerscope.results.words import restored
@@ -151,14 +156,13 @@ def test_fits_are_cut_by_depth_and_give_the_same_whatever_the_cut(monkeypatch: p
     few = {"sentences": False, "names": False, "untrained": False}
     whole = run(**few)
     asked: list[tuple[int, ...]] = []
-    plain = _word_probing.scores
+    plain = measure.scores
 
     def noted(model: Any, item: Any, settings: Any, earlier: Any) -> xr.Dataset:
         asked.append(item.depths)
         return plain(model, item, settings, earlier)
 
-    monkeypatch.setattr(_word_probing, "_ITEM_BYTES", 1)
-    monkeypatch.setattr(_word_probing, "scores", noted)
+    monkeypatch.setattr(items, "_ITEM_BYTES", 1)
     experiment = experiments.load("word_position_probe")
     stages = tuple(
         replace(stage, measure=noted) if stage.name == "scores" else stage for stage in experiment.stages
@@ -287,10 +291,10 @@ def test_scores_of_too_few_cases_have_no_interval_and_no_claim() -> None:
         assert np.isnan(few[name].sel(task="last")).all()
     said = [claim for claim in experiment.claims(few) if claim.select.get("variable") != "decoded_shift"]
     assert not any(claim.significant for claim in said if claim.select["variable"] in ("score", "gain"))
-    assert any("is not known: too few words" in claim.text for claim in said)
-    assert "heads taken out" not in experiment.draw(few)
+    assert any(claim.text.startswith("Too few prompts to test the decodability") for claim in said)
+    assert "What is lost without chosen heads" not in experiment.draw(few)
     more = run(sentences=False, names=False, untrained=False, causal_prompts=16, heads=1)
-    assert "heads taken out" in experiment.draw(more)
+    assert "What is lost without chosen heads" in experiment.draw(more)
 
 
 def test_words_too_few_to_test_on_are_told() -> None:
@@ -305,7 +309,7 @@ def test_words_too_few_to_test_on_are_told() -> None:
 def test_figures_name_only_the_coordinates_that_there_are() -> None:
     figures = experiments.load("word_position_probe").draw(run(names=False, untrained=False))
 
-    assert "sentences" in figures
+    assert "Is the index of sentences decodable?" in figures
     assert not any("names" in name for name in figures)
 
 
@@ -321,13 +325,11 @@ def test_a_claim_is_about_the_best_depth_that_can_be_told_and_says_where_else() 
 
     assert said.select["depth"] == 3  # depth 2 scores more, but cannot be told from nothing
     assert said.significant
-    assert said.text.endswith(
-        "30% of the way from chance to certainty at depth 3; it can be told at depths 1 and 3"
-    )
+    assert "at depth 3: 30% of the possible gain, and significantly so at depth 1" in said.text
 
 
 def test_depths_are_said_in_words() -> None:
-    from layerscope.experiments._summaries import at_depths
+    from layerscope.evidence import at_depths
 
     assert at_depths([3]) == "at depth 3"
     assert at_depths([0, 1]) == "at depths 0 and 1"

@@ -450,7 +450,6 @@ _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
     "_truncated_categories": (medians_of_token_categories,),
     "_truncated_ground": (median_of_tokens_in_documents, depth_of_half_height),
     "_weight_character": (removals_by_student_s_t,),
-    "_word_summary": (score_of_prompts, best_of_many_scores),
 }
 """Files that make an interval or a p from a statistic of their own, and what simulates that kind."""
 _MAKES = {"interval_of_draws", "bootstrap_statistic"}

@@ -36,9 +36,11 @@ def test_numbers_alone() -> None:
 
 
 def test_p_is_never_zero() -> None:
-    assert [p_text(p) for p in (0.0, 0.00099, 0.0132, math.nan)] == [
+    assert [p_text(p) for p in (0.0, 0.00099, 0.0132, 0.0496, 0.05, math.nan)] == [
         "p < 0.001",
         "p < 0.001",
         "p = 0.013",
+        "p < 0.05",
+        "p = 0.05",
         "p unknown",
     ]

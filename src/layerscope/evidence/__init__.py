@@ -38,7 +38,7 @@ from layerscope.evidence.coordinates import (
 from layerscope.evidence.curves import as_curve, measure
 from layerscope.evidence.findings import Finding, finding, level_of, settings_of, strongest
 from layerscope.evidence.naming import along, cell_by_cell, named, samples
-from layerscope.evidence.over import Over, Resampled, holm_over, labelled
+from layerscope.evidence.over import Over, Resampled, holm_over, labelled, side_by_side
 from layerscope.evidence.places import at_depths, head_name, places_in_words
 from layerscope.evidence.settings import CutPassages, Intervals
 
@@ -70,6 +70,7 @@ __all__ = [
     "prompts_coordinates",
     "samples",
     "settings_of",
+    "side_by_side",
     "strongest",
     "text_coordinate",
 ]

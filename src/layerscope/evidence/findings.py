@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from layerscope.evidence import wording
 from layerscope.evidence.places import places_in_words
 from layerscope.evidence.wording import ALPHA
 from layerscope.maths.prediction import prediction_interval
+
+FEWEST_UNITS = 6
+"""Units from which an interval alone may decide (maths/bootstrap.py)."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,16 @@ class Finding:
         n: units that it rests on; two numbers where two groups are compared.
         units: what n counts: "prompts", "passages".
         null: the value that means no effect.
-        tested: whether there is a p, so that p decides and not the interval.
+        tested: whether there is a p, so that p decides and not the interval. An interval decides from six units on:
+            of fewer, no percentile interval reaches 95 %.
         p: adjusted for every comparison of its family.
         least_p: the smallest adjusted p that was possible.
         least_alone: the smallest p of this comparison alone that was possible.
         family: of how many it was picked as the best; 0 where nothing was picked.
         joint: whether the interval holds for all of that family.
-        also: further places of the family that are significant, the picked one included.
+        clear: how many of the family are significant.
+        also: where they are, the picked one included, if the family lies along one dimension.
+        beyond: whether it also exceeds what was declared a condition beforehand, such as every random control.
         twins: the same number of untrained twins, where they were run.
         select: where it stands in the result.
     """
@@ -55,7 +61,9 @@ class Finding:
     least_alone: float = math.nan
     family: int = 0
     joint: bool = False
+    clear: int = 0
     also: tuple[int, ...] = ()
+    beyond: bool = True
     twins: tuple[float, ...] = ()
     select: Mapping[str, Any] = field(default_factory=dict)
 
@@ -71,12 +79,13 @@ class Finding:
         """Whether a significant outcome was possible: there is a p that could have been small, or an interval."""
         if self.tested:
             return math.isfinite(self.p) and not self.least_p >= ALPHA
-        return math.isfinite(self.low) and math.isfinite(self.high)
+        enough = not self.n or min(self.n) >= FEWEST_UNITS
+        return enough and math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
     def significant(self) -> bool:
         """Whether it differs from its null: by p where there is one, else by the interval; never where untestable."""
-        if not (self.known and self.testable):
+        if not (self.known and self.testable and self.beyond):
             return False
         return self.p < ALPHA if self.tested else self.low > self.null or self.high < self.null
 
@@ -227,7 +236,12 @@ def finding(
 
 
 def strongest(
-    result: xr.Dataset, name: str, over: str | Sequence[str], *, smallest: bool = False, **how: Any
+    result: xr.Dataset,
+    name: str,
+    over: str | Sequence[str],
+    *,
+    by: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    **how: Any,
 ) -> Finding:
     """The largest value along some dimensions; of those that are significant, where there are any.
 
@@ -238,7 +252,7 @@ def strongest(
         result: of the experiment.
         name: of the variable.
         over: dimensions to pick from.
-        smallest: pick the smallest value instead.
+        by: what is largest where not the value: `np.abs` for the largest size, `np.negative` for the smallest.
         how: `p`, `null`, `unit`, `units`, `n` as in `finding`, and labels of the other dimensions.
     """
     dims = (over,) if isinstance(over, str) else tuple(over)
@@ -250,7 +264,7 @@ def strongest(
     if not known.any():
         first = {dim: _label(values, dim, 0) for dim in dims}
         return finding(result, name, **options, **how, **first)
-    heights = -values.values if smallest else values.values
+    heights = by(values.values)
     allowed = small if p_name in result and small.any() else known
     place = np.unravel_index(int(np.where(allowed, heights, -np.inf).argmax()), values.shape)
     cell = {dim: _label(values, dim, int(index)) for dim, index in zip(dims, place, strict=True)}
@@ -259,9 +273,18 @@ def strongest(
     if joint:
         low, high = (_cell(result, f"{name}_joint_{end}", how | cell) for end in ("low", "high"))
         found = replace(found, low=low, high=high)
-    places = values[dims[0]].values if len(dims) == 1 else ()
-    also = tuple(int(one) for one in places[small]) if len(dims) == 1 and p_name in result else ()
-    return replace(found, family=int(known.sum()), joint=joint, also=also)
+    also = (
+        tuple(int(one) for one in values[dims[0]].values[small])
+        if len(dims) == 1 and p_name in result
+        else ()
+    )
+    return replace(
+        found,
+        family=int(known.sum()),
+        joint=joint,
+        also=also,
+        clear=int(small.sum()) if p_name in result else 0,
+    )
 
 
 def level_of(result: xr.Dataset) -> float:

@@ -3,8 +3,8 @@ median, difference and test is over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +17,6 @@ from layerscope.evidence.groups import per_unit
 from layerscope.evidence.naming import named
 from layerscope.evidence.quantities import contrast_variables, interval_variables
 from layerscope.evidence.settings import Intervals
-from layerscope.maths.arrays import to_float64
 from layerscope.maths.bootstrap import (
     Interval,
     bootstrap_mean,
@@ -52,21 +51,27 @@ class Resampled:
         value: of the data.
         draws: [draw, ...], over the dimensions of `value`.
         n: units that have a value, in each cell.
+        units: how many were resampled, where these are fewer than those of the `Over`.
     """
 
     value: xr.DataArray
     draws: xr.DataArray
     n: xr.DataArray
+    units: int | None = None
+
+    def named(self, name: str, long_name: str, units: str = "1") -> Resampled:
+        """The same under a name."""
+        return replace(self, value=named(self.value, name, long_name, units))
 
     def map(self, formula: Callable[[xr.DataArray], xr.DataArray]) -> Resampled:
         """A formula of the data and of each resample; cells that it joins rest on the fewest units among them."""
         value, draws = formula(self.value), formula(self.draws)
         lost = [dim for dim in self.n.dims if dim not in value.dims]
-        return Resampled(value, draws, self.n.min(lost) if lost else self.n)
+        return Resampled(value, draws, self.n.min(lost) if lost else self.n, self.units)
 
     def __sub__(self, other: Resampled) -> Resampled:
         fewer = xr.apply_ufunc(np.minimum, self.n, other.n)
-        return Resampled(self.value - other.value, self.draws - other.draws, fewer)
+        return Resampled(self.value - other.value, self.draws - other.draws, fewer, self.units)
 
 
 class Over:
@@ -101,10 +106,11 @@ class Over:
 
     def units(self, values: xr.DataArray) -> xr.DataArray:
         """Mean over the rows of each unit that have a value [unit ...]; NaN where none has."""
+        exact = values.astype(np.float64)
         if self.unit in values.dims:
-            return values
-        rows = values.transpose(self.row, ...)
-        means = per_unit(to_float64(rows.values), self.places.values())
+            return exact
+        rows = exact.transpose(self.row, ...)
+        means = per_unit(rows.values, self.places.values())
         kept = {dim: rows[dim] for dim in rows.dims[1:] if dim in rows.coords}
         return xr.DataArray(
             means, dims=(self.unit, *rows.dims[1:]), coords=kept, name=values.name, attrs=values.attrs
@@ -131,7 +137,13 @@ class Over:
         return self._dataset(units, found)
 
     def quantity(
-        self, found: Resampled, *, together: Dims = (), above: float | None = None, draws: bool = False
+        self,
+        found: Resampled,
+        *,
+        together: Dims = (),
+        above: float | None = None,
+        p: str = "",
+        draws: bool = False,
     ) -> xr.Dataset:
         """A resampled statistic with its interval, as `mean` writes them.
 
@@ -140,12 +152,13 @@ class Over:
             together, draws: as in `mean`.
             above: also test whether values lie above this, one-sided, by the largest t over `together`:
                 `name_p_adjusted`, with the smallest that was possible, `name_least_p`.
+            p: another name for that p.
         """
         interval = self._interval(found)
         variables = self._variables(found.value, interval)
         variables |= self._joint(found, interval, together) | self._kept(found, draws)
         if above is not None:
-            variables |= self._above(found, above, together)
+            variables |= self._above(found, above, together, p)
         return self._dataset(found.value, variables)
 
     def means(self, values: xr.DataArray) -> Resampled:
@@ -175,25 +188,34 @@ class Over:
 
     # -- tests -----------------------------------------------------------------------------------------
 
-    def paired(self, differences: xr.DataArray, *, permutations: int | None = None) -> xr.Dataset:
+    def paired(
+        self,
+        differences: xr.DataArray,
+        *,
+        together: Dims = (),
+        p: str = "",
+        permutations: int | None = None,
+        draws: bool = False,
+    ) -> xr.Dataset:
         """Mean of differences within units, and p by flipping signs of whole units, adjusted for all cells together.
 
-        Adds `name_p_adjusted` (largest statistic over the cells) and `name_least_p`, the smallest that was possible.
+        Adds `name_p_adjusted` (largest statistic over the cells), or `p` where it has a name of its own, and
+        `name_least_p`, the smallest that was possible. `together` and `draws` are those of `mean`.
         """
         units, seed = self.units(differences).transpose(self.unit, ...), self.settings.seed
-        found = self.mean(differences)
+        found = self.mean(differences, together=together, draws=draws)
         name, cells = str(differences.name), units.dims[1:]
         if cells:
             drawn = permutations or 4095
-            p = compare_pairs(units.values, seed=seed, permutations=drawn)
+            seen = compare_pairs(units.values, seed=seed, permutations=drawn)
             n = np.asarray(np.where(np.isnan(units.values).any(axis=0), 0, self.n))
             drawn += 1  # counts all deals of signs where they are one more than asked for
         else:
             drawn = permutations or 9999
             known, n_known = sign_flip_p(units.values, seed=seed, resamples=drawn)
-            p, n = np.asarray(known), np.asarray(n_known)
+            seen, n = np.asarray(known), np.asarray(n_known)
         least = np.vectorize(lambda units: least_p_of_signs(int(units), resamples=drawn), otypes=[float])(n)
-        return found.assign(tested(name, cells, p, least, f"p by flipping signs of whole {self.unit}s"))
+        return found.assign(with_p(name, cells, seen, least, f"p by flipping signs of whole {self.unit}s", p))
 
     def contrasts(self, values: xr.DataArray, groups: Iterable[object], *, name: str = "") -> xr.Dataset:
         """Every pair of groups of units: difference, interval, p by permutation, adjusted by Holm over the pairs.
@@ -245,7 +267,8 @@ class Over:
         order = found.value.dims
         value, draws = found.value.values, found.draws.transpose("draw", *order).values
         n = found.n.broadcast_like(found.value).transpose(*order).values
-        interval = interval_of_draws(np.asarray(value), draws, units=self.n, level=self.settings.level)
+        units = self.n if found.units is None else found.units
+        interval = interval_of_draws(np.asarray(value), draws, units=units, level=self.settings.level)
         low, high = (np.asarray(np.where(n < 2, np.nan, end)) for end in (interval.low, interval.high))
         return Interval(interval.value, low, high, n)
 
@@ -289,7 +312,7 @@ class Over:
             )
         return written
 
-    def _above(self, found: Resampled, nothing: float, together: Dims) -> dict[str, xr.Variable]:
+    def _above(self, found: Resampled, nothing: float, together: Dims, called: str) -> dict[str, xr.Variable]:
         over = (together,) if isinstance(together, str) else together
         dims = [str(dim) for dim in found.value.dims]
         order = [dim for dim in dims if dim not in over] + list(over)
@@ -306,7 +329,7 @@ class Over:
             if over
             else "one-sided p"
         )
-        return tested(_name(found.value), dims, known, least, what)
+        return with_p(_name(found.value), dims, known, least, what, called)
 
     def _kept(self, found: Resampled, keep: bool) -> dict[str, xr.Variable]:
         if not keep:
@@ -332,20 +355,29 @@ class Over:
         return xr.Dataset(variables, coords=coords)
 
 
-def tested(name: str, dims: Iterable[str | Any], p: Any, least: Any, what: str) -> dict[str, xr.Variable]:
-    """`name_p_adjusted` and `name_least_p`: a p and the smallest that could have come out."""
+def with_p(
+    name: str, dims: Iterable[str | Any], p: Any, least: Any, what: str, called: str = ""
+) -> dict[str, xr.Variable]:
+    """`name_p_adjusted` (or what it is called) and `name_least_p`: a p and the smallest that could have come out."""
     over = [str(dim) for dim in dims]
     return {
-        f"{name}_p_adjusted": quantity(p, over, what),
+        called or f"{name}_p_adjusted": quantity(p, over, what),
         f"{name}_least_p": quantity(least, over, "smallest adjusted p that was possible"),
     }
 
 
-def holm_over(found: xr.Dataset, *names: str) -> xr.Dataset:
-    """p of several tests made into p adjusted for all of them, by Holm's method: cells of a variable, or variables.
+def holm_over(found: xr.Dataset, *names: str, along: str = "") -> xr.Dataset:
+    """p of several tests made into p adjusted for all of them, by Holm's method.
 
-    Each `name_p_adjusted` was right for its own cells; the smallest that is possible grows by the number of tests.
+    Each p was right for its own cells; the smallest that is possible grows by the number of tests.
+
+    Args:
+        found: with `name_p_adjusted` and `name_least_p`.
+        names: variables whose cells are one family together.
+        along: a dimension whose places are the family, each of the other cells having its own.
     """
+    if along:
+        return found.assign(dict(part for name in names for part in _holm_along(found, name, along).items()))
     columns = [f"{name}_p_adjusted" for name in names]
     flat = np.concatenate([found[column].values.ravel() for column in columns])
     adjusted, known = holm(flat), int(np.isfinite(flat).sum())
@@ -353,11 +385,37 @@ def holm_over(found: xr.Dataset, *names: str) -> xr.Dataset:
     written = {}
     for name, column, values in zip(names, columns, np.split(adjusted, sizes), strict=True):
         old, least = found[column], found[f"{name}_least_p"]
-        written[column] = old.copy(data=values.reshape(old.shape)).assign_attrs(
-            long_name=f"{old.attrs['long_name']}, by Holm's method over {known}"
-        )
+        written[column] = _by_holm(old, values.reshape(old.shape))
         written[f"{name}_least_p"] = least.copy(data=np.minimum(1, least.values * known))
     return found.assign(written)
+
+
+def _holm_along(found: xr.Dataset, name: str, dimension: str) -> dict[str, xr.DataArray]:
+    old, least = found[f"{name}_p_adjusted"], found[f"{name}_least_p"]
+    rows = old.transpose(..., dimension)
+    adjusted = np.apply_along_axis(holm, -1, rows.values)
+    family = rows.notnull().sum(dimension)
+    return {
+        f"{name}_p_adjusted": _by_holm(old, rows.copy(data=adjusted).transpose(*old.dims).values),
+        f"{name}_least_p": (least * family).clip(max=1).transpose(*old.dims).assign_attrs(least.attrs),
+    }
+
+
+def _by_holm(p: xr.DataArray, adjusted: np.ndarray) -> xr.DataArray:
+    return p.copy(data=adjusted).assign_attrs(long_name=f"{p.attrs['long_name']}, by Holm's method")
+
+
+def side_by_side(parts: Mapping[str, xr.Dataset], dimension: str, long_name: str) -> xr.Dataset:
+    """Quantities of several kinds laid along a new dimension, whose labels are their names."""
+    found = xr.concat(
+        list(parts.values()),
+        dim=dimension,
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="exact",
+    )
+    return found.assign_coords({dimension: text_coordinate(list(parts), dimension, long_name)})
 
 
 def labelled(name: str, labels: Iterable[str], long_name: str) -> dict[str, xr.Variable]:
@@ -371,4 +429,4 @@ def _name(values: xr.DataArray) -> str:
     return str(values.name)
 
 
-__all__ = ["Over", "Resampled", "holm_over", "labelled", "named", "tested"]
+__all__ = ["Over", "Resampled", "holm_over", "labelled", "named", "side_by_side", "with_p"]

@@ -1,88 +1,19 @@
-"""Texts that are read by a model into the cache of states, group by group, before probes ask for them."""
+"""`layerscope.evidence.probing` by the name that flat files still import it by; goes with the last of them."""
 
-from __future__ import annotations
+from layerscope.evidence.probing import (
+    GroupItem,
+    Texts,
+    Weights,
+    group_items,
+    model_of,
+    read_group,
+)
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
-import xarray as xr
-
-from layerscope import runs
-from layerscope.experiments._contract import WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
-from layerscope.results.schema import quantity
-
-if TYPE_CHECKING:
-    from layerscope.models.layered import LayeredModel
-
-Weights = Literal["trained", "untrained"]
-Texts = Sequence[Sequence[int]]
-"""Token ids of each text, in order."""
-
-
-class GroupItem(WorkItem):
-    """Some texts of a kind to be read into the cache: numbers of the first and the one after the last."""
-
-    weights: Weights
-    kind: str
-    start: int
-    stop: int
-    tokens_per_pass: int
-
-
-def model_of(model: LayeredModel, weights: Weights, seed: int) -> LayeredModel:
-    """The model itself, or its untrained twin."""
-    from layerscope.models.untrained import kept_twin
-
-    return model if weights == "trained" else kept_twin(model, seed)
-
-
-def group_items(
-    texts: Texts, weights: Weights, kind: str, tokens_per_pass: int = 2048
-) -> Iterator[GroupItem]:
-    """One item for each group of texts.
-
-    Args:
-        texts: the texts of this kind.
-        weights: which model reads them.
-        kind: what a person calls the texts, such as "sentences".
-        tokens_per_pass: bound on rows times tokens of one forward pass.
-    """
-    for group in runs.groups([len(ids) for ids in texts]):
-        yield GroupItem(
-            name=f"{weights}, {kind} {group.start + 1} to {group.stop}",
-            size=sum(len(texts[text]) for text in group),
-            weights=weights,
-            kind=kind,
-            start=group.start,
-            stop=group.stop,
-            tokens_per_pass=tokens_per_pass,
-        )
-
-
-def read_group(model: LayeredModel, item: GroupItem, texts: Texts) -> xr.Dataset:
-    """Read a group into the cache, and say how long its states are (an infinite one shows here).
-
-    Args:
-        model: the model of the item's weights.
-        item: which group.
-        texts: all texts of the item's kind.
-    """
-    from layerscope.maths.similarity import norm
-
-    cache = runs.StateCache(model, tokens_per_pass=item.tokens_per_pass)
-    length = cache.states(texts[item.start : item.stop], model.n_layers).float()
-    return xr.Dataset(
-        {
-            "group_tokens": quantity(np.array([len(length)]), "group", "tokens of the group"),
-            "group_norm": quantity(
-                np.array([float(norm(length).mean())]), "group", "mean length of the last states"
-            ),
-        },
-        coords={
-            "group": number_coordinate([item.start], "group", "first text of the group"),
-            "group_weights": text_coordinate([item.weights], "group", "model"),
-            "group_kind": text_coordinate([item.kind], "group", "which texts"),
-        },
-    )
+__all__ = [
+    "GroupItem",
+    "Texts",
+    "Weights",
+    "group_items",
+    "model_of",
+    "read_group",
+]

@@ -22,6 +22,7 @@ from layerscope.models.load import load_model
 from layerscope.planted._trial import Answer, Trial
 
 _BELOW_CHANCE = 0.05
+_PLACES = ("depth", "layer", "head")
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,9 @@ def _finding(result: xr.Dataset, claims: Sequence[Claim], answer: Answer, streng
     low, high = (cell(f"{answer.variable}_{end}") for end in ("low", "high"))
     p = math.nan if answer.p is None else cell(answer.p)
     here = [claim for claim in claims if claim.select.get("variable") == answer.variable]
-    about = [claim for claim in here if dict(answer.labels).items() <= claim.select.items()]
+    # Where a claim is about the best of several places, it is so whichever place that is.
+    kept = {name: label for name, label in answer.labels.items() if name not in _PLACES}
+    about = [claim for claim in here if kept.items() <= claim.select.items()]
     said = (about[0].text, about[0].significant) if about else ("", None)
     return Finding(answer, strength, cell(answer.variable), low, high, p, *said)
 

@@ -104,7 +104,15 @@ TRIALS = (
         plants="from depth 2 of 3 on, a state carries which word of the sentence it belongs to",
         model=lambda strength: word_index(strength=strength),
         answers=(
-            Answer("score", 1.0, 0.15, {"task": "last", "depth": 2}, nothing=0.0),
+            Answer(
+                "score",
+                1.0,
+                0.15,
+                {"task": "last", "depth": 2},
+                nothing=0.0,
+                p="p_adjusted",
+                says="decodable",
+            ),
             Answer("score", 1.0, 0.15, {"task": "last", "depth": 3}, nothing=0.0),
             Answer("first_depth", 2.0, 0.1),
         ),

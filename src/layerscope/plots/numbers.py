@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 _MINUS = "−"
+_MOST_DECIMALS = 6
 _ROUNDING = 1e-6
 """Of the larger end: an interval that is narrower has no width, only the rounding of float32."""
 
@@ -45,7 +46,7 @@ def decimals_of(low: float, high: float) -> int | None:
 
 def fixed(value: float, decimals: int | None) -> str:
     """A number to so many decimals, with a true minus and never a minus before zero."""
-    if decimals is None:
+    if decimals is None or decimals > _MOST_DECIMALS:
         return number(value)
     text = f"{round(value, decimals):.{max(0, decimals)}f}"
     return text.removeprefix("-") if not float(text) else text.replace("-", _MINUS)
@@ -55,4 +56,6 @@ def p_text(p: float) -> str:
     """A probability as it is written in a sentence: "p = 0.013", "p < 0.001"."""
     if math.isnan(p):
         return "p unknown"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    if p < 0.001:
+        return "p < 0.001"
+    return "p < 0.05" if 0.0495 <= p < 0.05 else f"p = {p:.2g}"  # never 0.05 where it is below

@@ -12,16 +12,9 @@ from itertools import permutations
 import numpy as np
 
 from layerscope.errors import LayerscopeError
+from layerscope.experiments.word_position_probe.items.prompts import Laid
 from layerscope.maths.position_ceiling import joint_of_beginnings, joint_of_ends
 from layerscope.text.tokenised_words import TokenisedWord
-
-PREFIXES = {
-    "post": "The United States Declaration of Independence received its first formal public reading, "
-    "in Philadelphia.\nWhen",
-    "anchored": "The house stands by the road.\nWhen",
-    "unanchored": "The house stands by the road and when",
-}
-"""Prefixes by name: the post's, and two short ones that differ in their full stop and line end only."""
 
 FRAMES = (
     "and",
@@ -43,32 +36,6 @@ FEWEST_WORDS = 5
 _TRIES = 50
 
 Encode = Callable[[str], Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Laid:
-    """One prompt.
-
-    Attributes:
-        name: by which results are looked up.
-        arm: what it is a prompt of: "anchored", "unanchored", "sentences", "names".
-        test: whether its words (and template) are held out.
-        text: what the model reads.
-        ids: its tokens, BOS included.
-        start: position of the first token behind the prefix.
-        first, last: positions of each unit's first and last token.
-        shuffled: where units would end if their lengths came in another order.
-    """
-
-    name: str
-    arm: str
-    test: bool
-    text: str
-    ids: tuple[int, ...]
-    start: int
-    first: tuple[int, ...]
-    last: tuple[int, ...]
-    shuffled: tuple[int, ...]
 
 
 @dataclass(frozen=True)

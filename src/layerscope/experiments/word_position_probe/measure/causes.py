@@ -18,15 +18,16 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._coordinates import (
+from layerscope.evidence.coordinates import (
     depth_coordinate,
     layer_coordinate,
     number_coordinate,
     text_coordinate,
 )
-from layerscope.experiments._word_design import Laid
-from layerscope.experiments._word_fitting import IndexProbe, decoded
-from layerscope.experiments._word_tasks import cases_of, judged, seeded
+from layerscope.experiments.word_position_probe.items.prompts import Laid
+from layerscope.experiments.word_position_probe.items.tasks import cases_of, judged
+from layerscope.experiments.word_position_probe.measure.fitting import IndexProbe, decoded
+from layerscope.experiments.word_position_probe.settings import Settings
 from layerscope.maths.arrays import divide
 from layerscope.maths.class_contrasts import attended_index
 from layerscope.maths.distributions import distribution, divergence, log_total
@@ -126,34 +127,6 @@ def _preference(prompt: Laid, shares: np.ndarray) -> np.ndarray:
     return np.mean(found, axis=0) if found else np.full(shares.shape[1:3], np.nan)
 
 
-def head_sets(looked: xr.Dataset, settings: Any, *, depth: int) -> dict[str, list[tuple[int, int]]]:
-    """Heads of blocks below a depth to take out: by what they look at, and drawn at random as a control."""
-    if "mean_output" not in looked:
-        return {}
-    below = looked.isel(layer=slice(0, depth))
-    size = settings.heads
-    chosen = {
-        name: _largest(below[variable].mean("prompt").values, size)
-        for name, variable in (("word beginnings", "start_preference"), ("anchor", "anchor_share"))
-    }
-    taken = {head for heads in chosen.values() for head in heads}
-    readable = np.argwhere(np.isfinite(below.anchor_share.mean("prompt").values))
-    others = [(int(layer), int(head)) for layer, head in readable if (int(layer), int(head)) not in taken]
-    for draw in range(settings.ablation_controls):
-        rng = seeded(settings, "random heads", draw)
-        if len(others) >= size:
-            chosen[f"random {draw + 1}"] = sorted(
-                others[i] for i in rng.choice(len(others), size=size, replace=False)
-            )
-    return {name: heads for name, heads in chosen.items() if heads}
-
-
-def _largest(values: np.ndarray, size: int) -> list[tuple[int, int]]:
-    order = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=None, kind="stable")[:size]
-    cells = [np.unravel_index(int(place), values.shape) for place in order]
-    return sorted((int(layer), int(head)) for layer, head in cells if np.isfinite(values[layer, head]))
-
-
 def without_heads(
     model: LayeredModel,
     name: str,
@@ -194,7 +167,7 @@ def moved(
     prompts: Sequence[Laid],
     vectors: xr.Dataset,
     probes: Mapping[int, IndexProbe],
-    settings: Any,
+    settings: Settings,
     *,
     depth: int,
     tokens_per_pass: int,
@@ -240,9 +213,9 @@ def _words_before(prompt: Laid, word: int) -> Any:
     return groups
 
 
-def _deltas(prompts: Sequence[Laid], vectors: xr.Dataset, settings: Any) -> dict[str, np.ndarray]:
+def _deltas(prompts: Sequence[Laid], vectors: xr.Dataset, settings: Settings) -> dict[str, np.ndarray]:
     later, earlier, controls = (vectors[name].values for name in ("later", "earlier", "control"))
-    rng = seeded(settings, "control directions")
+    rng = settings.seeded("control directions")
     drawn = controls[rng.integers(len(controls), size=len(prompts))]
     length = (np.linalg.norm(later) + np.linalg.norm(earlier)) / 2
     control = drawn * divide(np.full(len(drawn), length), np.linalg.norm(drawn, axis=1))[:, None]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope import runs
-from layerscope.experiments._coordinates import depth_coordinate, number_coordinate, text_coordinate
-from layerscope.experiments._word_design import Laid
-from layerscope.experiments._word_prompts import prompts_of
+from layerscope.evidence.coordinates import depth_coordinate, number_coordinate, text_coordinate
+from layerscope.experiments.word_position_probe.items.prompts import Laid, prompts_of
 from layerscope.results.combine import concatenate
 from layerscope.results.schema import quantity
 from layerscope.results.words import stored
@@ -184,8 +181,3 @@ def judged(
             "unit": number_coordinate(range(units), "unit", "index of the unit, from 0"),
         },
     )
-
-
-def seeded(settings: Any, *names: object) -> np.random.Generator:
-    """A numpy generator of a named stream of the run's seed."""
-    return np.random.default_rng(runs.stream(settings.seed, *names).initial_seed())

@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._coordinates import number_coordinate
-from layerscope.experiments._word_design import Laid
-from layerscope.experiments._word_tasks import Cases
+from layerscope.evidence.coordinates import number_coordinate
+from layerscope.experiments.word_position_probe.items.prompts import Laid
+from layerscope.experiments.word_position_probe.items.tasks import Cases
+from layerscope.experiments.word_position_probe.settings import Settings
 from layerscope.maths.class_contrasts import contrast_within_cells
 from layerscope.maths.probes import fit_logistic
 from layerscope.results.schema import quantity
@@ -67,7 +68,9 @@ class IndexProbe:
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def fitted(states: np.ndarray, labels: np.ndarray, settings: Any, device: Any = "cpu") -> list[IndexProbe]:
+def fitted(
+    states: np.ndarray, labels: np.ndarray, settings: Settings, device: Any = "cpu"
+) -> list[IndexProbe]:
     """Probes for the index of the unit, one for each entry of the batch (depths, places), fitted together.
 
     Args:

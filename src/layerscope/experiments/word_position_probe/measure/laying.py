@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._word_design import (
+from layerscope.experiments.word_position_probe.items.prompts import Laid
+from layerscope.experiments.word_position_probe.measure.writing import (
     FRAMES,
     NAMES,
-    PREFIXES,
     STOPS,
-    Laid,
     Pools,
     Writer,
     ceiling_with_length,
@@ -27,7 +26,7 @@ from layerscope.experiments._word_design import (
     word_joints,
     word_prompts,
 )
-from layerscope.experiments._word_tasks import seeded
+from layerscope.experiments.word_position_probe.settings import PREFIXES, Settings
 from layerscope.maths.position_ceiling import ceiling
 from layerscope.text.tokenised_words import TokenisedWord, tokenise_word
 from layerscope.text.tokens import BosPolicy, bare_encoding, bos_id, encode
@@ -36,7 +35,7 @@ _ANCHORS = set(".!?;:\n")
 
 
 def lay(
-    tokenizer: Any, words: Sequence[TokenisedWord], bos: BosPolicy, context: int | None, settings: Any
+    tokenizer: Any, words: Sequence[TokenisedWord], bos: BosPolicy, context: int | None, settings: Settings
 ) -> tuple[list[Laid], dict[str, str]]:
     """Prompts of every arm, and as JSON text: ceilings, anchor positions, and why arms are left out.
 
@@ -46,7 +45,7 @@ def lay(
     """
     lengths = range(settings.fewest_pieces, settings.most_pieces + 1)
     usable = [word for word in words if word.ids]
-    chosen = pools(usable, lengths, seeded(settings, "words"), held_out=settings.held_out)
+    chosen = pools(usable, lengths, settings.seeded("words"), held_out=settings.held_out)
     counts = (settings.train_prompts, settings.test_prompts)
     fewer = (-(-counts[0] // 2), -(-counts[1] // 2))  # longer prompts, and fewer indices to tell apart
     first = bos_id(tokenizer, bos)
@@ -57,7 +56,7 @@ def lay(
     anchored, bare = writer(settings.prefix), writer(settings.bare_prefix)
     prompts, left_out = [], {}
     for arm, behind in (("anchored", anchored), ("unanchored", bare)):
-        prompts += word_prompts(arm, behind, chosen, counts, settings.prompt_words, seeded(settings, arm))
+        prompts += word_prompts(arm, behind, chosen, counts, settings.prompt_words, settings.seeded(arm))
     _check_length(prompts, context)
     ends, begins = word_joints(list(lengths), settings.prompt_words)
     joints = {"last": ends, "first": begins}
@@ -97,25 +96,25 @@ def _ceiling(joint: np.ndarray) -> dict[str, Any]:
 
 
 def _sentences(
-    writer: Writer, chosen: Pools, counts: tuple[int, int], settings: Any
+    writer: Writer, chosen: Pools, counts: tuple[int, int], settings: Settings
 ) -> tuple[list[Laid], np.ndarray]:
     word = next(iter(chosen.train.values()))[0]
     before = list(writer.encode(f"{writer.prefix} {word.word}"))
     wholes = {stop: list(writer.encode(f"{writer.prefix} {word.word}{stop}")) for stop in STOPS}
     kept = [stop for stop, whole in wholes.items() if whole[: len(before)] == before] or [STOPS[-1]]
     stop = wholes[kept[0]][len(before) :]
-    prompts = sentence_prompts(writer, chosen, (kept[0], tuple(stop)), counts, seeded(settings, "sentences"))
+    prompts = sentence_prompts(writer, chosen, (kept[0], tuple(stop)), counts, settings.seeded("sentences"))
     return prompts, sentence_joint(sorted(chosen.train), len(stop))
 
 
-def _names(tokenizer: Any, words: Sequence[TokenisedWord], settings: Any) -> Pools | None:
+def _names(tokenizer: Any, words: Sequence[TokenisedWord], settings: Settings) -> Pools | None:
     """Names of the list (words with a capital), or its words with a capital where it has too few."""
     names = [word for word in words if word.word[:1].isupper()]
     if len(names) < 10:
         capitals = dict.fromkeys(word.word[:1].upper() + word.word[1:] for word in words)
         names = [tokenise_word(tokenizer, word) for word in capitals]
     fitting = [name for name in names if 1 <= len(name.ids) <= settings.most_pieces]
-    rng = seeded(settings, "names")
+    rng = settings.seeded("names")
     order = [fitting[i] for i in rng.permutation(len(fitting))]
     held = max(NAMES, round(settings.held_out * len(order)))
     if len(order) < 10 or len(order) - held < NAMES:
@@ -129,11 +128,11 @@ def _names(tokenizer: Any, words: Sequence[TokenisedWord], settings: Any) -> Poo
 
 
 def _named(
-    writer: Writer, people: Pools, counts: tuple[int, int], settings: Any
+    writer: Writer, people: Pools, counts: tuple[int, int], settings: Settings
 ) -> tuple[list[Laid], np.ndarray]:
     frames = [(frame, _behind(writer, frame)) for frame in FRAMES]
-    templates = split_templates(len(frames), seeded(settings, "templates"))
-    rng = seeded(settings, "named")
+    templates = split_templates(len(frames), settings.seeded("templates"))
+    rng = settings.seeded("named")
     prompts = name_prompts(writer, people, frames, templates, counts, rng)
     return prompts, name_joint(people, [len(ids) for _, ids in frames], templates[1])
 

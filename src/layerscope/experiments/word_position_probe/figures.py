@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._word_summary import FEWEST_CASES
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.experiments.word_position_probe.conclude import FEWEST_CASES
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.guess_bars import guess_bars
 from layerscope.results.schema import read_json
@@ -24,45 +24,39 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     tasks = result.task.values.tolist()
     figures = {
-        "which word? against its controls": curve_over_depth(
+        "Is word index decodable beyond its position?": curve_over_depth(
             _above_position(result, [t for t in ("last", "untrained", "types", "shuffled") if t in tasks]),
-            title="Does a state know which word it ends, beyond its position?",
             caption="1: always right. Bands: intervals over test prompts." + _few(result, tasks),
         ),
-        "first pieces, equal lengths": curve_over_depth(
+        "First pieces, and words of equal length": curve_over_depth(
             _pieces(result),
-            title="At the first piece, and among words of equal length",
             caption="The last piece often tells its word's length, and so a part of the index without any counting.",
         ),
-        "other prefixes": curve_over_depth(
+        "Other prefixes, with and without full stop": curve_over_depth(
             _above_position(result, ["last", "unanchored", "onto unanchored", "onto anchored"]),
-            title="Without a full stop in the prefix, and from one prefix to the other",
             caption="Behind each prefix, probes trained there; and probes trained behind the other."
             + _few(result, ["last", "unanchored", "onto unanchored", "onto anchored"]),
         ),
-        "share of right guesses": curve_over_depth(
+        "Right guesses, and what position alone allows": curve_over_depth(
             _accuracy(result),
-            title="The post's measure, and what the position alone allows",
-            caption="Dashed: the exact ceiling of a guesser that sees the position only.",
+            caption="The post's measure. Dashed: the exact ceiling of a guesser that sees the position only.",
         ),
     }
     others = [task for task in _READ_AT if task in tasks]
     if others:
-        name = " and ".join(others)
-        figures[name] = curve_over_depth(
+        figures[f"Is the index of {' and '.join(others)} decodable?"] = curve_over_depth(
             _above_position(result, others),
-            title=f"Further coordinates: {name}",
             caption=" ".join(f"{_READ_AT[t]}: {int(result.score_cases.sel(task=t))} cases." for t in others)
             + _few(result, others),
         )
-    figures["guesses by position"] = _bars(result)
+    figures["What the probe guesses, by word and position"] = _bars(result)
     if "decoded_shift" in result:
         figures |= _moved(result)
     if "score_lost" in result and np.isfinite(result.score_lost_low.values).any():
-        figures["heads taken out"] = curve_over_depth(
+        figures["What is lost without chosen heads"] = curve_over_depth(
             _lost(result),
-            title="What is lost without the heads that look at beginnings of words, or at the anchor",
-            caption="Score with all heads less score without."
+            caption="Score with all heads less score with those mean-ablated that attend most to beginnings of words, "
+            "or to the anchor."
             + " Random: as many other heads of the same blocks, drawn without their intervals."
             * any(str(name).startswith("random") for name in result.heads_out.values),
         )
@@ -140,9 +134,8 @@ def _bars(result: xr.Dataset) -> Any:
         classes=[f"word {number + 1}" for number in range(units)],
         place_title="position of the word's last token, counted from the end of the prefix",
         first_place=1,
-        title=f"What the probe guesses at depth {depth}, by true word (rows) and position",
-        caption="Compare bars of one column: equal position, different word. Outlined in red: the right guess. "
-        "Bars of fewer than three words are left out.",
+        caption=f"At depth {depth}; rows are true words. Compare bars of one column: equal position, different word. "
+        "Outlined in red: the right guess. Bars of fewer than three words are left out.",
     )
 
 
@@ -150,16 +143,14 @@ def _moved(result: xr.Dataset) -> dict[str, Any]:
     labels = {"along the index": "along the index", "control": "as far, elsewhere"}
     depth = int(result.attrs["causal_depth"])
     figures = {
-        "moved states, decoded": curve_over_depth(
+        "A state steered along the index, decoded later": curve_over_depth(
             _lines(result, "decoded_shift", "push", labels),
-            title=f"A state moved along the index at depth {depth}: what the probes make of it",
-            caption="2 would be a whole step each way; before that depth nothing can change.",
+            caption=f"Steered at depth {depth}, on less back: 2 is the full effect; before that depth nothing changes.",
         )
     }
     if np.isfinite(result.attended_shift.values).any():
-        figures["moved states, attention"] = curve_over_depth(
+        figures["Which earlier words does a steered state read?"] = curve_over_depth(
             _lines(result, "attended_shift", "push", labels),
-            title="Which earlier words does the token of the moved state attend to?",
             caption="Mean over heads. Heads may move in opposite directions: the claim is about single ones.",
         )
     return figures

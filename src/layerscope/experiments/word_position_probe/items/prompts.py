@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._word_design import Laid
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.results.schema import quantity
 from layerscope.results.words import restored, stored
+
+
+@dataclass(frozen=True)
+class Laid:
+    """One prompt.
+
+    Attributes:
+        name: by which results are looked up.
+        arm: what it is a prompt of: "anchored", "unanchored", "sentences", "names".
+        test: whether its words (and template) are held out.
+        text: what the model reads.
+        ids: its tokens, BOS included.
+        start: position of the first token behind the prefix.
+        first, last: positions of each unit's first and last token.
+        shuffled: where units would end if their lengths came in another order.
+    """
+
+    name: str
+    arm: str
+    test: bool
+    text: str
+    ids: tuple[int, ...]
+    start: int
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    shuffled: tuple[int, ...]
+
 
 _PLACES = ("first", "last", "shuffled")
 
