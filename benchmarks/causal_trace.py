@@ -100,7 +100,7 @@ def one_state(
         return stream
 
     batch = torch.tensor([ids] * (SAMPLES + extra))
-    with at_depth(model.blocks, {0: start} | ({depth: put} if depth else {})):
+    with at_depth(model, {0: start} | ({depth: put} if depth else {})):
         logits = model.logits(batch, last=not rome)
     return read(logits[extra:], None)
 

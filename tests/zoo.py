@@ -252,13 +252,91 @@ MORE_FAMILIES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
 }
 """Further families that branches must serve; they break no assumption that the others leave whole."""
+_LIKE_LLAMA = {k: v for k, v in _GROUPED.items() if k != "head_dim"}
+UNLIKE: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    # A mask made from values, for each key-value head its own; flipped, one for each query head.
+    "doge": ("doge", {**_LIKE_LLAMA, "keep_window_size": 6}, {"num_key_value_heads": 4}),
+    # Keys chosen by an indexer beyond 16 tokens.
+    "deepseek_v32": (
+        "deepseek_v32",
+        {
+            **_LLAMA,
+            "num_key_value_heads": 4,
+            "pad_token_id": 1,
+            "index_topk": 16,
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+            "q_lora_rank": 24,
+            "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 16,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 1,
+            "topk_group": 1,
+            "moe_intermediate_size": 32,
+            "first_k_dense_replace": 1,
+        },
+        {},
+    ),
+    # Queries scaled by position, [1 1 token 1].
+    "beam": (
+        "beam",
+        {
+            **_GROUPED,
+            "sliding_window": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 32,
+        },
+        {},
+    ),
+    # Several streams in the place of one residual stream.
+    "gemma3n_text": (
+        "gemma3n_text",
+        {
+            **_GROUPED,
+            "pad_token_id": 1,
+            "vocab_size_per_layer_input": VOCABULARY,
+            "sliding_window": 4,
+            "altup_num_inputs": 2,
+            "num_kv_shared_layers": 0,
+            "laurel_rank": 4,
+            "intermediate_size": 96,
+            "hidden_size_per_layer_input": 8,
+        },
+        {},
+    ),
+    # Other frequencies from 16 tokens on, for all tokens of the text.
+    "phi3_longrope": (
+        "phi3",
+        {
+            **_LIKE_LLAMA,
+            "pad_token_id": 1,
+            "original_max_position_embeddings": 16,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 100.0,
+                "original_max_position_embeddings": 16,
+                "short_factor": [1.0] * 8,
+                "long_factor": [float(2 + i) for i in range(8)],
+            },
+        },
+        {},
+    ),
+}
+"""Families that break what the others have in common."""
 REQUIRED = ("gpt2", "gpt_neox", "llama", "mistral", "gemma2", "opt", "gptj", "bloom", "recurrent_gemma")
 """The families that the first issue names; the rest are here because they break assumptions."""
 
 
 def make(family: str, *, flipped: bool = False, seed: int = 0) -> Any:
     """A transformers model with spread-out weights."""
-    kind, shape, switches = (FAMILIES | MORE_FAMILIES)[family]
+    kind, shape, switches = (FAMILIES | MORE_FAMILIES | UNLIKE)[family]
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[kind](**(shape | (switches if flipped else {})))
     model = AutoModelForCausalLM.from_config(config).eval()

@@ -63,7 +63,7 @@ def logarithm(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return values.log() if hasattr(values, "detach") else np.log(values)
 
 
-def uniform_pattern(visible: Bool[Array, "query key"]) -> Float[Array, "query key"]:
+def uniform_pattern(visible: Bool[Array, "*head query key"]) -> Float[Array, "*head query key"]:
     """Attention that falls on every visible key alike: what no preference at all would look like.
 
     Args:

@@ -17,9 +17,21 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from layerscope.errors import LayerscopeError
+
 NAME = "layerscope"
 _WATCH = "_layerscope_watch"
 _INSTEAD = "_layerscope_instead"
+_HARMLESS = frozenset(
+    (
+        # The mask holds what these say; fused kernels, which take no mask, read them instead.
+        *("sliding_window", "is_causal", "position_ids", "cache_position"),
+        # What a model's outputs shall hold, and how it keeps them.
+        *("output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "use_cache"),
+        *("logits_to_keep", "num_items_in_batch", "deterministic"),
+    )
+)
+"""Arguments that change nothing in what attention computes from queries, keys, values and mask."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class AttentionCall:
     Attributes:
         q: [batch head token head_width]
         k, v: [batch kv_head token head_width]
-        mask: added to the scores [batch 1 token key]; None where nothing is masked
+        mask: added to the scores [batch or 1, head or 1, token, key]; None where nothing is masked
         scale: factor on the products of queries and keys
         softcap: bound on scores, or None
         sinks: one learned logit per head [head], or None
@@ -71,6 +83,14 @@ class AttentionCall:
         """Scaled and capped products, before any mask: [... query width] with [... key width]."""
         scores = torch.matmul(q, k.transpose(-1, -2)) * self.scale
         return scores if self.softcap is None else torch.tanh(scores / self.softcap) * self.softcap
+
+    def mask_of_groups(self) -> Tensor:
+        """The mask over the keys that are there, beside scores by group [batch kv_head heads_of_group token key].
+
+        Batch and heads are one entry long where the family makes one mask for all.
+        """
+        assert self.mask is not None
+        return by_group(self.mask, self.k.shape[1])[..., : self.k.shape[-2]]
 
     def shares(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Each row's shares on its keys and on the head's sink, in float32.
@@ -104,9 +124,15 @@ def attention(
     dropout: float = 0.0,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Scaled dot-product attention as transformers' eager functions compute it, open to a watch."""
+    """Scaled dot-product attention as transformers' eager functions compute it, open to a watch.
+
+    Raises:
+        LayerscopeError: the family hands over something that is not used here, such as the keys that a sparse
+            attention chose. Dropped, it would give other numbers without a word.
+    """
+    _refuse_unknown(module, {"dropout": dropout or None} | others)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     call = AttentionCall(query, key, value, attention_mask, scale, softcap, s_aux)
     replacement: Replacement | None = getattr(module, _INSTEAD, None)
@@ -121,6 +147,38 @@ def attention(
     return head_out.transpose(1, 2).contiguous(), seen.pattern.to(query.dtype)
 
 
+def _refuse_unknown(module: nn.Module, others: Mapping[str, Any]) -> None:
+    unknown = [name for name, value in others.items() if value is not None and name not in _HARMLESS]
+    if unknown:
+        raise LayerscopeError(
+            "this family's attention takes something that is not understood here",
+            found=f"{type(module).__name__} hands over {', '.join(unknown)}",
+            expected="queries, keys, values, a mask, a scale, a soft cap and sinks",
+            hint="experiments that neither read nor edit attention",
+        )
+
+
+def by_group(of_heads: Tensor, groups: int) -> Tensor:
+    """[batch head ...] as [batch kv_head heads_of_group ...]; a single head stands for all of them."""
+    if of_heads.shape[1] == 1:
+        return of_heads[:, :, None]
+    return of_heads.reshape(of_heads.shape[0], groups, -1, *of_heads.shape[2:])
+
+
+def without_repeats(of_heads: Tensor) -> Tensor:
+    """Of something [batch head ...], one row, or one head, where all are the same."""
+    for axis in (0, 1):
+        first = of_heads.narrow(axis, 0, 1)
+        if of_heads.stride(axis) == 0 or torch.equal(of_heads, first.expand_as(of_heads)):
+            of_heads = first
+    return of_heads
+
+
+def seen_keys(mask: Tensor) -> Tensor:
+    """Which keys a mask lets each query see, as booleans; masks add a huge negative number elsewhere."""
+    return mask > torch.finfo(mask.dtype).min / 2
+
+
 def attend(call: AttentionCall) -> Attended:
     """The whole of one attention call, with everything that can be read from it."""
     batch, heads, tokens, _width = call.q.shape
@@ -128,7 +186,7 @@ def attend(call: AttentionCall) -> Attended:
     grouped = call.q.reshape(batch, groups, heads // groups, tokens, -1)
     scores = call.scores(grouped, call.k[:, :, None])
     if call.mask is not None:
-        scores = scores + call.mask[:, :, None, :, : call.k.shape[-2]]
+        scores = scores + call.mask_of_groups()
     pattern, sink = call.shares(scores)
     head_out = torch.matmul(pattern.to(call.v.dtype), call.v[:, :, None]).reshape(batch, heads, tokens, -1)
     shape = (batch, heads, tokens)

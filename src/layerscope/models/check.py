@@ -18,19 +18,17 @@ from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
 from layerscope.models.additions import Addition, find_addition
+from layerscope.models.argument_axes import axes_of_model
+from layerscope.models.arguments import Call, NotUnderstoodError
 from layerscope.models.attention import Attended, watched
 from layerscope.models.hooks import first_of, input_of, on_output, with_input
 from layerscope.models.layered import LayeredModel
-from layerscope.models.sites import THROUGH_ATTENTION
+from layerscope.models.sites import OF_THE_STREAM, THROUGH_ATTENTION
 from layerscope.models.structure import logit_maps, map_logits, neighbours_of_blocks
 
 _PROBE_TOKENS = 9
 _RELATIVE = {torch.float64: 1e-6, torch.float32: 2e-4}
 _RELATIVE_OF_HALVES = 5e-2
-
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""Arguments of one call of a block, by place and by name."""
 
 
 @dataclass
@@ -56,9 +54,11 @@ def check_model(model: LayeredModel) -> None:
     recorded = _record(model, ids)
     _is_causal(model, ids, recorded.logits)
     _batches_agree(model, ids, recorded.logits)
-    _replay_gives_the_logits(model, recorded)
-    _additions_close(model, recorded)
+    if _states_belong_to_tokens(model, ids, recorded):
+        _replay_gives_the_logits(model, recorded)
+        _additions_close(model, recorded)
     _attention_is_ours_to_watch(model, ids, recorded.logits)
+    _arguments_are_understood(model, ids)
     _device_agrees_with_cpu(model, recorded)
 
 
@@ -74,6 +74,13 @@ def close(a: Tensor, b: Tensor) -> bool:
     relative = _RELATIVE.get(b.dtype, _RELATIVE_OF_HALVES)
     a, b = a.float(), b.float().to(a.device)
     return bool(((a - b).abs().max() <= relative * b.abs().max().clamp_min(1e-30)).item())
+
+
+def reason(error: Exception) -> str:
+    """What a model said while it was tried, on one line."""
+    if isinstance(error, LayerscopeError):
+        return str(error.found)
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _note(model: LayeredModel, name: str, holds: bool, detail: str, refuses: tuple[str, ...] = ()) -> None:
@@ -174,6 +181,30 @@ def _batches_agree(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
     _note(model, "a batch of one equals a batch of many", True, "same logits")
 
 
+def _states_belong_to_tokens(model: LayeredModel, ids: Tensor, recorded: Recorded) -> bool:
+    """Whether what blocks hand on is one state for each token; a few parallel streams, say, are not."""
+    expected = (*ids.shape, model.facts.width)
+    handed_on = [*(input_of(*call) for call in recorded.calls), *recorded.outputs]
+    other = next((tuple(states.shape) for states in handed_on if tuple(states.shape) != expected), None)
+    detail = f"{model.n_layers} layers hand on {model.facts.width} numbers for each token"
+    if other is not None:
+        detail = f"layers hand on a tensor {other}, not one state for each token {expected}"
+    name = "the residual stream is a state for each token"
+    _note(model, name, other is None, detail, (*OF_THE_STREAM, "unembed", "branches"))
+    return other is None
+
+
+def _arguments_are_understood(model: LayeredModel, ids: Tensor) -> None:
+    name = "what layers are given beside the state can be cut to positions"
+    if {"branches", "pattern"} & set(model.refused):
+        return None
+    try:
+        model.axes = axes_of_model(model, ids[:1])
+    except NotUnderstoodError as error:
+        return _note(model, name, False, str(error), ("branches",))
+    return _note(model, name, True, "by running a text and its beginning")
+
+
 def _replay_gives_the_logits(model: LayeredModel, recorded: Recorded) -> None:
     states = input_of(*recorded.calls[0])
     for block, (args, kwargs) in zip(model.blocks, recorded.calls, strict=True):
@@ -244,8 +275,7 @@ def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor
         with watched(model.module, everything):
             ours = model.logits(ids)
     except (ValueError, TypeError, NotImplementedError, RuntimeError, IndexError) as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        return _note(model, name, False, f"{type(error).__name__}: {first_line}", THROUGH_ATTENTION)
+        return _note(model, name, False, reason(error), THROUGH_ATTENTION)
     model.attention_modules = tuple(
         next((m for m in block.modules() if m in seen), None) for block in model.blocks
     )

@@ -5,12 +5,15 @@ They live in this room, below `runs`, because the load check needs them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
 
 Change = Callable[[Tensor], Tensor | None]
 """Sees a tensor [batch token width]; returns its replacement, or None to leave it."""
@@ -47,11 +50,17 @@ def on_output(module: nn.Module, change: Change) -> Iterator[None]:
 
 
 @contextmanager
-def at_depth(blocks: Sequence[nn.Module], changes: Mapping[int, Change]) -> Iterator[None]:
+def at_depth(model: LayeredModel, changes: Mapping[int, Change]) -> Iterator[None]:
     """Show the residual stream at the given depths (0 .. n_layers) to their changes.
 
     Depth d is the input of block d; depth n_layers is the output of the last block.
+
+    Raises:
+        LayerscopeError: what this model's blocks hand on is no state for each token.
     """
+    if changes:
+        model.need("resid_pre")
+    blocks = model.blocks
     with ExitStack() as stack:
         for depth, change in changes.items():
             last = depth == len(blocks)

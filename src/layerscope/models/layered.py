@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
 from layerscope.models.additions import Addition
+from layerscope.models.arguments import Axes
 from layerscope.models.facts import ModelFacts
 from layerscope.models.structure import Structure, map_logits
 from layerscope.models.wide_linear import apply_in_blocks
@@ -41,6 +42,7 @@ class LayeredModel:
             there is none (recurrent blocks) or where the family does not use it.
         refused: what cannot be read or edited on this model, with the reason, by site.
         checks: what the load check found, in order.
+        axes: per block, along which axis its arguments follow the positions; nothing where that is not known.
         halvings: bounds on tokens of a pass that memory forced, in the order in which it did.
         trained: of an untrained twin, the trained model while that is in memory.
     """
@@ -51,6 +53,7 @@ class LayeredModel:
         self.attention_modules: tuple[nn.Module | None, ...] = (None,) * facts.n_layers
         self.refused: dict[str, str] = {}
         self.checks: list[dict[str, Any]] = []
+        self.axes: tuple[Axes, ...] = ()
         self.halvings: list[int] = []
         self.trained: weakref.ref[LayeredModel] | None = None
         self._can_keep_last = "logits_to_keep" in inspect.signature(module.forward).parameters

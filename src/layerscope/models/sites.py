@@ -20,6 +20,7 @@ SITES = {
     "pattern": "attention: each query's share on each key",
 }
 THROUGH_ATTENTION = ("head_out", "q", "k", "v", "pattern")
+OF_THE_STREAM = ("resid_pre", "resid_post", "attn_out", "mlp_out")
 
 # TransformerLens' names, which papers use.
 _ALIASES = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from layerscope.models.attention import AttentionCall
+from layerscope.models.attention import AttentionCall, by_group
 
 
 @dataclass
@@ -100,7 +100,7 @@ def attend_from(
         q: [run head query head_width], queries of the last positions.
         k, v: [run kv_head position head_width], from the group's first position on.
         prefix: what stands before.
-        mask: added to the scores [query key], over prefix and own positions.
+        mask: added to the scores [run or 1, head or 1, query, key], over prefix and own positions.
         edits: what is changed here.
 
     Returns:
@@ -114,9 +114,9 @@ def attend_from(
     if prefix is not None:
         scores = torch.cat([prefix.times_keys(call, grouped), scores], dim=-1)
     if mask is not None:
-        scores = scores + mask
+        scores = scores + by_group(mask, groups)
     if "renormalise" in edits.cuts:
-        cut = _by_group(edits.cuts["renormalise"], groups)
+        cut = by_group(edits.cuts["renormalise"], groups)
         scores = scores.masked_fill(cut, -torch.inf)
     pattern, _sink = call.shares(scores)
     pattern, lost = _move_shares(pattern, edits, groups)
@@ -149,7 +149,7 @@ def _move_shares(pattern: Tensor, edits: HeadEdits, groups: int) -> tuple[Tensor
     for kind in ("first", "mean"):
         if kind not in edits.cuts:
             continue
-        cut = _by_group(edits.cuts[kind], groups)
+        cut = by_group(edits.cuts[kind], groups)
         share = (pattern * cut).sum(-1)
         pattern = pattern.masked_fill(cut, 0)
         if kind == "first":
@@ -157,10 +157,3 @@ def _move_shares(pattern: Tensor, edits: HeadEdits, groups: int) -> tuple[Tensor
         else:
             lost = share
     return pattern, lost
-
-
-def _by_group(cut: Tensor, groups: int) -> Tensor:
-    """Cut edges [run head query key] as [run kv_head heads_of_group query key]."""
-    if cut.shape[1] == 1:
-        return cut[:, None]
-    return cut.reshape(cut.shape[0], groups, -1, *cut.shape[2:])

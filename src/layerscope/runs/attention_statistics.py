@@ -30,7 +30,7 @@ from layerscope.maths.arrays import Array
 from layerscope.maths.attention import uniform_pattern
 from layerscope.maths.similarity import norm
 from layerscope.maths.sinks import sink_tokens
-from layerscope.models.attention import AttentionCall, Replacement, replaced
+from layerscope.models.attention import AttentionCall, Replacement, replaced, seen_keys, without_repeats
 from layerscope.models.fused import fused_activations
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
@@ -102,7 +102,7 @@ def attention_sums(
                 head_out.append(out)
                 if block.start == 0 and corner:
                     own = pattern[..., :corner, :corner].clone()
-                    corners[layer] = own, alike.pattern(call)[:corner, :corner].expand_as(own)
+                    corners[layer] = own, alike.pattern(call)[..., :corner, :corner].expand_as(own)
             seen[layer], uniform[layer] = here.weighted(), alike.weighted(call, weights)
             weights_of[layer] = weights
             return torch.cat(head_out, dim=2)
@@ -110,7 +110,7 @@ def attention_sums(
         return attend
 
     layers = attention_layers(model)
-    with at_depth(model.blocks, {layer: _keep_norms(norms, layer) for layer in layers}):
+    with at_depth(model, {layer: _keep_norms(norms, layer) for layer in layers}):
         attend_by(model, asked.ids, summing)
     key_weights = torch.cat([weights_of[layer] for layer in layers], dim=1)
     return AttentionSums(
@@ -227,7 +227,7 @@ def attended(call: AttentionCall, start: int, stop: int) -> tuple[Tensor, Tensor
     grouped = call.q.reshape(texts, groups, heads // groups, tokens, -1)[..., start:stop, :]
     scores = call.scores(grouped, call.k[:, :, None, :stop])
     if call.mask is not None:
-        mask = call.mask[:, :, None, start:stop, :stop]
+        mask = call.mask_of_groups()[..., start:stop, :stop]
         # Never minus infinity, which times a share of zero would be no number.
         scores = scores + mask.clamp_min(torch.finfo(mask.dtype).min)
     pattern, _sink = call.shares(scores)
@@ -250,34 +250,39 @@ class _Uniform:
     def weighted(self, call: AttentionCall, weights: Tensor) -> Weighted:
         pattern, columns = self._of(call)
         # All keys of a query have the same share, so sums over keys are one product for all queries.
-        kept = weights @ pattern.T
-        logs = torch.xlogy(weights, weights) @ pattern.T + kept * pattern.amax(-1).log()
+        shares = pattern.transpose(-1, -2)
+        kept = weights @ shares
+        logs = torch.xlogy(weights, weights) @ shares + kept * pattern.amax(-1).log()[..., None, :]
         return weighted(self.asked, columns, weights, kept, logs)
 
     def pattern(self, call: AttentionCall) -> Tensor:
-        """The share of each key, for every head alike [query key]."""
+        """The share of each key: [query key] where all texts and heads see alike, else [text head query key]."""
         return self._of(call)[0]
 
     def _of(self, call: AttentionCall) -> tuple[Tensor, Tensor]:
-        """The pattern [query key] and its columns [text 1 sum token]; layers of a kind share one mask."""
+        """The pattern and its columns [text head sum token]; layers of a kind share one mask."""
         for mask, pattern, columns in self.known:
             if mask is call.mask or (
                 mask is not None and call.mask is not None and torch.equal(mask, call.mask)
             ):
                 return pattern, columns
-        pattern = uniform_pattern(visible_keys(call))
-        sums = Columns(self.asked, 1)
+        visible = visible_keys(call)
+        texts, heads = len(self.asked.ids), visible.shape[1]
+        pattern = uniform_pattern(visible)
+        sums = Columns(self.asked, heads)
         for block in self.asked.blocks:
-            rows = pattern[None, None, block.start : block.stop, : block.stop]
-            sums.add(block, rows.expand(len(self.asked.ids), -1, -1, -1))
+            rows = pattern[..., block.start : block.stop, : block.stop]
+            sums.add(block, rows.expand(texts, -1, -1, -1))
+        if len(pattern) == heads == 1:
+            pattern = pattern[0, 0]
         self.known.append((call.mask, pattern, sums.whole()))
         return self.known[-1][1:]
 
 
 def visible_keys(call: AttentionCall) -> Tensor:
-    """Which keys each query may see, by the model's own mask [query key]."""
+    """Which keys each query may see, by the model's own mask [text or 1, head or 1, query, key]."""
     tokens = call.q.shape[2]
-    causal = torch.ones(tokens, tokens, dtype=torch.bool, device=call.q.device).tril()
+    causal = torch.ones(1, 1, tokens, tokens, dtype=torch.bool, device=call.q.device).tril()
     if call.mask is None:
         return causal
-    return causal & (call.mask[0, 0, :, :tokens] > torch.finfo(call.mask.dtype).min / 2)
+    return causal & seen_keys(without_repeats(call.mask)[..., :tokens])

@@ -231,7 +231,7 @@ class _Tape:
         model.module.eval()
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(at_depth(model.blocks, self._states()))
+            stack.enter_context(at_depth(model, self._states()))
             for layer, addition in enumerate(model.additions):
                 if addition is None:
                     continue

@@ -35,6 +35,8 @@ def check_branches(model: LayeredModel) -> None:
 
 
 def _try(model: LayeredModel) -> tuple[bool, str]:
+    if "branches" in model.refused:
+        return False, f"{model.refused['branches']}; whole forward passes are taken"
     if "pattern" in model.refused:
         return False, f"{model.refused['pattern']}; whole forward passes are taken"
     without = [str(layer) for layer, module in enumerate(model.attention_modules) if module is None]

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from layerscope.models.arguments import along, at_positions
 from layerscope.models.attention import AttentionCall, Replacement, replaced
 from layerscope.models.fused import fused_activations
 from layerscope.models.hooks import first_of, on_output
@@ -31,7 +32,7 @@ from layerscope.runs._edited_attention import Prefix, attend_from
 from layerscope.runs._packing import Group, Packing, chunks
 from layerscope.runs.edits import ADDED, Branch
 from layerscope.runs.reading import added_by
-from layerscope.runs.recordings import Recording, at_positions
+from layerscope.runs.recordings import Recording
 
 Read = Callable[[Tensor, Sequence[int]], Tensor]
 """Turns logits [run read vocabulary] of the runs with these indices into what is kept of them [run ...]."""
@@ -168,18 +169,20 @@ class _Walk:
         self, groups: Sequence[tuple[int, Group]], parts: Sequence[Tensor], keep: int
     ) -> list[Tensor]:
         tokens = self.base.run.tokens
-        self._spans, self._keep, offset, positions = {}, keep, 0, []
+        self._spans, self._keep, offset, positions, rows = {}, keep, 0, [], []
         for (number, group), part in zip(groups, parts, strict=True):
             runs, length, _ = part.shape
             self._spans[number] = (offset, length)
             first = tokens - length if keep else group.start
             positions.append(torch.arange(first, first + length).repeat(runs))
+            rows.append(group.rows[:runs].repeat_interleave(length))
             offset += runs * length
         packed = torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])[None]
         self._needed = None
         if any(group.joined_now for _, group in groups):
             self._needed = self.packing.like_the_base(self._spans, keep)
-        args, kwargs = at_positions(self.base.calls[self.layer], torch.cat(positions), tokens)
+        picked = along(torch.cat(positions), torch.cat(rows))
+        args, kwargs = at_positions(self.base.calls[self.layer], self.base.axes[self.layer], picked)
         if args:
             args = (packed, *args[1:])
         else:
@@ -212,11 +215,18 @@ class _Walk:
         if group.start:
             keys, values = (self.base.inside[site][layer][:, :, : group.start] for site in ("k", "v"))
             prefix = Prefix(keys, values, group.rows[: group.active])
-        mask = self.base.masks[layer]
         mean = None if self.mean_values is None else self.mean_values[layer]
         edits = self.packing.head_edits(layer, number, q.shape[2], q.shape[1], mean)
-        rows = None if mask is None else mask[0, -q.shape[2] :]
-        return attend_from(call, q, k, v, prefix=prefix, mask=rows, edits=edits)
+        mask = self._mask(layer, group, q.shape[2])
+        return attend_from(call, q, k, v, prefix=prefix, mask=mask, edits=edits)
+
+    def _mask(self, layer: int, group: Group, queries: int) -> Tensor | None:
+        """Rows of the model's own mask for the last queries of a group's runs [run or 1, head or 1, query, key]."""
+        mask = self.base.masks[layer]
+        if mask is None:
+            return None
+        mask = mask[..., -queries:, :]
+        return mask if len(mask) == 1 else mask[group.rows[: group.active].to(mask.device)]
 
     def _slice(self, x: Tensor, number: int) -> Tensor:
         """One group's part of the packed row: [1 head token width] to [run head position width]."""

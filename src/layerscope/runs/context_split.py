@@ -88,12 +88,18 @@ def need_split(model: LayeredModel) -> None:
     need_positions(model, "original")
     without = [layer for layer, module in enumerate(model.attention_modules) if module is None]
     if without:
-        raise LayerscopeError(
-            f"reading cannot be told apart on {model.facts.name}",
-            found=f"no attention in block {without[0]}, which hands states on in another way",
-            expected="attention in every block",
-            hint="truncated_context works here",
+        raise _not_told_apart(
+            model, f"no attention in layer {without[0]}, which hands states on in another way"
         )
+
+
+def _not_told_apart(model: LayeredModel, found: str) -> LayerscopeError:
+    return LayerscopeError(
+        f"reading cannot be told apart on {model.facts.name}",
+        found=found,
+        expected="attention in every layer, under a mask that the model gives it",
+        hint="truncated_context works here",
+    )
 
 
 @torch.no_grad()
@@ -120,6 +126,8 @@ def split_context(
         LayerscopeError: see `need_split`; a cut that reaches beyond the start of the text.
     """
     need_split(model)
+    if text.own:
+        raise _not_told_apart(model, f"layer {text.own[0]} makes its own attention mask from what it reads")
     short = [read_cut(model, text, targets, kept, tokens_per_pass=tokens_per_pass) for kept in cuts]
     found = _full_rows(model, text, targets, distances, short)
     split, difference = [], []
@@ -159,7 +167,7 @@ def read_cut(
         order += batch.cells.tolist()
         with ExitStack() as stack:
             _keep_added(model, batch, added, stack)
-            stack.enter_context(at_depth(model.blocks, _state_keepers(model, batch, states)))
+            stack.enter_context(at_depth(model, _state_keepers(model, batch, states)))
             stack.enter_context(replaced(model.module, _key_keepers(model, text, batch, inside)))
             run_pass(model, batch)
     back = torch.tensor(order).argsort()
@@ -248,7 +256,7 @@ def _full_rows(
             for site, keep in (("attn_out", keep_attention), ("mlp_out", keep_mlp)):
                 reads, multiplier = added_by(model, Site(site, layer))
                 stack.enter_context(on_output(reads, partial(keep, layer=layer, multiplier=multiplier)))
-        stack.enter_context(at_depth(model.blocks, dict.fromkeys(range(1, model.n_layers + 1), set_back)))
+        stack.enter_context(at_depth(model, dict.fromkeys(range(1, model.n_layers + 1), set_back)))
         heads = {
             module: partial(_other_heads, targets=targets, distances=distances, cuts=cuts, layer=layer)
             for layer, module in enumerate(model.attention_modules)
@@ -298,6 +306,6 @@ def _with_cut_keys(full: AttentionCall, targets: Sequence[int], cut: CutTargets,
     )
     read = torch.stack([torch.arange(target - cut.kept, target + 1, device=at.device) for target in targets])
     read[:, 0] = 0  # BOS
-    mask = full.mask[0, 0][at[:, None], read][:, None, None]
+    mask = full.mask[0][:, at[:, None], read].transpose(0, 1)[:, :, None]
     asked = replace(full, q=full.q[0, :, at].transpose(0, 1)[:, :, None], k=k, v=v, mask=mask)
     return attend(asked).head_out[:, :, 0].transpose(0, 1)

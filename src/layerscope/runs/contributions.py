@@ -61,7 +61,7 @@ def _read(
     added = {kind: torch.full((n, *shape), torch.nan, device=model.device) for kind in kinds}
     with ExitStack() as stack:
         keep = {depth: pick.into(states[depth]) for depth in range(n + 1)}
-        stack.enter_context(at_depth(model.blocks, keep))
+        stack.enter_context(at_depth(model, keep))
         for layer, addition in enumerate(model.additions if additions else ()):
             for kind, vectors in added.items():
                 name = None if addition is None else getattr(addition, kind)

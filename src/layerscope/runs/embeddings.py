@@ -33,6 +33,7 @@ def token_contributions(model: LayeredModel, ids: Sequence[int]) -> Float[Tensor
 
 @torch.no_grad()
 def _first_states(model: LayeredModel, ids: Sequence[int], *, silenced: bool = False) -> Tensor:
+    model.need("resid_pre")
     seen: list[Tensor] = []
 
     def stop(stream: Tensor) -> None:
@@ -61,6 +62,7 @@ def states_of_tokens_alone(
 
     Source: McDougall et al. 2023, "Copy suppression: comprehensively understanding an attention head".
     """
+    model.need("resid_post")
     seen: list[Tensor] = []
 
     def stop(stream: Tensor) -> None:

@@ -78,7 +78,7 @@ class _Chunk:
 
         changes[0] = start
         with ExitStack() as stack:
-            stack.enter_context(at_depth(model.blocks, changes))
+            stack.enter_context(at_depth(model, changes))
             for site, layer in self._edits:
                 if site in ADDED:
                     module, multiplier = added_by(model, Site(site, layer))
@@ -131,7 +131,7 @@ class _Chunk:
             for run_index, cut in self._cuts:
                 if layer in cut.layers:
                     _mark(edits, call, run_index, cut)
-            mask = None if call.mask is None else call.mask[0, 0]
+            mask = None if call.mask is None else call.mask[..., : call.k.shape[2]]
             return attend_from(call, call.q, call.k, call.v, prefix=None, mask=mask, edits=edits)
 
         return compute

@@ -92,14 +92,14 @@ def attention_of_queries(
 
     Returns:
         Shares [query layer head token] in float32, NaN where a layer has no such head; and whether a layer lets
-        the query see the token at all [query layer token], False throughout where it does not attend.
+        the query see the token at all, by any head [query layer token], False throughout where it does not attend.
 
     Raises:
         LayerscopeError: attention cannot be watched on this model.
     """
     rows: dict[int, Tensor] = {}
     layers = attention_layers(model)
-    positions = [position for _, position in queries]
+    texts, positions = [text for text, _ in queries], [position for _, position in queries]
     visible = np.zeros((len(queries), model.n_layers, len(ids[0])), dtype=bool)
 
     def replacement(layer: int) -> Callable[[AttentionCall], Tensor]:
@@ -114,7 +114,8 @@ def attention_of_queries(
                         found[place] = nn.functional.pad(row, (0, tokens - stop))
                 head_out.append(out)
             rows[layer] = torch.stack([found[place] for place in range(len(queries))])
-            visible[:, layer] = visible_keys(call)[positions].cpu().numpy()
+            seen = visible_keys(call).any(1)  # by some head
+            visible[:, layer] = seen.expand(len(ids), -1, -1)[texts, positions].cpu().numpy()
             return torch.cat(head_out, dim=2)
 
         return attend

@@ -31,7 +31,7 @@ def read_states(model: LayeredModel, ids: Sequence[int]) -> Float[Tensor, "depth
 
         return keep
 
-    with at_depth(model.blocks, {depth: keeper(depth) for depth in range(model.n_layers + 1)}):
+    with at_depth(model, {depth: keeper(depth) for depth in range(model.n_layers + 1)}):
         model.logits(as_batch(ids), last=True)
     return torch.stack([states[depth].to(model.device) for depth in range(model.n_layers + 1)])
 
@@ -61,7 +61,7 @@ def read_sites(model: LayeredModel, ids: Sequence[int], sites: Iterable[Site]) -
 def _watch_stream(model: LayeredModel, site: Site, kept: dict[Site, Tensor], stack: ExitStack) -> None:
     if site.kind in ("resid_pre", "resid_post"):
         depth = site.layer + (site.kind == "resid_post")
-        stack.enter_context(at_depth(model.blocks, {depth: _keeper(kept, site, 1.0)}))
+        stack.enter_context(at_depth(model, {depth: _keeper(kept, site, 1.0)}))
         return
     module, multiplier = added_by(model, site)
     stack.enter_context(on_output(module, _keeper(kept, site, multiplier)))

@@ -15,15 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from layerscope.models.attention import AttentionCall, Replacement, attend, replaced
+from layerscope.models.arguments import Axes, Call, along, at_positions
+from layerscope.models.attention import AttentionCall, Replacement, attend, replaced, without_repeats
 from layerscope.models.fused import fused_activations
 from layerscope.models.hooks import at_depth, input_of, on_output
 from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import Site
 from layerscope.runs.reading import added_by
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""Arguments of a block's call, by place and by name."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,10 @@ class Recording:
         states: residual stream at each depth 0 .. n_layers [row token width].
         added: vectors added by attention ("attn_out") and MLP ("mlp_out") of each block; empty if not kept.
         inside: by site (q, k, v, head_out) and block, [row head token head_width]; empty if not kept.
-        masks: what the model adds to the scores of each block, [1 token key]; None where it masks nothing.
+        masks: what the model adds to the scores of each block, [row or 1, head or 1, token, key]; None where it
+            masks nothing.
         calls: arguments of each block's call.
+        axes: of each block, along which axis its arguments follow the positions.
         projected: by block and linear layer, the outputs of those that run before attention
             [row token width].
     """
@@ -96,6 +96,7 @@ class Recording:
     inside: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     masks: dict[int, Tensor | None] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    axes: Sequence[Axes] = ()
     projected: list[dict[nn.Module, Tensor]] = field(default_factory=list)
 
     def values(self, site: str, layer: int) -> Tensor:
@@ -103,6 +104,12 @@ class Recording:
         if site == "state":
             return self.states[layer]
         return self.added[site][layer] if site in self.added else self.inside[site][layer]
+
+    def shared(self, mask: Tensor) -> Tensor:
+        """A mask without repeated rows and heads; the last layer's own, where it is the same again."""
+        last = next((kept for kept in reversed(self.masks.values()) if kept is not None), None)
+        mask = without_repeats(mask)
+        return last if last is not None and last.shape == mask.shape and torch.equal(last, mask) else mask
 
     def until(self, tokens: int) -> Recording:
         """What the same run did over its first so many tokens: no token sees a later one.
@@ -126,7 +133,11 @@ class Recording:
                 layer: None if mask is None else mask[..., :tokens, :tokens]
                 for layer, mask in self.masks.items()
             },
-            calls=[at_positions(call, first, self.run.tokens) for call in self.calls],
+            calls=[
+                at_positions(call, axes, along(first))
+                for call, axes in zip(self.calls if self.axes else (), self.axes, strict=True)
+            ],
+            axes=self.axes,
             projected=[
                 {module: value[:, :tokens] for module, value in values.items()} for values in self.projected
             ],
@@ -149,7 +160,7 @@ def record(model: LayeredModel, run: BaseRun, *, keep: Collection[str] = ()) -> 
             depth: _keep_state(recording) for depth in range(1, model.n_layers + 1)
         }
         changes[0] = _start(recording)
-        stack.enter_context(at_depth(model.blocks, changes))
+        stack.enter_context(at_depth(model, changes))
         for site in ("attn_out", "mlp_out"):
             if site in keep:
                 _keep_added(model, site, recording, stack)
@@ -160,7 +171,7 @@ def record(model: LayeredModel, run: BaseRun, *, keep: Collection[str] = ()) -> 
             stack.enter_context(replaced(model.module, watches))
         if "calls" in keep:
             stack.enter_context(fused_activations(model.module))
-            recording.projected = [{} for _ in model.blocks]
+            recording.projected, recording.axes = [{} for _ in model.blocks], model.axes
             for layer, block in enumerate(model.blocks):
                 stack.callback(
                     block.register_forward_pre_hook(_keep_call(recording), with_kwargs=True).remove
@@ -229,7 +240,7 @@ def _attention_keepers(
 
     def keeper(layer: int) -> Replacement:
         def keep(call: AttentionCall) -> Tensor:
-            recording.masks[layer] = None if call.mask is None else call.mask[0]
+            recording.masks[layer] = None if call.mask is None else recording.shared(call.mask)
             seen = attend(call)
             for site in sites:
                 recording.inside[site][layer] = getattr(seen, site).detach()
@@ -240,29 +251,3 @@ def _attention_keepers(
     return {
         module: keeper(layer) for layer, module in enumerate(model.attention_modules) if module is not None
     }
-
-
-def at_positions(call: Call, positions: Tensor, tokens: int) -> Call:
-    """A block's arguments, with what belongs to positions picked for a packed row.
-
-    Masks, which have four dimensions, are left out: the attention function holds the recorded ones.
-    """
-    args, kwargs = call
-
-    def pick(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return type(value)(pick(entry) for entry in value)
-        if isinstance(value, dict):
-            return {key: pick(entry) for key, entry in value.items()}
-        if not isinstance(value, Tensor):
-            return value
-        at = positions.to(value.device)
-        if value.dim() >= 4:
-            return None
-        if value.dim() >= 2 and value.shape[1] == tokens:
-            return value[:1, at]
-        if value.dim() >= 1 and value.shape[0] == tokens:
-            return value[at]
-        return value
-
-    return pick(args), pick(kwargs)

@@ -247,7 +247,7 @@ def _passes(
     for batch in _batches(texts, cache.tokens_per_pass):
         seen: dict[int, Tensor] = {}
         ids = torch.tensor([list(texts[index]) for index in batch])
-        with at_depth(cache.model.blocks, {depth: _keeper(seen, depth, cache.dtype) for depth in depths}):
+        with at_depth(cache.model, {depth: _keeper(seen, depth, cache.dtype) for depth in depths}):
             cache.model.logits(ids, last=True)
         rows = np.concatenate([np.arange(starts[index], starts[index + 1]) for index in batch])
         for depth in depths:
@@ -307,7 +307,7 @@ def _stream_dtype(model: LayeredModel) -> torch.dtype:
     def note(stream: Tensor) -> None:
         found.append(stream.dtype)
 
-    with at_depth(model.blocks, dict.fromkeys(range(model.n_layers + 1), note)):
+    with at_depth(model, dict.fromkeys(range(model.n_layers + 1), note)):
         model.logits(torch.zeros((1, 1), dtype=torch.long), last=True)
     return reduce(torch.promote_types, found)
 

@@ -93,7 +93,7 @@ def read_swapped(
 @contextmanager
 def _reading_donor(model: LayeredModel, text: FullRun, donor: FullRun, batch: WindowPass) -> Iterator[None]:
     before = max(window.start for window in batch.windows)
-    plain = torch.full((1, len(text.ids), len(text.ids)), torch.finfo(text.states.dtype).min).triu(1)
+    plain = torch.full((1, 1, len(text.ids), len(text.ids)), torch.finfo(text.states.dtype).min).triu(1)
     modules: dict[nn.Module, Callable[[AttentionCall], Tensor]] = {}
     for layer, module in enumerate(model.attention_modules):
         assert module is not None
@@ -116,11 +116,11 @@ def _heads_with_donor(call: AttentionCall, keys: Tensor, values: Tensor, mask: T
 def _mask_with_donor(mask: Tensor, batch: WindowPass, before: int) -> Tensor:
     """The model's own mask: over the donor's tokens before each window, then over the window itself."""
     index = batch.index.clamp(max=mask.shape[-1] - 1).to(mask.device)
-    theirs = mask[0][index][:, :, :before]
+    theirs = mask[0][:, index, :before].transpose(0, 1)
     starts = torch.tensor([window.start for window in batch.windows], device=mask.device)
-    beyond = torch.arange(before, device=mask.device) >= starts[:, None, None]
+    beyond = torch.arange(before, device=mask.device) >= starts[:, None, None, None]
     theirs = theirs.masked_fill(beyond, torch.finfo(mask.dtype).min)
-    return torch.cat([theirs[:, None], mask_of_pass(mask, batch)], dim=-1)
+    return torch.cat([theirs, mask_of_pass(mask, batch)], dim=-1)
 
 
 def _swapped_whole(
@@ -144,7 +144,7 @@ def swaps_exactly(model: LayeredModel, text: FullRun, donor: FullRun) -> bool:
     """Whether reading a donor's keys and values gives the spliced text's own states, tried on a few tokens."""
     if not (can_watch(model) and takes_positions(model) and all(model.attention_modules)):
         return False
-    if not {"k", "v"} <= set(donor.recording.inside):
+    if text.own or not {"k", "v"} <= set(donor.recording.inside):
         return False
     few = min(_PROBE, len(text.ids), len(donor.ids))
     start = few // 2

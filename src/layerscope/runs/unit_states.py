@@ -130,7 +130,7 @@ class _Batch:
             if watches:
                 stack.enter_context(watched(model.module, watches))
             depths = range(model.n_layers + 1)
-            stack.enter_context(at_depth(model.blocks, {depth: self._state(depth) for depth in depths}))
+            stack.enter_context(at_depth(model, {depth: self._state(depth) for depth in depths}))
             return model.logits(self.ids, last=True)[:, -1]
 
     def _state(self, depth: int) -> Callable[[Tensor], Tensor | None]:

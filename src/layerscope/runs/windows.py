@@ -27,7 +27,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
-from layerscope.models.attention import AttentionCall, attend, replaced
+from layerscope.models.arguments import is_mask, leaves
+from layerscope.models.attention import AttentionCall, attend, replaced, seen_keys
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import THROUGH_ATTENTION
@@ -39,7 +40,7 @@ Cell = tuple[int, int]
 See = Callable[[int, np.ndarray, Tensor], None]
 """Told the depth, which of the wanted cells these are, and their states [cell width]."""
 Masks = Mapping[int, Tensor]
-"""Per block whose mask is not plainly causal: what is added to its scores over a whole text [1 token token]."""
+"""Per block whose mask is not plainly causal: what is added to its scores over a whole text [1 head token token]."""
 
 _SHORTEST_SHARE, _SLACK = 0.75, 4  # of a pass's longest row, below which a row waits for a shorter pass
 
@@ -177,12 +178,14 @@ class FullRun:
         ids: its tokens, BOS first.
         states: the residual stream [depth token width].
         masks: of the blocks whose mask is not plainly causal.
+        own: blocks that make their masks anew in each run, from what they read.
         recording: everything else that was kept.
     """
 
     ids: tuple[int, ...]
     states: Float[Tensor, "depth token width"]
     masks: Masks
+    own: tuple[int, ...]
     recording: Recording
 
 
@@ -193,6 +196,9 @@ def full_run(model: LayeredModel, ids: Sequence[int], *, keep: Sequence[str] = (
         model: the model.
         ids: the text, BOS first.
         keep: what else to keep, see `recordings.record`.
+
+    Raises:
+        LayerscopeError: blocks make their own masks out of one that is not plainly causal.
     """
     inside = ("calls",) if can_watch(model) else ()
     recording = record(model, BaseRun.of(ids), keep=[*keep, *inside])
@@ -200,7 +206,30 @@ def full_run(model: LayeredModel, ids: Sequence[int], *, keep: Sequence[str] = (
     masks = {
         layer: mask for layer, mask in recording.masks.items() if mask is not None and not _is_plain(mask)
     }
-    return FullRun(tuple(ids), states, masks, recording)
+    own = tuple(layer for layer in masks if _makes_its_own(model, recording, layer))
+    masks = {layer: mask for layer, mask in masks.items() if layer not in own}
+    return FullRun(tuple(ids), states, masks, own, recording)
+
+
+def _makes_its_own(model: LayeredModel, recording: Recording, layer: int) -> bool:
+    """Whether a block's mask is none that it is given, so that it holds for this run only."""
+    mask, tokens = recording.masks[layer], recording.run.tokens
+    assert mask is not None
+    given = [
+        value
+        for _, value in leaves(recording.calls[layer])
+        if isinstance(value, Tensor) and value.dim() == 4 and value.shape[-2] == tokens <= value.shape[-1]
+    ]
+    if any(is_mask(value, mask) for value in given):
+        return False
+    if all(_is_plain(value[..., :tokens]) for value in given):
+        return True
+    raise LayerscopeError(
+        f"contexts of {model.facts.name} cannot be truncated",
+        found=f"layer {layer} makes its own attention mask out of one that is not plainly causal",
+        expected="a mask that does not depend on what is read",
+        hint="layerscope run hidden_states, or another experiment that reads whole texts",
+    )
 
 
 def can_watch(model: LayeredModel) -> bool:
@@ -213,14 +242,10 @@ def takes_positions(model: LayeredModel) -> bool:
     return "position_ids" in inspect.signature(model.module.forward).parameters
 
 
-def seen(mask: Tensor) -> Tensor:
-    """Which keys a mask lets each query see, as booleans; masks add 0 there, and a huge negative number elsewhere."""
-    return mask > torch.finfo(mask.dtype).min / 2
-
-
-def _is_plain(mask: Float[Tensor, "1 token key"]) -> bool:
-    allowed = seen(mask[0])
-    return bool(torch.equal(allowed, torch.ones_like(allowed).tril()))
+def _is_plain(mask: Float[Tensor, "row head token key"]) -> bool:
+    """Whether every token sees all before it alike: nothing is added to their scores."""
+    causal = torch.ones_like(mask, dtype=torch.bool).tril()
+    return bool(torch.equal(seen_keys(mask), causal) and not mask.masked_fill(~causal, 0).any())
 
 
 @torch.no_grad()
@@ -281,7 +306,7 @@ def showing(model: LayeredModel, batch: WindowPass, see: See) -> Iterator[None]:
     def keep(stream: Tensor, depth: int) -> None:
         see(depth, batch.cells, stream.detach()[rows.to(stream.device), columns.to(stream.device)])
 
-    with at_depth(model.blocks, {depth: partial(keep, depth=depth) for depth in range(model.n_layers + 1)}):
+    with at_depth(model, {depth: partial(keep, depth=depth) for depth in range(model.n_layers + 1)}):
         yield
 
 
@@ -304,14 +329,14 @@ def _masked_heads(call: AttentionCall, mask: Tensor) -> Tensor:
 
 
 def mask_of_pass(
-    mask: Float[Tensor, "1 token token"], batch: WindowPass
-) -> Float[Tensor, "row 1 place place"]:
+    mask: Float[Tensor, "1 head token token"], batch: WindowPass
+) -> Float[Tensor, "row head place place"]:
     """The model's own mask over the whole text, as far as the tokens of each row go."""
     index = batch.index.clamp(max=mask.shape[-1] - 1).to(mask.device)
-    taken = mask[0][index[:, :, None], index[:, None, :]]
+    taken = mask[0][:, index[:, :, None], index[:, None, :]].transpose(0, 1)
     # Rows that are run on past the end of the text repeat its last place, which nothing may see.
-    later = torch.ones_like(taken[0], dtype=torch.bool).triu(1)
-    return taken.masked_fill(later, torch.finfo(taken.dtype).min)[:, None]
+    later = torch.ones_like(taken[0, 0], dtype=torch.bool).triu(1)
+    return taken.masked_fill(later, torch.finfo(taken.dtype).min)
 
 
 @torch.no_grad()
@@ -325,6 +350,6 @@ def read_moved(model: LayeredModel, ids: Sequence[int], by: int) -> Float[Tensor
 
     positions = torch.arange(len(ids)) + by
     positions[0] = 0
-    with at_depth(model.blocks, {depth: partial(keep, depth=depth) for depth in range(model.n_layers + 1)}):
+    with at_depth(model, {depth: partial(keep, depth=depth) for depth in range(model.n_layers + 1)}):
         model.logits(torch.tensor([list(ids)]), positions=positions[None], last=True)
     return torch.stack([states[depth] for depth in range(model.n_layers + 1)])
