@@ -334,11 +334,11 @@ REQUIRED = ("gpt2", "gpt_neox", "llama", "mistral", "gemma2", "opt", "gptj", "bl
 """The families that the first issue names; the rest are here because they break assumptions."""
 
 
-def make(family: str, *, flipped: bool = False, seed: int = 0) -> Any:
-    """A transformers model with spread-out weights."""
+def make(family: str, *, flipped: bool = False, seed: int = 0, over: dict[str, Any] | None = None) -> Any:
+    """A transformers model with spread-out weights, some values of its configuration changed if need be."""
     kind, shape, switches = (FAMILIES | MORE_FAMILIES | UNLIKE)[family]
     torch.manual_seed(seed)
-    config = CONFIG_MAPPING[kind](**(shape | (switches if flipped else {})))
+    config = CONFIG_MAPPING[kind](**(shape | (switches if flipped else {}) | (over or {})))
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():

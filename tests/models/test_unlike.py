@@ -9,6 +9,7 @@ from layerscope import LayerscopeError
 from layerscope.models.arguments import NotUnderstoodError, along, at_positions, axes_of
 from layerscope.models.attention import AttentionCall, attend, replaced
 from layerscope.models.layered import LayeredModel
+from layerscope.models.load import load_model
 from layerscope.models.sites import OF_THE_STREAM, THROUGH_ATTENTION
 from layerscope.runs.attention_questions import asked_of
 from layerscope.runs.attention_statistics import attention_sums
@@ -223,3 +224,55 @@ def test_arguments_that_follow_positions_in_no_known_way_are_not_understood(
 
     with pytest.raises(NotUnderstoodError, match=f"argument bias, ({said})"):
         axes_of(*calls, None, tokens=(5, 4))
+
+
+def test_a_length_that_decides_what_its_beginning_means_is_found_and_refused() -> None:
+    model = zoo.layered("phi3_longrope")  # other frequencies once a text has more than 16 tokens
+
+    assert full_run(model, text(16)).states.shape[1] == 16
+    with pytest.raises(
+        LayerscopeError, match="the length of a text changes what its beginning means"
+    ) as refused:
+        full_run(model, text(40))
+    assert "from 17 tokens on" in str(refused.value)
+    assert "--longest 16" in str(refused.value)
+    assert read_states(model, text(40)).shape[1] == 40  # whole texts are read as ever
+
+
+def test_texts_within_the_length_are_compared_with_their_own_beginnings() -> None:
+    model, ids = zoo.layered("phi3_longrope"), text(16)
+    found: dict[tuple[int, int], Tensor] = {}
+
+    def see(depth: int, cells: object, states: Tensor) -> None:
+        found.update({(depth, cell): state for cell, state in zip(cells.tolist(), states, strict=True)})
+
+    whole = full_run(model, ids)
+    read_truncated(model, whole, [(12, 12), (15, 15)], see)
+
+    for depth in range(model.n_layers + 1):
+        torch.testing.assert_close(found[depth, 0], whole.states[depth, 12], rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(found[depth, 1], whole.states[depth, 15], rtol=2e-4, atol=2e-4)
+
+
+def test_frequencies_that_grow_with_every_longer_text_refuse_the_model_at_that_length() -> None:
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 100.0}
+    module = zoo.make("llama", over={"max_position_embeddings": 16, "rope_parameters": rope})
+    model = load_model(module, tokenizer=zoo.tokenizer())
+    model.facts = model.facts.model_copy(update={"context": 64})
+
+    with pytest.raises(LayerscopeError, match="depends on what was read before"):
+        full_run(model, text(40))
+    torch.testing.assert_close(
+        full_run(model, text(12)).states, read_states(model, text(12)), rtol=2e-4, atol=2e-4
+    )
+
+
+@pytest.mark.parametrize("rope", ["llama3", "yarn", "linear"])
+def test_frequencies_scaled_alike_at_every_length_are_no_reason_to_refuse(rope: str) -> None:
+    scaled = {"rope_type": rope, "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 16}
+    if rope == "llama3":
+        scaled |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    model = load_model(zoo.make("llama", over={"rope_parameters": scaled}), tokenizer=zoo.tokenizer())
+
+    assert full_run(model, text(40)).states.shape[1] == 40
+    assert model.prefixes_to is None

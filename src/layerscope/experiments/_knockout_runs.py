@@ -110,6 +110,7 @@ def knocked_out(
     model.need("pattern")
     queries = [(target.text, target.position) for target in targets]
     shares, visible = runs.attention_of_queries(model, texts, queries)
+    runs.need_prefixes(model, len(texts[0]))
     recording = runs.record_base(model, runs.BaseRun(tuple(tuple(ids) for ids in texts)))
     found = no_effects(len(targets), len(targets[0].sets), len(windows), model.n_layers, settings)
     for position in dict.fromkeys(target.position for target in targets):

@@ -62,9 +62,9 @@ def check_model(model: LayeredModel) -> None:
     _device_agrees_with_cpu(model, recorded)
 
 
-def probe_ids(model: LayeredModel) -> Tensor:
-    """Three rows of well-spread token ids, the same on every load."""
-    tokens = min(_PROBE_TOKENS, model.facts.context or _PROBE_TOKENS)
+def probe_ids(model: LayeredModel, tokens: int = _PROBE_TOKENS) -> Tensor:
+    """Three rows of well-spread token ids, the same on every load; no more than the model's context."""
+    tokens = min(tokens, model.facts.context or tokens)
     steps = torch.arange(3 * tokens).reshape(3, tokens)
     return ((steps * 7919 + 101) % model.facts.vocabulary).to(model.device)
 
@@ -83,7 +83,8 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _note(model: LayeredModel, name: str, holds: bool, detail: str, refuses: tuple[str, ...] = ()) -> None:
+def note(model: LayeredModel, name: str, holds: bool, detail: str, refuses: tuple[str, ...] = ()) -> None:
+    """Keep what one check found, and what it refuses where it does not hold."""
     model.checks.append({"name": name, "holds": holds, "detail": detail})
     if not holds:
         model.refused |= dict.fromkeys(refuses, detail)
@@ -107,7 +108,7 @@ def _weights_are_finite(model: LayeredModel) -> None:
             "finite weights",
             "download or convert the checkpoint again",
         )
-    _note(model, "weights are finite", True, f"{model.facts.n_parameters:,} parameters")
+    note(model, "weights are finite", True, f"{model.facts.n_parameters:,} parameters")
 
 
 def _record(model: LayeredModel, ids: Tensor) -> Recorded:
@@ -165,7 +166,7 @@ def _is_causal(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
             "a decoder-only model, in which a token sees only what stands before it",
             "gpt2, EleutherAI/pythia-160m, or another decoder",
         )
-    _note(model, "causal", True, "changing the last token leaves earlier predictions alone")
+    note(model, "causal", True, "changing the last token leaves earlier predictions alone")
 
 
 def _batches_agree(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
@@ -178,7 +179,7 @@ def _batches_agree(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
             "the same logits",
             "--dtype float32",
         )
-    _note(model, "a batch of one equals a batch of many", True, "same logits")
+    note(model, "a batch of one equals a batch of many", True, "same logits")
 
 
 def _states_belong_to_tokens(model: LayeredModel, ids: Tensor, recorded: Recorded) -> bool:
@@ -190,19 +191,19 @@ def _states_belong_to_tokens(model: LayeredModel, ids: Tensor, recorded: Recorde
     if other is not None:
         detail = f"layers hand on a tensor {other}, not one state for each token {expected}"
     name = "the residual stream is a state for each token"
-    _note(model, name, other is None, detail, (*OF_THE_STREAM, "unembed", "branches"))
+    note(model, name, other is None, detail, (*OF_THE_STREAM, "unembed", "branches"))
     return other is None
 
 
 def _arguments_are_understood(model: LayeredModel, ids: Tensor) -> None:
     name = "what layers are given beside the state can be cut to positions"
-    if {"branches", "pattern"} & set(model.refused):
+    if {"branches", "pattern"} & set(model.refused) or None in model.attention_modules:
         return None
     try:
         model.axes = axes_of_model(model, ids[:1])
     except NotUnderstoodError as error:
-        return _note(model, name, False, str(error), ("branches",))
-    return _note(model, name, True, "by running a text and its beginning")
+        return note(model, name, False, str(error), ("branches",))
+    return note(model, name, True, "by running a text and its beginning")
 
 
 def _replay_gives_the_logits(model: LayeredModel, recorded: Recorded) -> None:
@@ -216,9 +217,9 @@ def _replay_gives_the_logits(model: LayeredModel, recorded: Recorded) -> None:
     for steps in logit_maps(model.module.config.get_text_config()):
         if raw.shape == recorded.logits.shape and close(map_logits(raw, steps), recorded.logits):
             model.structure = replace(model.structure, after=tuple(recorded.after), logit_map=steps)
-            return _note(model, "block-by-block replay gives the model's own logits", True, _describe(steps))
+            return note(model, "block-by-block replay gives the model's own logits", True, _describe(steps))
     detail = "blocks run one by one, final norm and unembedding do not give the model's own logits"
-    return _note(model, "block-by-block replay gives the model's own logits", False, detail, ("unembed",))
+    return note(model, "block-by-block replay gives the model's own logits", False, detail, ("unembed",))
 
 
 def _describe(steps: tuple[tuple[str, float], ...]) -> str:
@@ -240,12 +241,12 @@ def _additions_close(model: LayeredModel, recorded: Recorded) -> None:
             f"in block {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''} no two inner outputs sum to the "
             "block's output less its input (norms behind the sum?)"
         )
-        return _note(model, name, False, detail, ("attn_out", "mlp_out"))
+        return note(model, name, False, detail, ("attn_out", "mlp_out"))
     without_mlp = [str(layer) for layer, a in enumerate(model.additions) if a is not None and a.mlp is None]
     if without_mlp:
         detail = f"block {', '.join(without_mlp[:4])} adds one vector only"
-        return _note(model, name, False, detail, ("mlp_out",))
-    return _note(model, name, True, "state + attn_out + mlp_out = next state, in every block")
+        return note(model, name, False, detail, ("mlp_out",))
+    return note(model, name, True, "state + attn_out + mlp_out = next state, in every block")
 
 
 def _addition_of(block: nn.Module, call: Call, multipliers: tuple[float, ...]) -> Addition | None:
@@ -275,7 +276,7 @@ def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor
         with watched(model.module, everything):
             ours = model.logits(ids)
     except (ValueError, TypeError, NotImplementedError, RuntimeError, IndexError) as error:
-        return _note(model, name, False, reason(error), THROUGH_ATTENTION)
+        return note(model, name, False, reason(error), THROUGH_ATTENTION)
     model.attention_modules = tuple(
         next((m for m in block.modules() if m in seen), None) for block in model.blocks
     )
@@ -288,9 +289,9 @@ def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor
     elif not _editing_heads_matters(model, ids, ours):
         detail = "replacing the heads' outputs leaves the logits as they were"
     else:
-        return _note(model, name, True, f"in {len(seen)} of {model.n_layers} blocks; rows and sinks sum to 1")
+        return note(model, name, True, f"in {len(seen)} of {model.n_layers} blocks; rows and sinks sum to 1")
     model.attention_modules = (None,) * model.n_layers
-    return _note(model, name, False, detail, THROUGH_ATTENTION)
+    return note(model, name, False, detail, THROUGH_ATTENTION)
 
 
 def _editing_heads_matters(model: LayeredModel, ids: Tensor, ours: Tensor) -> bool:
@@ -324,7 +325,7 @@ def _device_agrees_with_cpu(model: LayeredModel, recorded: Recorded) -> None:
             "the same numbers up to rounding",
             "--device cpu",
         )
-    _note(model, "one block on the device agrees with the CPU", True, str(model.device))
+    note(model, "one block on the device agrees with the CPU", True, str(model.device))
 
 
 def _moved(value: Any, place: str | torch.dtype) -> Any:

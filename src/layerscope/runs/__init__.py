@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from layerscope.runs.windows import can_watch as can_watch
     from layerscope.runs.windows import full_run as full_run
     from layerscope.runs.windows import need_positions as need_positions
+    from layerscope.runs.windows import need_prefixes as need_prefixes
     from layerscope.runs.windows import read_moved as read_moved
     from layerscope.runs.windows import read_truncated as read_truncated
     from layerscope.runs.windows import takes_positions as takes_positions
@@ -139,6 +140,7 @@ _PLACES = {
     "can_watch": "windows",
     "full_run": "windows",
     "need_positions": "windows",
+    "need_prefixes": "windows",
     "read_moved": "windows",
     "read_swapped": "swapped",
     "read_truncated": "windows",

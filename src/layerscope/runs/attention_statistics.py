@@ -34,6 +34,7 @@ from layerscope.models.attention import AttentionCall, Replacement, replaced, se
 from layerscope.models.fused import fused_activations
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
+from layerscope.models.lengths import need_prefixes
 from layerscope.runs.attention_columns import Asked, Columns, Seen, Sums, Weighted, sums_of, weighted
 from layerscope.runs.value_lengths import ValueLengths
 
@@ -83,6 +84,8 @@ def attention_sums(
     Raises:
         LayerscopeError: attention cannot be watched on this model.
     """
+    if mean_pattern is not None:
+        need_prefixes(model, asked.ids.shape[1])
     norms: dict[int, Tensor] = {}
     seen: dict[int, Weighted] = {}
     uniform: dict[int, Weighted] = {}

@@ -36,7 +36,8 @@ from layerscope.runs.windows import (
     windows_for,
 )
 
-_PROBE = 10  # tokens on which it is tried whether a donor's keys and values give the spliced text's states
+_PROBE = 10
+"""Tokens, at the beginning and at the end, on which it is tried whether a donor's keys and values do."""
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ from layerscope.models.arguments import is_mask, leaves
 from layerscope.models.attention import AttentionCall, attend, replaced, seen_keys
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
+from layerscope.models.lengths import need_prefixes as need_prefixes
 from layerscope.models.sites import THROUGH_ATTENTION
 from layerscope.runs.recordings import BaseRun, Recording, record
 
@@ -198,8 +199,10 @@ def full_run(model: LayeredModel, ids: Sequence[int], *, keep: Sequence[str] = (
         keep: what else to keep, see `recordings.record`.
 
     Raises:
-        LayerscopeError: blocks make their own masks out of one that is not plainly causal.
+        LayerscopeError: a text of this length is read in another way than its beginning alone; layers make their
+            own masks out of one that is not plainly causal.
     """
+    need_prefixes(model, len(ids))
     inside = ("calls",) if can_watch(model) else ()
     recording = record(model, BaseRun.of(ids), keep=[*keep, *inside])
     states = torch.stack([states[0] for states in recording.states])
@@ -343,6 +346,7 @@ def mask_of_pass(
 def read_moved(model: LayeredModel, ids: Sequence[int], by: int) -> Float[Tensor, "depth token width"]:
     """States of a whole text whose tokens behind BOS stand `by` positions further on."""
     need_positions(model, "original")
+    need_prefixes(model, len(ids) + by)
     states: dict[int, Tensor] = {}
 
     def keep(stream: Tensor, depth: int) -> None:

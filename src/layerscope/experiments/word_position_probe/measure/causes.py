@@ -176,6 +176,7 @@ def moved(
     import torch
 
     word = settings.moved_word
+    runs.need_prefixes(model, max(len(prompt.ids) for prompt in prompts))
     cut = [prompt.ids[: prompt.last[word] + 1] for prompt in prompts]
     deltas = _deltas(prompts, vectors, settings)
     watched = "pattern" not in model.refused

@@ -1,0 +1,169 @@
+"""What holds at a few tokens is tried again at the longest text that a run will read.
+
+Windows, chosen keys, scaled positions and rotary frequencies that depend on the length of the text differ only
+there. Where a text's length changes what its own beginning means, a state of a longer run is not the state of
+the shorter one, and everything that takes one for the other is refused beyond the length up to which it holds.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from layerscope.errors import LayerscopeError
+from layerscope.models.attention import Attended, watched
+from layerscope.models.check import note, probe_ids, reason
+from layerscope.models.hooks import at_depth
+from layerscope.models.layered import LayeredModel
+from layerscope.models.sites import THROUGH_ATTENTION
+
+_PER_TOKEN = {torch.float64: 1e-6, torch.float32: 2e-3}
+_PER_TOKEN_OF_HALVES = 0.2
+_FEW = 9
+
+
+@torch.no_grad()
+def check_length(model: LayeredModel, tokens: int) -> None:
+    """Try a model on texts of so many tokens; adds to its `checks`, `refused` and `prefixes_to`.
+
+    Args:
+        model: a model that has passed the load check.
+        tokens: of the longest text that will be read; no more than the model's context is tried.
+
+    Raises:
+        LayerscopeError: at this length the model looks ahead, lets rows of a batch influence each other,
+            depends on what it read before, or cannot be run.
+    """
+    tokens = min(tokens, model.facts.context or tokens)
+    if tokens <= max(model.checked_to, _FEW):
+        return
+    ids = probe_ids(model, tokens)[:1]
+    try:
+        _try(model, ids)
+    except (LayerscopeError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _refused(model, tokens, "cannot be run", reason(error)) from error
+    model.checked_to = tokens
+
+
+def need_prefixes(model: LayeredModel, tokens: int) -> None:
+    """Refuse to take states of a longer run for those of its beginning where they differ.
+
+    Raises:
+        LayerscopeError: in texts of so many tokens, the first ones mean something else than alone.
+    """
+    if tokens > max(model.checked_to, _FEW):
+        check_length(model, 1 << (tokens - 1).bit_length())
+    limit = model.prefixes_to
+    if limit is not None and tokens > limit:
+        raise LayerscopeError(
+            f"the length of a text changes what its beginning means to {model.facts.name}",
+            found=f"a text of {tokens} tokens; from {limit + 1} tokens on, all its states change",
+            expected=f"texts of at most {limit} tokens, where states are compared with those of a cut text",
+            hint=f"--longest {limit}",
+        )
+
+
+def _try(model: LayeredModel, ids: Tensor) -> None:
+    tokens = ids.shape[1]
+    name = f"the beginning of a text of {tokens} tokens is read as it is alone"
+    starts = {first: _final(model, ids[:, :first]) for first in _beginnings(tokens)}
+    whole = _final(model, ids)
+    again = _final(model, ids[:, : tokens // 2])
+    if not _same(again, starts[tokens // 2]):
+        raise _refused(model, tokens, "depends on what was read before", "another text came between")
+    if all(_same(start, whole[:, :first]) for first, start in starts.items()):
+        note(model, name, True, "tried at four lengths")
+    else:
+        model.prefixes_to = _longest_that_holds(model, ids)
+        note(
+            model,
+            name,
+            False,
+            f"up to {model.prefixes_to} tokens only: what stands first depends on the length",
+        )
+    _final(model, ids[:, :1])  # what grew with the text shrinks again
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % model.facts.vocabulary
+    both = _final(model, torch.cat([ids, changed]))
+    if not _same(both[1:, :-1], both[:1, :-1]):
+        raise _refused(model, tokens, "looks ahead", "a later token changes earlier states")
+    if not _same(both[:1], whole):
+        raise _refused(model, tokens, "gives other states in a batch", "rows influence each other")
+    _attention_agrees(model, ids, whole)
+
+
+def _beginnings(tokens: int) -> list[int]:
+    """In rising order: a model that keeps the longest length so far would hide that it depends on it."""
+    return sorted({first for first in (2, _FEW, tokens // 2, tokens - 1) if first < tokens})
+
+
+def _longest_that_holds(model: LayeredModel, ids: Tensor) -> int:
+    holds, fails = 1, ids.shape[1]
+    while fails - holds > 1:
+        middle = (holds + fails) // 2
+        starts = {first: _final(model, ids[:, :first]) for first in _beginnings(middle)}
+        whole = _final(model, ids[:, :middle])
+        if all(_same(start, whole[:, :first]) for first, start in starts.items()):
+            holds = middle
+        else:
+            fails = middle
+    return holds
+
+
+def _attention_agrees(model: LayeredModel, ids: Tensor, whole: Tensor) -> None:
+    if set(THROUGH_ATTENTION) & set(model.refused):
+        return
+    name, sums = f"our attention gives the model's own states at {ids.shape[1]} tokens", [0.0]
+
+    def watch(call: Attended) -> None:
+        sums.append(float((call.pattern.sum(-1) + call.sink - 1).abs().max()))
+
+    modules = [module for module in model.attention_modules if module is not None]
+    try:
+        with watched(model.module, dict.fromkeys(modules, watch)):
+            ours = _final(model, ids)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        note(model, name, False, reason(error), THROUGH_ATTENTION)
+        return
+    if not _same(ours, whole):
+        note(model, name, False, f"states differ from {ids.shape[1]} tokens on", THROUGH_ATTENTION)
+    elif max(sums) > 1e-4:
+        detail = f"attention rows and sink shares sum to 1 only within {max(sums):.2g}"
+        note(model, name, False, detail, THROUGH_ATTENTION)
+    else:
+        note(model, name, True, "rows and sinks sum to 1")
+
+
+def _final(model: LayeredModel, ids: Tensor) -> Tensor:
+    """What every token ends in: the state after the last block, or logits where there are no such states."""
+    if "resid_post" in model.refused:
+        return model.logits(ids).float()
+    found: list[Tensor] = []
+    with at_depth(model, {model.n_layers: lambda stream: found.append(stream.detach().clone())}):
+        model.logits(ids, last=True)
+    return found[0]
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether states agree token by token; of half precision, whose experts may flip, the usual token."""
+    apart = (a.float() - b.float()).norm(dim=-1) / b.float().norm(dim=-1).clamp_min(1e-30)
+    if not apart.numel():
+        return True
+    return bool(
+        apart.max() <= _PER_TOKEN[b.dtype]
+        if b.dtype in _PER_TOKEN
+        else apart.median() <= _PER_TOKEN_OF_HALVES
+    )
+
+
+def _refused(model: LayeredModel, tokens: int, problem: str, found: str) -> LayerscopeError:
+    return LayerscopeError(
+        f"{model.facts.name} {problem} at {tokens} tokens",
+        found=f"{model.facts.architecture}: {found}",
+        expected="what it does at a few tokens",
+        hint=f"shorter texts: --longest {tokens // 2}",
+    )
