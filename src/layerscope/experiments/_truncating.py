@@ -250,6 +250,9 @@ def _ceiling(model: LayeredModel, item: CutItem, settings: Settings, measured: M
     targets = list(item.targets)
     if by < 1 or not runs.takes_positions(model):
         return np.full((len(targets), measured.full.shape[0]), np.nan, dtype=np.float32)
+    by = runs.prefixes_hold_to(model, len(ids) + by) - len(ids)
+    if by < 1:
+        return np.full((len(targets), measured.full.shape[0]), np.nan, dtype=np.float32)
     moved = runs.read_moved(model, ids, by).float()
     alike = centred_cosine(moved[:, targets], measured.full[:, targets], centre=measured.mean[:, None])
     return np.asarray(alike.cpu().numpy().T)

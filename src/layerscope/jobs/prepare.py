@@ -28,6 +28,7 @@ from layerscope.jobs.texts import (
 )
 from layerscope.models.facts import ModelFacts
 from layerscope.models.layered import LayeredModel
+from layerscope.models.lengths import check_length
 from layerscope.models.load import load_model
 from layerscope.models.untrained import kept_twin
 from layerscope.results.record import Asked, Machine, RunRecord, digest
@@ -105,6 +106,7 @@ def prepare(
     inputs = _tokenised(
         loaded, sources, bos=used, of_prompts=of_chats, chat=chat, limit=limit, longest=longest
     )
+    _try_at_its_length(loaded, inputs)
     record = new_record(experiment, chosen, loaded, inputs, first, chat, weights=weights)
     record.named = {
         kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
@@ -112,6 +114,14 @@ def prepare(
     cut = {"passages", "treebank"} & set(sources)
     record.options = {"limit": limit} | ({"longest": longest} if cut else {})
     return Job(experiment, chosen, loaded, inputs, record)
+
+
+def _try_at_its_length(model: LayeredModel, inputs: Inputs) -> None:
+    """Try the model once more on texts as long as the longest that will be read."""
+    texts: tuple[Any, ...] = (*inputs.prompts, *inputs.passages, *inputs.treebank)
+    tokens = max((len(text.tokens.ids) for text in texts), default=0)
+    check_length(model, tokens)
+    check_branches(model, tokens)
 
 
 def _tokenised(

@@ -44,6 +44,7 @@ class LayeredModel:
         checks: what the load check found, in order.
         axes: per block, along which axis its arguments follow the positions; nothing where that is not known.
         checked_to: length of the longest text that the model was tried at beyond the load check, in tokens.
+        branches_to: length of the longest text that branches were tried at.
         prefixes_to: length up to which a text's beginning is read as it is alone; None where no limit was found.
         halvings: bounds on tokens of a pass that memory forced, in the order in which it did.
         trained: of an untrained twin, the trained model while that is in memory.
@@ -58,6 +59,7 @@ class LayeredModel:
         self.axes: tuple[Axes, ...] = ()
         self.checked_to: int = 0
         self.prefixes_to: int | None = None
+        self.branches_to: int = 0
         self.halvings: list[int] = []
         self.trained: weakref.ref[LayeredModel] | None = None
         self._can_keep_last = "logits_to_keep" in inspect.signature(module.forward).parameters

@@ -53,16 +53,29 @@ def need_prefixes(model: LayeredModel, tokens: int) -> None:
     Raises:
         LayerscopeError: in texts of so many tokens, the first ones mean something else than alone.
     """
-    if tokens > max(model.checked_to, _FEW):
-        check_length(model, 1 << (tokens - 1).bit_length())
-    limit = model.prefixes_to
-    if limit is not None and tokens > limit:
+    limit = prefixes_hold_to(model, tokens)
+    if tokens > limit:
         raise LayerscopeError(
             f"the length of a text changes what its beginning means to {model.facts.name}",
             found=f"a text of {tokens} tokens; from {limit + 1} tokens on, all its states change",
             expected=f"texts of at most {limit} tokens, where states are compared with those of a cut text",
             hint=f"--longest {limit}",
         )
+
+
+def prefixes_hold_to(model: LayeredModel, tokens: int) -> int:
+    """So many tokens, or the fewer up to which a text's beginning is read as it is alone."""
+    if tokens > model.checked_to:
+        check_length(model, at_least(tokens))
+    return tokens if model.prefixes_to is None else min(tokens, model.prefixes_to)
+
+
+def at_least(tokens: int) -> int:
+    """A length at which to try a model that will read so many tokens, where no run has told its longest text.
+
+    A power of two, so that texts that grow token by token are not tried one by one.
+    """
+    return max(_FEW, 1 << (tokens - 1).bit_length())
 
 
 def _try(model: LayeredModel, ids: Tensor) -> None:
@@ -87,7 +100,7 @@ def _try(model: LayeredModel, ids: Tensor) -> None:
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % model.facts.vocabulary
     both = _final(model, torch.cat([ids, changed]))
-    if not _same(both[1:, :-1], both[:1, :-1]):
+    if not _same(both[1:, :-1], both[:1, :-1], every=True):
         raise _refused(model, tokens, "looks ahead", "a later token changes earlier states")
     if not _same(both[:1], whole):
         raise _refused(model, tokens, "gives other states in a batch", "rows influence each other")
@@ -148,16 +161,20 @@ def _final(model: LayeredModel, ids: Tensor) -> Tensor:
     return found[0]
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether states agree token by token; of half precision, whose experts may flip, the usual token."""
+def _same(a: Tensor, b: Tensor, *, every: bool = False) -> bool:
+    """Whether states agree token by token: nearly all of them, as rounding may flip a choice of experts.
+
+    Args:
+        a, b: [row token width].
+        every: all tokens must agree, except in half precision.
+    """
     apart = (a.float() - b.float()).norm(dim=-1) / b.float().norm(dim=-1).clamp_min(1e-30)
     if not apart.numel():
         return True
-    return bool(
-        apart.max() <= _PER_TOKEN[b.dtype]
-        if b.dtype in _PER_TOKEN
-        else apart.median() <= _PER_TOKEN_OF_HALVES
-    )
+    if b.dtype not in _PER_TOKEN:
+        return bool(apart.median() <= _PER_TOKEN_OF_HALVES)
+    worst = apart.max() if every else apart.flatten().sort().values[int(0.98 * (apart.numel() - 1))]
+    return bool(worst <= _PER_TOKEN[b.dtype])
 
 
 def _refused(model: LayeredModel, tokens: int, problem: str, found: str) -> LayerscopeError:

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from layerscope.runs.windows import full_run as full_run
     from layerscope.runs.windows import need_positions as need_positions
     from layerscope.runs.windows import need_prefixes as need_prefixes
+    from layerscope.runs.windows import prefixes_hold_to as prefixes_hold_to
     from layerscope.runs.windows import read_moved as read_moved
     from layerscope.runs.windows import read_truncated as read_truncated
     from layerscope.runs.windows import takes_positions as takes_positions
@@ -141,6 +142,7 @@ _PLACES = {
     "full_run": "windows",
     "need_positions": "windows",
     "need_prefixes": "windows",
+    "prefixes_hold_to": "windows",
     "read_moved": "windows",
     "read_swapped": "swapped",
     "read_truncated": "windows",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from layerscope.models.layered import LayeredModel
-from layerscope.runs.branch_check import check_branches
+from layerscope.runs.branch_check import check_branches_of
 from layerscope.runs.branches import Read, run_branches
 from layerscope.runs.edits import Branch, Cut, check_edits
 from layerscope.runs.plain import run_plainly
@@ -59,7 +59,7 @@ def run_patched(
     check_edits(model, branches, tokens=base_run.tokens, rows=base_run.rows, other_rows=other_rows)
     if not branches:
         return torch.empty(0)
-    check_branches(model)
+    check_branches_of(model, base_run.tokens)
     plain = plain or "branches" in model.refused
     keep_base = _sites(branches, "base") | (set() if plain else set(BASE_FOR_BRANCHES))
     keep_other = _sites(branches, "other")
@@ -128,7 +128,7 @@ class _Source:
 
 def record_base(model: LayeredModel, run: BaseRun) -> Recording:
     """A base run as `run_patched` needs it, where its branches put nothing of the base run's own in."""
-    check_branches(model)
+    check_branches_of(model, run.tokens)
     return record(model, run, keep=() if "branches" in model.refused else BASE_FOR_BRANCHES)
 
 

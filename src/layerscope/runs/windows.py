@@ -32,6 +32,7 @@ from layerscope.models.attention import AttentionCall, attend, replaced, seen_ke
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import need_prefixes as need_prefixes
+from layerscope.models.lengths import prefixes_hold_to as prefixes_hold_to
 from layerscope.models.sites import THROUGH_ATTENTION
 from layerscope.runs.recordings import BaseRun, Recording, record
 

@@ -1,0 +1,85 @@
+"""What differs only beyond the few tokens of the load check is found at the length of the texts."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import zoo
+from layerscope.models.attention import AttentionCall
+from layerscope.models.lengths import check_length
+from layerscope.models.sites import THROUGH_ATTENTION
+from layerscope.runs import branch_check
+from layerscope.runs.branch_check import EDGE, NAME, check_branches
+
+FEW = 16
+
+
+def test_attention_that_goes_wrong_beyond_a_length_is_refused_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = AttentionCall.shares
+    monkeypatch.setattr(
+        AttentionCall,
+        "shares",
+        lambda call, scores: shares(call, scores * (1.1 if scores.shape[-1] > FEW else 1)),
+    )
+    model = zoo.layered("llama")
+
+    check_length(model, FEW)
+    assert model.refused == {}
+    check_length(model, 40)
+    assert set(model.refused) == set(THROUGH_ATTENTION)
+    assert "40 tokens" in model.refused["pattern"]
+
+
+def test_branches_that_go_wrong_beyond_a_length_are_refused_there() -> None:
+    model = zoo.layered("llama")
+
+    def mix(module: object, args: object, output: Tensor) -> Tensor:
+        before = torch.nn.functional.pad(output, (0, 0, 1, 0))[:, :-1]
+        return output + before if output.shape[1] > FEW else output
+
+    model.blocks[1].mlp.register_forward_hook(mix)
+
+    check_branches(model)
+    assert "branches" not in model.refused
+    check_branches(model, 40)
+    assert "logits differ" in model.refused["branches"]
+    assert [check["name"] for check in model.checks if not check["holds"]] == [f"{NAME} at 40 tokens"]
+
+
+def test_a_cut_that_cuts_nothing_refuses_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    attend_from = branch_check.attend_from
+    monkeypatch.setattr(branch_check, "attend_from", lambda *given, edits, **how: attend_from(*given, **how))
+    model = zoo.layered("gpt_oss", flipped=True)
+
+    check_branches(model)
+
+    assert "without one edge differ" in model.refused["pattern"]
+    assert next(check["holds"] for check in model.checks if check["name"] == EDGE) is False
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "mistral", "mixtral", "doge"])
+def test_families_that_are_right_at_every_length_are_refused_nothing_more(family: str) -> None:
+    model = zoo.layered(family, flipped=True)
+    check_branches(model)
+    before = dict(model.refused)
+
+    check_length(model, 60)
+    check_branches(model, 60)
+
+    assert model.refused == before
+    assert model.prefixes_to is None
+
+
+def test_what_a_model_raises_at_a_length_becomes_a_refusal() -> None:
+    from layerscope import LayerscopeError
+
+    model = zoo.layered("llama")
+
+    def fail(module: object, args: object, output: Tensor) -> None:
+        if output.shape[1] > FEW:
+            raise ZeroDivisionError("only here")
+
+    model.blocks[2].register_forward_hook(fail)
+
+    with pytest.raises(LayerscopeError, match="ZeroDivisionError: only here"):
+        check_length(model, 40)
