@@ -26,9 +26,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 from pydantic import Field
 
+from layerscope import runs
 from layerscope.errors import LayerscopeError
 from layerscope.experiments import _formation_claims, _formation_figures, _formation_runs, _formation_summary
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
@@ -41,7 +43,6 @@ from layerscope.experiments._formation_design import (
     pairs_of,
     twins_of,
 )
-from layerscope.experiments._word_tasks import seeded
 from layerscope.results.schema import quantity, read_json, write_json
 from layerscope.text.tokenised_words import TokenisedWord
 from layerscope.text.tokens import BosPolicy, bare_encoding, bos_id
@@ -260,3 +261,8 @@ def over_depth(result: xr.Dataset) -> xr.Dataset:
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Patched pairs, parts of blocks, twins, erasure."""
     return _formation_figures.draw(result)
+
+
+def seeded(settings: Settings, *names: object) -> np.random.Generator:
+    """A numpy generator of a named stream of the run's seed."""
+    return np.random.default_rng(runs.stream(settings.seed, *names).initial_seed())
