@@ -170,9 +170,20 @@ def trace_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
     """Every prompt, cut by positions into pieces of at most about a minute."""
     n_layers = inputs.facts.n_layers
     for item in noised_items(inputs, settings, earlier):
-        everything = range(item.prompt.n_tokens)
-        wanted = everything if settings.positions == "all" else rows_of(item, settings)
-        yield from _in_pieces(item, wanted, settings, inputs, per_position=n_layers)
+        yield from _in_pieces(item, _traced_alone(item, settings), settings, inputs, per_position=n_layers)
+
+
+def _traced_alone(item: NoisedItem, settings: Settings) -> Sequence[int]:
+    """Tokens whose states are exchanged one at a time.
+
+    Rows need no more than the last one where several are noised: the noised stage has exchanged those
+    together. A screen's estimates are of single states, and are judged by them.
+    """
+    if settings.positions == "all":
+        return range(item.prompt.n_tokens)
+    if settings.screen or len(noised_positions(item.prompt, settings)) == 1:
+        return rows_of(item, settings)
+    return (item.prompt.last,)
 
 
 def output_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[TraceItem]:
