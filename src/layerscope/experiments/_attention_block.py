@@ -30,7 +30,9 @@ def block(passages: xr.Dataset, settings: Settings) -> dict[str, Any]:
     below = np.stack([queries[:, 0], queries[:, 0], every[:, 3]], axis=1)
     # What a learned sink takes is nobody's attention, and no sink token's either.
     above[:, 1] = np.maximum(above[:, 1] - (queries[:, 0] - every[:, 0]), 0)
-    counts = resampled_counts(len(above), seed=settings.seed, resamples=settings.resamples)
+    # One text has no interval, and needs no resamples for one.
+    resamples = settings.resamples if len(above) > 1 else 1
+    counts = resampled_counts(len(above), seed=settings.seed, resamples=resamples)
     draws = known_mean(divide(np.tensordot(counts, above, axes=1), np.tensordot(counts, below, axes=1)))
     value = known_mean(ratio(above, below))
     shares = interval_of_draws(value, draws, units=len(above), level=settings.level)

@@ -227,8 +227,9 @@ def _of_means(
     flat = [group.reshape(len(group), int(np.prod(rest))) for group in groups]
     means = [divide(np.nansum(group, axis=0), _counts(group)) for group in flat]
     value = means[0] - means[1] if len(means) == 2 else means[0]
-    low, high = np.empty_like(value), np.empty_like(value)
-    for cells in _slices(value.size, width=resamples):
+    low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
+    alone = any(len(group) < 2 for group in flat)  # one unit has no interval, and nothing to be drawn for one
+    for cells in () if alone else _slices(value.size, width=resamples):
         part = [group[:, cells] for group in flat]
         draws = [_resampled_means(group, (seed, i), resamples) for i, group in enumerate(part)]
         difference = draws[0] - draws[1] if len(draws) == 2 else draws[0]
@@ -242,8 +243,6 @@ def _resampled_means(
 ) -> Float[np.ndarray, "cell {resamples}"]:
     """How often each unit was drawn, times its values. Every cell, in every chunk, sees the same draws."""
     means = np.full((rows.shape[1], resamples), np.nan)
-    if len(rows) < 2:
-        return means
     rng, present = np.random.default_rng(seed), (~np.isnan(rows)).astype(np.float64).T
     known = np.where(np.isnan(rows), 0, rows).T
     for block in _slices(resamples, width=len(rows)):

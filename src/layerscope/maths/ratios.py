@@ -56,6 +56,9 @@ def bootstrap_ratio(
     if mean_of_last:
         value, n, rest = known_mean(value), np.asarray(n.max(axis=-1)), rest[:-1]
     width = up.shape[-1] if mean_of_last else 1
+    unknown = np.full(value.shape, np.nan)
+    if units < 2:  # no interval, and nothing to be drawn for one
+        return Interval(value, unknown, unknown.copy(), n)
     counts = resampled_counts(units, seed=seed, resamples=resamples)
     up, down = (part.reshape(units, -1, width) for part in (up, down))
     low, high = (np.full(up.shape[1], np.nan) for _ in range(2))

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import sys
+from functools import cache
 from importlib import metadata
 
 import torch
@@ -23,7 +24,13 @@ _ARITHMETIC = (
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | _package_versions()
+
+
+@cache
+def _package_versions() -> dict[str, str]:
+    # What is loaded cannot change under a process, and reading a package's metadata takes 8 ms.
+    return {name: metadata.version(name) for name in _PACKAGES}
 
 
 def arithmetic_environment() -> dict[str, str]:
