@@ -5,10 +5,12 @@ Heavy imports stay inside the commands, so that --help answers at once.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,9 +21,10 @@ from layerscope.errors import LayerscopeError
 from layerscope.question import Question, asking
 
 if TYPE_CHECKING:
-    from layerscope.jobs.checking import PromptCheck
+    from layerscope.jobs.checking import PromptCheck, Unreadable
     from layerscope.jobs.planning import Plan
     from layerscope.jobs.prepare import Job
+    from layerscope.jobs.tracing import TracedPrompt
     from layerscope.results.store import RunFolder
 
 cli = typer.Typer(
@@ -105,12 +108,16 @@ def plan(
     from layerscope import experiments
     from layerscope.jobs import planning
 
+    refused: dict[str, LayerscopeError] = {}
     for name in experiments.names() if every else [experiment]:
         started = time.monotonic()
-        for job in (asked.for_experiment(name) if every else asked).jobs(name):
-            whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
-            _tell_plan(whose, planning.plan(job, out, load_seconds=time.monotonic() - started))
-            started = time.monotonic()
+        with _going_on(name, refused) if every else nullcontext():
+            for job in (asked.for_experiment(name) if every else asked).jobs(name):
+                whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
+                with _told_of_a_twin(job, name):
+                    _tell_plan(whose, planning.plan(job, out, load_seconds=time.monotonic() - started))
+                started = time.monotonic()
+    _end_with(refused)
 
 
 @cli.command()
@@ -132,23 +139,22 @@ def report(
     from layerscope.results.store import RunFolder
 
     _refuse_early(None, out)
-    problems: list[LayerscopeError] = []
+    refused: dict[str, LayerscopeError] = {}
     if runs:
         # A damaged run is shown as such on the page; what is no run at all is refused here.
         folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
     else:
-        folders = _every_experiment(asked, out, quick, problems)
-    path = write_report(folders, make_folder(out) / "report.html")
+        folders = _every_experiment(asked, out, quick, refused)
+    path = write_report(folders, make_folder(out) / "report.html", refused=refused)
     for folder in folders:
-        _tell_or_say_why_not(folder, problems)
+        with _going_on(folder.path.name, refused):
+            _tell(folder)
     typer.echo(f"\nwrote {path}\nnext: open it in a browser (it needs no network)")
-    if problems:
-        typer.echo(f"{len(problems)} of the runs could not be had, see above", err=True)
-        raise typer.Exit(2)
+    _end_with(refused)
 
 
 def _every_experiment(
-    asked: Question, out: Path, quick: bool, problems: list[LayerscopeError]
+    asked: Question, out: Path, quick: bool, refused: dict[str, LayerscopeError]
 ) -> list[RunFolder]:
     """Run them all on one model; what stops one is told, and does not keep the others off the page."""
     from layerscope import experiments
@@ -159,16 +165,58 @@ def _every_experiment(
     model = asked.loaded()
     folders = []
     for name in experiments.names():
-        try:
+        with _going_on(name, refused):
             for job in asked.for_experiment(name, quick=quick).jobs(name, loaded=model):
                 with _told_of_a_twin(job, name):
                     folders.append(running.run(job, out, for_this_terminal()))
-        except LayerscopeError as error:
-            typer.echo(f"layerscope: {name}: {error}", err=True)
-            problems.append(error)
     if not folders:
-        raise problems[-1]
+        raise next(iter(refused.values()))
     return folders
+
+
+@cli.command()
+@asking(
+    without=("prompts", "passages", "treebank", "words", "limit", "longest", "untrained_twin"),
+)
+def trace(
+    asked: Question,
+    prompt: Annotated[
+        str, typer.Argument(help="One prompt, with *stars* round what is corrupted.", metavar="PROMPT")
+    ],
+    json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON instead.")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Keep the run, write its figures as a page, and open it.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="With --open: the folder below which the run goes.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """One prompt: its causal trace as a map in the terminal, the top predictions, and the answer's path by logit lens.
+
+    layerscope trace "The *Eiffel* Tower is located in the city of" --model gpt2
+    """
+    from layerscope.text.stars import refuse_unstarred
+
+    refuse_unstarred(prompt)
+    if open_:
+        _refuse_early("causal_trace", out)
+    _keep_memory()
+    from layerscope.jobs.progress import Silent, for_this_terminal
+    from layerscope.jobs.tracing import traced
+
+    small = ["smallest_range=0.01", *(asked.settings or [])]  # one prompt has no average to protect
+    job = replace(asked, prompts=prompt, settings=small).job("causal_trace")
+    found = traced(job, Silent() if json_ else for_this_terminal(), out=out if open_ else None)
+    if json_:
+        typer.echo(json.dumps(found.plain(), allow_nan=False))
+    else:
+        _draw(found)
+    if found.folder is not None:
+        _open_page(Path(found.folder))
+    elif not json_:
+        typer.echo(
+            "next: the same with --open for its figures; many prompts: layerscope run causal_trace --prompts FILE"
+        )
 
 
 @cli.command("list")
@@ -192,14 +240,24 @@ def list_(
 
 
 @cli.command()
-def show(folder: RunFolderPath) -> None:
-    """What a run found, in the terminal.
+def show(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run folders, or a folder above some.", metavar="DIR...")
+    ],
+) -> None:
+    """What runs found, in the terminal; of one that was refused, why.
 
     layerscope show runs/causal_trace-gpt2-0123456789ab
     """
-    from layerscope.results.store import RunFolder
+    from layerscope.results.store import RunFolder, runs_below
 
-    _tell(RunFolder.open(folder), whole=True)
+    refused: dict[str, LayerscopeError] = {}
+    for folder in folders:
+        below = [] if RunFolder.is_one(folder) else runs_below(folder)
+        for path in [run.path for run in below] or [folder]:
+            with _going_on(str(path), refused) if len(folders) > 1 or below else nullcontext():
+                _tell(RunFolder.open(path), whole=True)
+    _end_with(refused)
 
 
 @cli.command()
@@ -297,7 +355,9 @@ def check_prompts(
     """
     from layerscope.jobs.checking import check_prompts as check
     from layerscope.jobs.standing_first import standing_first
+    from layerscope.text.prompts import prompts_of
 
+    prompts_of(prompts)  # a file that is not there is told before a model is loaded
     model = asked.loaded()
     first = standing_first(model, asked.bos)
     typer.echo(first.said() if not asked.chat else "the chat template says what stands first")
@@ -387,12 +447,46 @@ def _tell(folder: RunFolder, *, whole: bool = False) -> None:
         typer.echo(line)
 
 
-def _tell_or_say_why_not(folder: RunFolder, problems: list[LayerscopeError]) -> None:
+@contextmanager
+def _going_on(name: str, refused: dict[str, LayerscopeError]) -> Iterator[None]:
+    """What is refused is told and remembered, and keeps nothing else back."""
     try:
-        _tell(folder)
+        yield
     except LayerscopeError as error:
-        typer.echo(f"layerscope: {error}", err=True)
-        problems.append(error)
+        typer.echo(f"layerscope: {name}: {error}", err=True)
+        refused[name] = error
+
+
+def _end_with(refused: dict[str, LayerscopeError]) -> None:
+    """List once more what was refused, where all can be seen together; the exit code says so too."""
+    if refused:
+        typer.echo(f"{len(refused)} refused:", err=True)
+        for name, error in refused.items():
+            typer.echo(f"  {name}: {error.short}", err=True)
+        raise typer.Exit(2)
+
+
+def _draw(found: TracedPrompt) -> None:
+    from rich.console import Console
+
+    from layerscope.jobs.heat_map import lines_of_trace
+
+    console = Console(highlight=False)
+    for line in lines_of_trace(found, width=console.width):
+        console.print(line)
+
+
+def _open_page(folder: Path) -> None:
+    import webbrowser
+
+    from layerscope.report.write import write_report
+    from layerscope.results.store import RunFolder
+
+    page = write_report([RunFolder.open(folder)], folder / "trace.html")
+    shown = webbrowser.open(page.resolve().as_uri())
+    typer.echo(
+        f"wrote {page}\nnext: {'it opens in the browser' if shown else 'open it in a browser'}", err=True
+    )
 
 
 def _tell_plan(name: str, found: Plan) -> None:
@@ -402,7 +496,7 @@ def _tell_plan(name: str, found: Plan) -> None:
         typer.echo(line)
 
 
-def _tell_check(check: PromptCheck) -> None:
+def _tell_check(check: PromptCheck | Unreadable) -> None:
     from layerscope.jobs.listing import lines_of_check
 
     for line in lines_of_check(check):

@@ -14,6 +14,11 @@ class LayerscopeError(ValueError):
         self.problem, self.found, self.expected, self.hint = problem, found, expected, hint
         super().__init__(f"{problem}\n  found     {found}\n  expected  {expected}\n  try       {hint}")
 
+    @property
+    def short(self) -> str:
+        """Problem and finding in one line."""
+        return f"{self.problem}: {self.found}"
+
     def __reduce__(self) -> tuple[object, ...]:
         # Workers send errors to the driver by pickle, which would otherwise call __init__(message).
         return _rebuild, (self.problem, self.found, self.expected, self.hint)

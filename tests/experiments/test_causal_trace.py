@@ -159,8 +159,8 @@ def test_a_subject_at_the_end_is_refused_or_left_out_as_asked() -> None:
     ]
 
     with pytest.raises(LayerscopeError, match="last token not noised"):
-        ls.run("causal_trace", mover(layer=2), prompts, progress=False)
-    result = ls.run("causal_trace", mover(layer=2), prompts, samples=1, unfit="leave out", progress=False)
+        ls.run("causal_trace", mover(layer=2), prompts, unfit="refuse", progress=False)
+    result = ls.run("causal_trace", mover(layer=2), prompts, samples=1, progress=False)
 
     assert "last token not noised" in str(result.sel(prompt="end").left_out_because.values)
     assert result.sizes["prompt"] == 5

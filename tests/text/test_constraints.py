@@ -136,7 +136,7 @@ def test_unfit_prompts_are_refused_together_with_reasons(gpt2):
     assert "bad-2: not “last token not noised”" in message
     assert "bad-3" not in message
     assert "and 2 more" in message
-    assert '--set unfit="leave out"' in message
+    assert "leave out --set unfit=refuse" in message
     assert "--bos" not in message
 
 

@@ -14,7 +14,7 @@ from layerscope.experiments._trace_runs import NoisedItem, noised_positions
 from layerscope.experiments._trace_settings import Settings
 from layerscope.maths.moments import Moments, merge, standard_deviation
 from layerscope.results.words import restored, stored
-from layerscope.text.constraints import broken_constraints, refuse_unfit
+from layerscope.text.constraints import FIRST_NOT_NOISED, broken_constraints, refuse_unfit
 from layerscope.text.tokenised import TokenisedPrompt
 
 _OPERATIONS_A_MINUTE = 1e13  # two modest cores; only decides how a prompt is cut into items
@@ -63,11 +63,14 @@ def noised_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
     clean = earlier["clean"]
     kept = clean.left_out_because.values == ""
     if not kept.any():
+        first = restored(clean.left_out_because.values[0])
         raise LayerscopeError(
             "no prompt is left to trace",
-            found=f"{len(kept)} prompts, the first left out because: {restored(clean.left_out_because.values[0])}",
-            expected="prompts whose answer is the model's most probable next token",
-            hint="layerscope check-prompts FILE --model MODEL",
+            found=f"{len(kept)} prompt{'s' * (len(kept) > 1)}, the first left out because: {first}",
+            expected="prompts whose answer is the model's most probable next token, with a subject that is neither "
+            "the first nor the last token",
+            hint=("--bos always   (puts a token before the first), or " if FIRST_NOT_NOISED in first else "")
+            + "layerscope check-prompts FILE --model MODEL",
         )
     size = noise_sd(clean, settings)
     found = {

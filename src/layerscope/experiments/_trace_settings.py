@@ -99,9 +99,10 @@ class Settings(ExperimentSettings):
         description="prompts whose metric falls by less under noise are left out of averages; by default 0.05 of "
         "probability, or 0.5 nat of anything else",
     )
-    unfit: Literal["refuse", "leave out"] = Field(
-        "refuse",
-        description="what to do with prompts whose subject is the first or last token, or that are too long",
+    unfit: Literal["leave out", "refuse"] = Field(
+        "leave out",
+        description="what to do with prompts that cannot be traced (the subject is the first or last token, the prompt "
+        "is too long, the answer has no tokens of its own): leave them out and list them, or refuse the run",
     )
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of prompts")

@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from layerscope.jobs.texts import tokenised_prompts
+from layerscope.errors import LayerscopeError
+from layerscope.jobs.texts import refuse_foreign_ids
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.answers import answer_of
 from layerscope.text.constraints import Constraint, clean_constraint, constraints_of, strip
-from layerscope.text.tokenised import TokenisedPrompt
+from layerscope.text.fields import unique_names
+from layerscope.text.prompts import prompts_of
+from layerscope.text.tokenised import TokenisedPrompt, tokenise_prompt
 from layerscope.text.tokens import BosPolicy
 
 
@@ -42,10 +45,23 @@ class PromptCheck:
         return tuple(f"{c.name}: {c.detail}" for c in self.constraints if c.needed and not c.holds)
 
 
+@dataclass(frozen=True)
+class Unreadable:
+    """A prompt that is stated wrongly, or that the model's tokenizer cannot read."""
+
+    name: str
+    error: LayerscopeError
+
+    @property
+    def left_out_because(self) -> tuple[str, ...]:
+        """Why it cannot be traced."""
+        return (self.error.short,)
+
+
 def check_prompts(
     model: LayeredModel, source: Any, *, bos: BosPolicy = "auto", chat: bool = False
-) -> list[PromptCheck]:
-    """Check every prompt of a file or a set on a model, one clean run each.
+) -> list[PromptCheck | Unreadable]:
+    """Check every prompt of a file or a set on a model, one clean run each; one that is wrong hides no other.
 
     Args:
         model: the model.
@@ -53,7 +69,20 @@ def check_prompts(
         bos: what stands first; a run decides "auto" by `standing_first`.
         chat: put prompts into the tokenizer's chat template.
     """
-    return [_checked(model, prompt) for prompt in tokenised_prompts(model, source, bos=bos, chat=chat)]
+    found: list[PromptCheck | Unreadable] = []
+    for number, read in enumerate(prompts_of(source), start=1):
+        name = f"prompt {number}"
+        try:
+            prompt = read()
+            name = prompt.name
+            tokenised = tokenise_prompt(model.tokenizer, prompt, bos=bos, chat=chat)
+        except LayerscopeError as error:
+            found.append(Unreadable(name, error))
+            continue
+        refuse_foreign_ids(model, (*tokenised.tokens.ids, *tokenised.answer_ids), name)
+        found.append(_checked(model, tokenised))
+    unique_names([one.prompt.name for one in found if isinstance(one, PromptCheck)], "prompts")
+    return found
 
 
 def _checked(model: LayeredModel, prompt: TokenisedPrompt) -> PromptCheck:

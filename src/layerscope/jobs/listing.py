@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from layerscope.contract import Claim, Experiment
-    from layerscope.jobs.checking import PromptCheck
+    from layerscope.jobs.checking import PromptCheck, Unreadable
     from layerscope.jobs.planning import Plan
     from layerscope.results.record import RunRecord
     from layerscope.results.store import RunFolder
@@ -81,7 +81,7 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
     experiment = experiments.load(record.asked.experiment)
     yield f"\n{record.asked.experiment} on {_model(record)}: {experiment.question}"
     if not folder.has_result:
-        yield f"  {record.state}; next: layerscope resume {folder.path}"
+        yield from (f"  {line}" for line in _unfinished(folder, record))
         return
     result = folder.result()
     for claim in _claims(experiment, result, record):
@@ -103,6 +103,11 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
         yield f"  {reasons.size - len(out)} of {reasons.size} {dimension}s used"
         for name, why in out if whole else []:
             yield f"    left out: {visible(restored(name), blanks=False)}: {visible(restored(why), blanks=False)}"
+    if record.left_out:
+        several = "prompts" if len(record.left_out) > 1 else "prompt"
+        yield f"  {len(record.left_out)} {several} cannot be read by this model, left out"
+        for name, why in record.left_out.items() if whole else ():
+            yield f"    left out: {visible(name, blanks=False)}: {visible(why, blanks=False)}"
     if whole:
         yield f"  settings: {', '.join(f'{key}={value}' for key, value in record.asked.settings.items())}"
         if record.standing_first:
@@ -112,6 +117,16 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
         yield f"  on {machine.device_name}, {machine.threads} threads"
         yield f"  measured in {record.seconds:.0f} s, at most {record.peak_bytes / 1e6:.0f} MB"
         yield from (f"  note: {note}" for note in record.notes)
+
+
+def _unfinished(folder: RunFolder, record: RunRecord) -> Iterator[str]:
+    if record.refused:
+        first, *more = record.refused.splitlines()
+        yield f"refused: {visible(first, blanks=False)}"
+        yield from (visible(line, blanks=False) for line in more)
+        yield f"next, once that is put right: layerscope resume {folder.path}"
+    else:
+        yield f"{record.state}; next: layerscope resume {folder.path}"
 
 
 def said_of_first(record: RunRecord) -> str:
@@ -164,8 +179,14 @@ def lines_of_plan(name: str, plan: Plan) -> Iterator[str]:
     yield f"  kept in {plan.folder}: the same run command goes on from there"
 
 
-def lines_of_check(check: PromptCheck) -> Iterator[str]:
+def lines_of_check(check: PromptCheck | Unreadable) -> Iterator[str]:
     """One prompt's check as a person reads it."""
+    from layerscope.jobs.checking import PromptCheck
+
+    if not isinstance(check, PromptCheck):
+        yield f"{visible(check.name, blanks=False)}  left out"
+        yield from (f"  - {visible(line.strip(), blanks=False)}" for line in str(check.error).splitlines())
+        return
     mark = "left out" if check.left_out_because else "ok"
     yield f"{visible(check.prompt.name, blanks=False)}  [{visible(check.prompt.category, blanks=False)}]  {mark}"
     yield f"  {check.strip}"

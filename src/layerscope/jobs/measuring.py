@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import reduce
 
 import torch
@@ -13,6 +13,7 @@ import xarray as xr
 
 from layerscope.contract import Stage, WorkItem
 from layerscope.engines.local import LocalEngine
+from layerscope.errors import LayerscopeError
 from layerscope.jobs.prepare import Job, this_machine
 from layerscope.jobs.progress import Progress
 from layerscope.results.combine import concatenate
@@ -29,16 +30,33 @@ def carry_out(job: Job, folder: RunStore, progress: Progress) -> None:
     """
     with folder.writing(), threads(folder.record.machine.threads):
         record = _begun(job, folder)
-        earlier: dict[str, xr.Dataset] = {}
-        for stage in job.experiment.stages:
-            items = list(stage.items(job.inputs, job.settings, earlier))
-            if items:  # what was not asked for has none
-                measure(job, folder, record, stage, items, earlier, progress)
-            earlier[stage.name] = combined(folder, stage, items)
-        result = signed(job.experiment.conclude(earlier, job.settings), record)
+        with _refusal_recorded(folder, record):
+            result = signed(_concluded(job, folder, record, progress), record)
         record.result = folder.save_result(result)
         record.state, record.finished = "complete", now()
         folder.save_record(record)
+
+
+def _concluded(job: Job, folder: RunStore, record: RunRecord, progress: Progress) -> xr.Dataset:
+    earlier: dict[str, xr.Dataset] = {}
+    for stage in job.experiment.stages:
+        items = list(stage.items(job.inputs, job.settings, earlier))
+        if items:  # what was not asked for has none
+            measure(job, folder, record, stage, items, earlier, progress)
+        earlier[stage.name] = combined(folder, stage, items)
+    return job.experiment.conclude(earlier, job.settings)
+
+
+@contextmanager
+def _refusal_recorded(folder: RunStore, record: RunRecord) -> Iterator[None]:
+    """A run that is refused says so, and why; what it measured until then is kept."""
+    try:
+        yield
+    except LayerscopeError as error:
+        record.state, record.refused = "refused", str(error)
+        with suppress(LayerscopeError):  # the disk may be what refused it
+            folder.save_record(record)
+        raise
 
 
 def _begun(job: Job, folder: RunStore) -> RunRecord:
@@ -47,7 +65,7 @@ def _begun(job: Job, folder: RunStore) -> RunRecord:
     differences = differing(record.machine.model_dump(), here.model_dump())
     if record.stages and differences:
         record.notes.append(f"resumed {now()} with other {', '.join(differences)}")
-    record.state, record.result = "running", None
+    record.state, record.result, record.refused = "running", None, ""
     folder.save_record(record)
     return record
 

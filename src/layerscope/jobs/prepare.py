@@ -21,8 +21,8 @@ from layerscope.jobs.standing_first import StandsFirst, standing_first
 from layerscope.jobs.texts import (
     LONGEST,
     default_source,
+    readable_prompts,
     tokenised_passages,
-    tokenised_prompts,
     tokenised_treebank,
     tokenised_words,
 )
@@ -36,6 +36,7 @@ from layerscope.results.store import RunFolder
 from layerscope.runs import check_branches, machine, tokens_per_pass
 from layerscope.text.passages import load_passages
 from layerscope.text.prompts import load_prompts
+from layerscope.text.tokenised import TokenisedPrompt
 from layerscope.text.tokens import BosPolicy, bos_record, tokenizer_digest
 from layerscope.text.treebanks import load_treebank
 from layerscope.text.words import load_words
@@ -103,11 +104,14 @@ def prepare(
     first = standing_first(loaded, bos, weights=weights)
     used = first.used(needed=chosen.needs_first)
     of_chats = bos if chat else used  # a chat's template says what stands first, unless --bos does
-    inputs = _tokenised(
+    inputs, unreadable = _tokenised(
         loaded, sources, bos=used, of_prompts=of_chats, chat=chat, limit=limit, longest=longest
     )
+    if unreadable and getattr(chosen, "unfit", "") == "refuse":
+        raise next(iter(unreadable.values()))  # the strict choice
     _try_at_its_length(loaded, inputs)
     record = new_record(experiment, chosen, loaded, inputs, first, chat, weights=weights)
+    record.left_out = {name: error.short for name, error in unreadable.items()}
     record.named = {
         kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
     }
@@ -133,17 +137,24 @@ def _tokenised(
     chat: bool,
     limit: int | None,
     longest: int | None,
-) -> Inputs:
-    """The texts of these sources, by kind, as the model reads them."""
+) -> tuple[Inputs, dict[str, LayerscopeError]]:
+    """The texts of these sources, by kind, as the model reads them; and why it cannot read prompts, by name."""
     cut: dict[str, Any] = {"bos": bos, "longest": longest, "limit": limit}
+    unreadable: dict[str, LayerscopeError] = {}
+
+    def prompts(source: Any) -> tuple[TokenisedPrompt, ...]:
+        found, left_out = readable_prompts(model, source, bos=of_prompts, chat=chat, limit=limit)
+        unreadable.update(left_out)
+        return found
+
     readers: dict[str, Callable[[Any], Any]] = {
-        "prompts": lambda source: tokenised_prompts(model, source, bos=of_prompts, chat=chat, limit=limit),
+        "prompts": prompts,
         "passages": lambda source: tokenised_passages(model, source, **cut),
         "treebank": lambda source: tokenised_treebank(model, source, **cut),
         "words": lambda source: tokenised_words(model, source, limit=limit),
     }
     texts = {kind: readers[kind](source) for kind, source in sources.items()}
-    return Inputs(facts=model.facts, bos=bos, tokens_per_pass=tokens_per_pass(model), **texts)
+    return Inputs(facts=model.facts, bos=bos, tokens_per_pass=tokens_per_pass(model), **texts), unreadable
 
 
 def _refuse_unread(experiment: Experiment, **given: Any) -> None:

@@ -37,13 +37,41 @@ _ENDINGS = {"treebank": ".conllu", "words": ".txt"}
 def tokenised_prompts(
     model: LayeredModel, source: Any, *, bos: BosPolicy = "auto", chat: bool = False, limit: int | None = None
 ) -> tuple[TokenisedPrompt, ...]:
-    """Prompts as this model reads them."""
-    prompts = load_prompts(source)
-    few = first_of_each(prompts, limit, lambda prompt: prompt.category)
-    tokenised = [tokenise_prompt(model.tokenizer, prompt, bos=bos, chat=chat) for prompt in few]
-    for prompt in tokenised:
-        refuse_foreign_ids(model, (*prompt.tokens.ids, *prompt.answer_ids), prompt.name)
-    return tuple(tokenised)
+    """Prompts as this model reads them.
+
+    Raises:
+        LayerscopeError: see `readable_prompts`; and the first prompt that this tokenizer cannot read.
+    """
+    tokenised, unreadable = readable_prompts(model, source, bos=bos, chat=chat, limit=limit)
+    for error in unreadable.values():
+        raise error
+    return tokenised
+
+
+def readable_prompts(
+    model: LayeredModel, source: Any, *, bos: BosPolicy = "auto", chat: bool = False, limit: int | None = None
+) -> tuple[tuple[TokenisedPrompt, ...], dict[str, LayerscopeError]]:
+    """Prompts as this model reads them, and why it cannot read others (longer than its context among them), by name.
+
+    Raises:
+        LayerscopeError: a source that cannot be read, a tokenizer that belongs to another model, or no prompt that
+            can be read (the first one's reason).
+    """
+    few = first_of_each(load_prompts(source), limit, lambda prompt: prompt.category)
+    tokenised, unreadable = [], {}
+    for prompt in few:
+        try:
+            read = tokenise_prompt(model.tokenizer, prompt, bos=bos, chat=chat)
+            _refuse_longer_than_context(model, read)
+        except LayerscopeError as error:
+            unreadable[prompt.name] = error
+        else:
+            tokenised.append(read)
+    if not tokenised:
+        raise next(iter(unreadable.values()))
+    for one in tokenised:
+        refuse_foreign_ids(model, (*one.tokens.ids, *one.answer_ids), one.name)
+    return tuple(tokenised), unreadable
 
 
 def tokenised_passages(
@@ -92,6 +120,17 @@ def tokenised_words(
     for word in few:
         refuse_foreign_ids(model, (*word.ids, *word.alone), word.word)
     return tuple(few)
+
+
+def _refuse_longer_than_context(model: LayeredModel, prompt: TokenisedPrompt) -> None:
+    context = model.facts.context
+    if context is not None and prompt.n_tokens > context:
+        raise LayerscopeError(
+            f"the prompt {prompt.name} is longer than the model's context",
+            found=f"{prompt.n_tokens:,} tokens",
+            expected=f"at most {context:,}",
+            hint="a shorter prompt",
+        )
 
 
 def _first_documents(sentences: Sequence[Sentence], limit: int | None) -> list[Sentence]:

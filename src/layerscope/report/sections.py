@@ -16,7 +16,7 @@ from layerscope import experiments
 from layerscope.contract import Claim, Experiment, Judged
 from layerscope.errors import LayerscopeError
 from layerscope.plots.axes import depth_axis
-from layerscope.report.exclusions import Exclusions, exclusions
+from layerscope.report.exclusions import Exclusions, exclusions, unreadable
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.prose import Paragraph, paragraphs
 from layerscope.report.provenance import Group, provenance
@@ -29,7 +29,7 @@ from layerscope.results.sheets import FOLDER as ANNOTATIONS
 from layerscope.results.sheets import read_sheets
 from layerscope.results.store import RunFolder
 
-State = Literal["complete", "incomplete", "unknown", "damaged"]
+State = Literal["complete", "incomplete", "refused", "unknown", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,13 @@ def section(run: RunFolder, number: int, *, beside: Path) -> Section:
     return shown
 
 
+def refused_section(name: str, error: LayerscopeError, number: int) -> Section:
+    """An experiment that could not be run: its question, and why it has no answer here."""
+    return Section(
+        f"run-{number}", "", "refused", name, question=experiments.question(name), problems=[str(error)]
+    )
+
+
 def _path_from(folder: Path, path: Path) -> str:
     inside = path.resolve().is_relative_to(folder.resolve())
     return str(path.resolve().relative_to(folder.resolve())) if inside else str(path)
@@ -116,7 +123,8 @@ def _add_experiment(shown: Section, run: RunFolder, record: RunRecord, experimen
     shown.settings = setting_rows(experiment, record.asked.settings)
     shown.recipe = recipe(run, record, experiment, shown.where)
     if not run.has_result:
-        shown.state = "incomplete"
+        shown.state = "refused" if record.refused else "incomplete"
+        shown.problems += [record.refused] if record.refused else []
         shown.progress = [(name, len(run.done(name)), stage.items) for name, stage in record.stages.items()]
         return
     try:
@@ -132,7 +140,7 @@ def _add_result(
     shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment, result: xr.Dataset
 ) -> None:
     shown.cautions = [*map(str, read_json(result, "cautions", [])), *record.cautions]
-    shown.exclusions = exclusions(result)
+    shown.exclusions = [*exclusions(result), *unreadable(record)]
     judged = _judged(shown, run, experiment, result)
     claims: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), []) + judged.claims
     shown.claims = [

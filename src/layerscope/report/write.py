@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from layerscope.errors import LayerscopeError
 from layerscope.plots.strip import layers_at_a_glance
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.page import render
-from layerscope.report.sections import Section, section
+from layerscope.report.sections import Section, refused_section, section
 from layerscope.report.twins import put_beside, twinned_row, twins_of
 from layerscope.results.files import make_folder, write_text
 from layerscope.results.store import RunFolder
 
 
-def write_report(runs: Sequence[RunFolder], path: Path, *, title: str | None = None) -> Path:
+def write_report(
+    runs: Sequence[RunFolder],
+    path: Path,
+    *,
+    title: str | None = None,
+    refused: Mapping[str, LayerscopeError] | None = None,
+) -> Path:
     """Write the report of these runs, in the order given; returns where it lies.
 
     A run without a result appears with its progress, a damaged one with what is wrong with it; none
@@ -25,6 +31,7 @@ def write_report(runs: Sequence[RunFolder], path: Path, *, title: str | None = N
         runs: at least one.
         path: the HTML file; its folder is made if need be.
         title: of the page; by default it names the models.
+        refused: experiments that could not be run, with the reason, to be listed behind the others.
 
     Raises:
         LayerscopeError: there are no runs, or the file cannot be written.
@@ -37,6 +44,10 @@ def write_report(runs: Sequence[RunFolder], path: Path, *, title: str | None = N
             hint="layerscope run causal_trace",
         )
     sections = [section(run, number, beside=path.parent) for number, run in enumerate(runs, start=1)]
+    sections += [
+        refused_section(name, error, len(runs) + number)
+        for number, (name, error) in enumerate((refused or {}).items(), start=1)
+    ]
     html = render(sections, _at_a_glance(sections), put_beside(sections), title=title or _title(sections))
     make_folder(path.parent)
     write_text(path, html)

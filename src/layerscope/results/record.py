@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from layerscope.results.schema import SCHEMA
 
-State = Literal["planned", "running", "complete"]
+State = Literal["planned", "running", "refused", "complete"]
 
 
 class Asked(BaseModel):
@@ -84,6 +84,10 @@ class RunRecord(BaseModel):
     checks: list[dict[str, Any]] = Field(default_factory=list, description="what the load check found")
     standing_first: dict[str, Any] = Field(
         default_factory=dict, description="what stands first before texts, the losses that decided, and why"
+    )
+    refused: str = Field("", description="why the run was refused, where it was")
+    left_out: dict[str, str] = Field(
+        default_factory=dict, description="prompts that the model cannot read, with the reason"
     )
     cautions: list[str] = Field(
         default_factory=list, description="what a reader must know beside the cautions of the result"

@@ -94,7 +94,7 @@ def refuse_unfit(prompts: Sequence[TokenisedPrompt], *, context: int | None) -> 
         found="; ".join(firsts + more),
         expected="a subject inside the context that is neither the first nor the last token",
         hint=("--bos always   (puts a token before the first), or " if at_first else "")
-        + '--set unfit="leave out"',
+        + "leave out --set unfit=refuse: the others are then used",
     )
 
 

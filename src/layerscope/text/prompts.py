@@ -7,7 +7,8 @@ Python, from a text with *stars* round what is noised, or from a set that comes 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def load_prompts(source: object) -> tuple[Prompt, ...]:
     Example:
         load_prompts("The *Eiffel* Tower is located in the city of")
     """
-    prompts = tuple(_read(source))
+    prompts = tuple(read() for read in prompts_of(source))
     if not prompts:
         raise LayerscopeError(
             "there are no prompts", found="an empty list", expected="at least one", hint="give one prompt"
@@ -87,20 +88,25 @@ def load_prompts(source: object) -> tuple[Prompt, ...]:
     return prompts
 
 
-def _read(source: object) -> list[Prompt]:
+def prompts_of(source: object) -> list[Callable[[], Prompt]]:
+    """What reads each prompt of a source, so that one that cannot be read need not hide the others.
+
+    Raises:
+        LayerscopeError: a source that cannot be read as a whole.
+    """
     if several := _joined(source):
-        return [prompt for part in several for prompt in _read(part)]
+        return [read for part in several for read in prompts_of(part)]
     if isinstance(source, (str, os.PathLike)):
         path = find_source(source, kind="prompts", endings=_ENDINGS, folders=False)
         if path is None:
-            return [_starred(str(source), "the prompt", 1)]
+            return [partial(_starred, str(source), "the prompt", 1)]
         known_ending(path, _ENDINGS)
-        return [_from_item(item, number) for number, item in enumerate(read_items(path), start=1)]
+        return [partial(_from_item, item, number) for number, item in enumerate(read_items(path), start=1)]
     if isinstance(source, (Prompt, Mapping)):
-        return [_from_python(source, 1)]
+        return [partial(_from_python, source, 1)]
     if not isinstance(source, Iterable):
         raise _not_prompts(source, "the source")
-    return [_from_python(value, number) for number, value in enumerate(source, start=1)]
+    return [partial(_from_python, value, number) for number, value in enumerate(source, start=1)]
 
 
 def _joined(source: object) -> list[str]:

@@ -19,6 +19,23 @@ def has_stars(text: str) -> bool:
     return any(_is_mark(match) for match in _STAR.finditer(text))
 
 
+def refuse_unstarred(text: str) -> None:
+    """Refuse what is no single prompt with a marked subject.
+
+    Raises:
+        LayerscopeError: no star, or stars that do not mark one subject.
+    """
+    if not has_stars(text):
+        raise LayerscopeError(
+            "nothing in this prompt is marked to be corrupted",
+            found=repr(text[:80]),
+            expected="one prompt with one pair of *stars* round its subject",
+            hint='layerscope trace "The *Eiffel* Tower is located in the city of"   '
+            "(a file of prompts: layerscope run causal_trace --prompts FILE)",
+        )
+    parse_stars(text)
+
+
 def parse_stars(text: str, *, where: str = "the prompt") -> tuple[str, tuple[int, int]]:
     """Take the stars out of a text.
 
