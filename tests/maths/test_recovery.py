@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from layerscope.maths.recovery import range_is_large_enough, recovery
+from layerscope.maths.recovery import range_is_large_enough, recovery, recovery_by_draw
 
 
 def test_recovery_of_a_hand_worked_case():
@@ -63,3 +63,28 @@ def test_the_range_must_be_large_and_in_the_right_direction(library):
 def test_a_smallest_range_of_nothing_is_refused(smallest):
     with pytest.raises(ValueError, match="above 0"):
         range_is_large_enough(np.array(0.5), np.array(0.1), smallest)
+
+
+def test_the_parts_of_draws_in_a_recovery_by_hand():
+    # means: patched 0.5, noised 0.2, clean 0.8, so R = 0.5; first draw: 0.5 + (0.1 - 0.5 x 0.1) / 0.6
+    patched, noised, clean = np.array([0.6, 0.4]), np.array([0.3, 0.1]), np.array([0.8, 0.8])
+
+    found = recovery_by_draw(patched, noised=noised, clean=clean)
+
+    np.testing.assert_allclose(found, [0.5 + 0.05 / 0.6, 0.5 - 0.05 / 0.6])
+
+
+@pytest.mark.parametrize("corrupting", [False, True])
+def test_the_spread_of_those_parts_is_the_spread_of_the_recovery(corrupting):
+    rng, draws, repetitions = np.random.default_rng(0), 50, 4000
+    noise = rng.normal(size=(3, draws, repetitions))
+    patched = 0.5 + 0.1 * noise[0] + 0.1 * noise[1]
+    noised, clean = 0.2 + 0.1 * noise[1] + 0.05 * noise[2], np.full((draws, repetitions), 0.9)
+    ends = (clean, noised) if corrupting else (noised, clean)
+
+    ratios = recovery(patched.mean(0), noised=ends[0].mean(0), clean=ends[1].mean(0))
+    parts = recovery_by_draw(patched, noised=ends[0], clean=ends[1])
+
+    np.testing.assert_allclose(parts.mean(0), ratios)
+    standard_errors = parts.std(0, ddof=1) / np.sqrt(draws)
+    np.testing.assert_allclose(np.sqrt((standard_errors**2).mean()), ratios.std(), rtol=0.04)

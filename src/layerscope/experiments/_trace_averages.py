@@ -13,7 +13,9 @@ from layerscope.experiments import _tracing
 from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._trace_measures import TOKEN_CLASSES
 from layerscope.maths.bootstrap import bootstrap_mean
-from layerscope.maths.recovery import recovery
+from layerscope.maths.recovery import recovery, recovery_by_draw
+from layerscope.maths.sample_size import mean_half_width
+from layerscope.results.schema import quantity
 
 
 def mean_over_prompts(settings: Any) -> Any:
@@ -65,6 +67,37 @@ def recovered_by_class(
     scaled = recovery(values, noised=nothing[rows].reshape(shape), clean=everything[rows].reshape(shape))
     scaled[~used_prompts(result)[rows]] = np.nan
     return by_class(scaled, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
+
+
+def over_draws(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
+    """Draws of each prompt, and how far its rows' recoveries, averaged over depth, would move with other draws."""
+    noised = _tracing.read_out(result, "noised", settings).transpose("prompt", "sample").values
+    clean, _ = _tracing.ends_of(result, settings)
+    restored = _tracing.read_out(result, "restored", settings).transpose("token", "depth", "sample").values
+    subject = _tracing.read_out(result, "subject", settings).transpose("prompt", "depth", "sample").values
+    draws = np.isfinite(noised).sum(axis=1)
+    widths = np.full((len(noised), len(_tracing.ROWS)), np.nan)
+    for index, (_, last, others) in _tracing.rows_of_tokens(result):
+        rows = [subject[index], restored[last], restored[others].mean(axis=0) if others.size else None]
+        ends = (noised[index], np.broadcast_to(clean[index], noised[index].shape))
+        nothing, everything = ends if settings.direction == "restore" else ends[::-1]
+        for row, patched in enumerate(rows):
+            if patched is not None:
+                widths[index, row] = _half_width(patched.T, nothing, everything, settings)
+    what = "half-width of the interval over draws of the row's recovery, averaged over depth"
+    return {
+        "draws": quantity(draws, "prompt", "noise draws, or partners"),
+        "draws_half_width": quantity(widths, "prompt row", what),
+    }
+
+
+def _half_width(patched: np.ndarray, nothing: np.ndarray, everything: np.ndarray, settings: Any) -> float:
+    """Of one row [draw depth], with draws that are not there left out."""
+    there = np.isfinite(patched).all(axis=1) & np.isfinite(nothing) & np.isfinite(everything)
+    if not there.any():
+        return np.nan
+    parts = recovery_by_draw(patched[there], noised=nothing[there, None], clean=everything[there, None])
+    return float(mean_half_width(parts.mean(axis=1), together=settings.together, level=settings.level))
 
 
 def averages(

@@ -15,7 +15,12 @@ from layerscope.experiments import _trace_components, _trace_screen_conclusions,
 from layerscope.experiments._contract import Earlier
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import interval_variables, stacked
-from layerscope.experiments._trace_averages import indirect_by_class, mean_over_prompts, used_prompts
+from layerscope.experiments._trace_averages import (
+    indirect_by_class,
+    mean_over_prompts,
+    over_draws,
+    used_prompts,
+)
 from layerscope.experiments._trace_measures import TOKEN_CLASSES
 from layerscope.maths.bootstrap import bootstrap_difference
 from layerscope.maths.max_statistic import compare_curves
@@ -31,6 +36,7 @@ def add_conclusions(result: xr.Dataset, stages: Earlier, settings: Any) -> xr.Da
     """The result with every further conclusion that its stages allow."""
     pieces = [_effects(result, settings), _contrasts_over_depth(result, settings), _pairs(result, settings)]
     pieces.append(_regression(result, settings))
+    pieces.append(xr.Dataset(over_draws(result, settings)))
     for name, conclude in (
         ("outputs", _trace_components.outputs),
         ("severed", _trace_components.severed),

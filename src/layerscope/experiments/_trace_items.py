@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import xarray as xr
 from pydantic import Field
 
@@ -13,10 +14,13 @@ from layerscope.experiments._contract import Earlier, Inputs, WorkItem
 from layerscope.experiments._trace_runs import NoisedItem, noised_positions
 from layerscope.experiments._trace_settings import Settings
 from layerscope.maths.moments import Moments, merge, standard_deviation
+from layerscope.maths.sample_size import units_needed
 from layerscope.results.words import restored, stored
 from layerscope.text.constraints import FIRST_NOT_NOISED, broken_constraints, refuse_unfit
 from layerscope.text.tokenised import TokenisedPrompt
 
+PILOT_UNITS = 10
+_PILOT_DEPTHS = 8
 _OPERATIONS_A_MINUTE = 1e13  # two modest cores; only decides how a prompt is cut into items
 
 
@@ -58,9 +62,54 @@ def clean_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
         )
 
 
+def pilot_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[NoisedItem]:
+    """Every prompt that is not left out, under a few draws that say how many it needs."""
+    if settings.samples == "auto":
+        draws = PILOT_UNITS * settings.together
+        for item in _kept_items(inputs, settings, earlier["clean"]):
+            depths = len(pilot_depths(inputs.facts.n_layers))
+            size = item.prompt.n_tokens * (1 + draws * depths)
+            yield item.model_copy(update={"samples": draws, "slots": draws, "size": size})
+
+
+def pilot_depths(n_layers: int) -> list[int]:
+    """A few depths, spread evenly: recovery at neighbouring depths goes together, so they tell what all would."""
+    return sorted({round(depth) for depth in np.linspace(0, n_layers - 1, _PILOT_DEPTHS)})
+
+
 def noised_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[NoisedItem]:
-    """Every prompt that is not left out."""
-    clean = earlier["clean"]
+    """Every prompt that is not left out, under all of its draws."""
+    draws = _draws_of(settings, earlier)
+    slots = max(draws.values(), default=settings.asked_samples)
+    for item in _kept_items(inputs, settings, earlier["clean"]):
+        samples = draws.get(stored(item.name), slots)
+        size = item.prompt.n_tokens * (1 + samples * (inputs.facts.n_layers + 1) / 2)
+        yield item.model_copy(update={"samples": samples, "slots": slots, "size": size})
+
+
+def _draws_of(settings: Settings, earlier: Earlier) -> dict[str, int]:
+    """Draws of each prompt by its stored name, where pilot draws fix them."""
+    if settings.samples != "auto":
+        return {}
+    pilot = earlier["pilot"]
+    units = [
+        units_needed(
+            float(spread),
+            pilots=PILOT_UNITS,
+            half_width=settings.precision,
+            level=settings.level,
+            most=settings.most_samples // settings.together,
+        )
+        for spread in pilot.pilot_spread.max("pilot_row").values
+    ]
+    return {
+        name: number * settings.together
+        for name, number in zip(pilot.prompt.values.tolist(), units, strict=True)
+    }
+
+
+def _kept_items(inputs: Inputs, settings: Settings, clean: xr.Dataset) -> Iterator[NoisedItem]:
+    """Every prompt that is not left out, as if under one draw."""
     kept = clean.left_out_because.values == ""
     if not kept.any():
         first = restored(clean.left_out_because.values[0])
@@ -90,13 +139,15 @@ def noised_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
         more = prompt.answer_ids[1:] if settings.answer == "all" else ()
         yield NoisedItem(
             name=prompt.name,
-            size=prompt.n_tokens * (1 + settings.samples * (inputs.facts.n_layers + 1) / 2),
+            size=prompt.n_tokens,
             prompt=prompt,
             answer=(answer, *more),
             rival=rival,
             sd=size,
             tokens_per_pass=inputs.tokens_per_pass,
             partners=partners.get(prompt.name, ()),
+            samples=1,
+            slots=1,
         )
 
 
@@ -142,7 +193,7 @@ def _partners_of(
             if len(other_ids) == len(ids) and other_ids != ids and other_blank == blank
         ]
         distinct = dict.fromkeys(other_ids for *_, other_ids in sorted(alike))
-        found[prompt.name] = tuple(distinct)[: settings.samples]
+        found[prompt.name] = tuple(distinct)[: settings.asked_samples]
     return found
 
 
@@ -239,7 +290,7 @@ def _two_tokens(
 def _in_pieces(
     item: NoisedItem, wanted: Sequence[int], settings: Settings, inputs: Inputs, *, per_position: int
 ) -> Iterator[TraceItem]:
-    operations = inputs.facts.n_parameters * item.prompt.n_tokens * per_position * settings.samples
+    operations = inputs.facts.n_parameters * item.prompt.n_tokens * per_position * item.samples
     at_once = max(1, int(_OPERATIONS_A_MINUTE / operations))
     for start in range(0, len(wanted), at_once):
         positions = tuple(wanted[start : start + at_once])
@@ -247,6 +298,6 @@ def _in_pieces(
         yield TraceItem(
             **item.model_dump(exclude={"size", "prompt"}),
             prompt=item.prompt,
-            size=(item.prompt.n_tokens + carried * per_position / 2) * settings.samples,
+            size=(item.prompt.n_tokens + carried * per_position / 2) * item.samples,
             positions=positions,
         )

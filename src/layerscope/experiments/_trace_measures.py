@@ -18,7 +18,7 @@ from layerscope.experiments._coordinates import (
     prompt_token_coordinates,
     text_coordinate,
 )
-from layerscope.experiments._trace_items import PromptItem, TraceItem, depths_that_matter
+from layerscope.experiments._trace_items import PromptItem, TraceItem, depths_that_matter, pilot_depths
 from layerscope.experiments._trace_runs import (
     NoisedItem,
     first_token,
@@ -27,6 +27,8 @@ from layerscope.experiments._trace_runs import (
 )
 from layerscope.experiments._trace_settings import Settings
 from layerscope.maths.moments import Moments, moments_of
+from layerscope.maths.recovery import recovery_by_draw
+from layerscope.maths.sample_size import unit_means
 from layerscope.results.schema import quantity
 from layerscope.results.words import stored
 from layerscope.text.constraints import clean_constraint
@@ -120,6 +122,40 @@ def _clean_dataset(
     return dataset
 
 
+# -- pilot draws: how many does a prompt need? ---------------------------------------------------
+
+
+def pilot(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    """How far the recovery of both rows, averaged over depth, moves from one unit of draws to the next.
+
+    The pilot draws have a seed of their own, so that none of them is among the draws of the trace.
+    """
+    elsewhere = settings.model_copy(update={"seed": runs.draw_number(settings.seed, "pilot draws")})
+    run = prompt_runs(model, item, elsewhere, earlier["clean"])
+    places, depths = (run.noised, (item.prompt.last,)), pilot_depths(model.n_layers)
+    edits = [(runs.Put("state", (depth,), place),) for place in places for depth in depths]
+    base, *exchanged = run.metric_of(run.values([(), *edits]))
+    patched = np.stack(exchanged, axis=1).reshape(-1, len(places), len(depths))
+    read_at = {
+        "restore": (base, run.metric_of(run.clean_values()[None])),
+        "corrupt": (base, run.metric_of(run.corrupted_values())),
+    }[settings.direction]
+    noised, clean = (values.reshape(-1, 1, 1) for values in read_at)
+    parts = recovery_by_draw(patched, noised=noised, clean=clean).mean(axis=2)
+    spread = unit_means(parts, settings.together).std(axis=0, ddof=1)
+    return xr.Dataset(
+        {
+            "pilot_spread": quantity(
+                spread[None],
+                "prompt pilot_row",
+                "SD between units of pilot draws, recovery averaged over depth",
+            )
+        },
+        coords=prompt_coordinates(item.prompt)
+        | {"pilot_row": text_coordinate(("noised tokens", "last token"), "pilot_row", "row of the trace")},
+    )
+
+
 # -- the corrupted run: how much is lost --------------------------------------------------------
 
 
@@ -153,7 +189,7 @@ def _base_values(item: NoisedItem, settings: Settings, earlier: Earlier) -> np.n
     here = measured.isel(prompt=int(np.flatnonzero(measured.prompt.values == stored(item.prompt.name))[0]))
     name = "noised" if settings.direction == "restore" else "clean_answer"
     kinds = [f"{name}_log_probability", f"{name}_{'log_probability' if settings.of_answer else 'metric'}"]
-    values = np.stack([np.broadcast_to(here[kind].values, settings.samples) for kind in kinds], axis=-1)
+    values = np.stack([np.broadcast_to(here[kind].values, item.slots) for kind in kinds], axis=-1)
     return values.astype(np.float32)
 
 
@@ -298,7 +334,7 @@ def _values_or_nothing(
 ) -> np.ndarray:
     """What patched runs read; NaN on models that have no such vectors, by the load check."""
     if any(site in model.refused for site in needs):
-        return np.full((len(edits), settings.samples, 2), np.nan, dtype=np.float32)
+        return np.full((len(edits), item.slots, 2), np.nan, dtype=np.float32)
     return prompt_runs(model, item, settings, earlier["clean"]).values(edits)
 
 

@@ -42,6 +42,8 @@ class NoisedItem(WorkItem):
         rival: id that the answer is compared with in logit_difference.
         sd: size of the noise in units of the residual stream.
         partners: ids of the noised tokens in each replaced run.
+        samples: draws of this prompt.
+        slots: draws of the prompt that has most of them; results of others are padded to as many by NaN.
     """
 
     prompt: TokenisedPrompt
@@ -50,6 +52,8 @@ class NoisedItem(WorkItem):
     sd: float
     tokens_per_pass: int
     partners: tuple[tuple[int, ...], ...] = ()
+    samples: int
+    slots: int
 
 
 def noised_positions(prompt: TokenisedPrompt, settings: Settings) -> tuple[int, ...]:
@@ -91,10 +95,11 @@ class PromptRuns:
                 settings.seed,
                 prompt=item.prompt.text,
                 positions=self.noised,
-                samples=settings.samples,
+                samples=item.samples,
                 width=model.facts.width,
                 size=item.sd * dose,
                 vectors=vectors,
+                drawn=settings.noise_draws,
             )
             self.corrupted = runs.BaseRun.of(ids, noise, self.noised)
 
@@ -133,14 +138,14 @@ class PromptRuns:
             for sample in samples
         ]
         values = self._patched(branches, restore=restore)
-        padded = np.full((len(edits), self.settings.samples, 2), np.nan, dtype=np.float32)
+        padded = np.full((len(edits), self.item.slots, 2), np.nan, dtype=np.float32)
         padded[:, : self.samples] = values.reshape(len(edits), self.samples, 2)
         return padded
 
     def corrupted_values(self) -> np.ndarray:
         """What the corrupted run reads, for every draw [sample 2]."""
         branches = [runs.Branch((), row=sample) for sample in range(self.samples)]
-        padded = np.full((self.settings.samples, 2), np.nan, dtype=np.float32)
+        padded = np.full((self.item.slots, 2), np.nan, dtype=np.float32)
         padded[: self.samples] = self._patched(branches, restore=True)
         return padded
 

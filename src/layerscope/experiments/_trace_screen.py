@@ -45,7 +45,7 @@ def items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Nois
     """Every prompt, whole: one backward pass serves all of its cells."""
     if settings.screen:
         for item in noised_items(inputs, settings, earlier):
-            passes = inputs.facts.n_layers * settings.samples * item.prompt.n_tokens
+            passes = inputs.facts.n_layers * item.samples * item.prompt.n_tokens
             yield item.model_copy(update={"size": item.size + passes})
 
 
@@ -82,7 +82,7 @@ def measure(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: 
     drop = {"attn_out", "mlp_out"} <= set(sites)
     found = run.estimates(sites, drop=drop)
     columns = {
-        name: _column(getattr(found, name), cells, settings) for name in ("plain", "recomputed", "dropped")
+        name: _column(getattr(found, name), cells, item.slots) for name in ("plain", "recomputed", "dropped")
     }
     exact = np.full_like(columns["plain"], np.nan)
     chosen = _chosen(cells, best_scores(columns), settings)
@@ -90,10 +90,10 @@ def measure(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: 
     return _dataset(item, cells, columns | {"exact": exact})
 
 
-def _column(estimates: dict[str, Any], cells: Sequence[Cell], settings: Settings) -> np.ndarray:
+def _column(estimates: dict[str, Any], cells: Sequence[Cell], slots: int) -> np.ndarray:
     """Estimates of the cells [cell sample]; NaN where a kind has none."""
     arrays = {site: tensor.numpy() for site, tensor in estimates.items()}
-    values = np.full((len(cells), settings.samples), np.nan, dtype=np.float32)
+    values = np.full((len(cells), slots), np.nan, dtype=np.float32)
     for index, cell in enumerate(cells):
         if cell.site in arrays:
             place = (cell.layer, cell.position, *(() if cell.head is None else (cell.head,)))

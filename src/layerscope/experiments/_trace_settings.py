@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from layerscope.experiments._contract import ExperimentSettings
+from layerscope.runs.drawing import TOGETHER, Drawing
 
 _OF_ANSWERS = ("probability", "log_probability")
 _METRICS = (*_OF_ANSWERS, "logit_difference", "kl")
@@ -28,18 +29,36 @@ class Settings(ExperimentSettings):
         "of the subjects' embeddings; or the subject's tokens replaced by another subject's, of as many tokens "
         "(the prompt's own `partner`, else drawn from the other prompts, same category first)",
     )
-    samples: int = Field(10, gt=0, description="noise draws per prompt, or partners; every one is kept")
+    samples: int | Literal["auto"] = Field(
+        10,
+        description="noise draws per prompt, or partners; every one is kept. auto: as many as `precision` needs for "
+        "each prompt, fixed beforehand from pilot draws that are then not used",
+    )
+    precision: float = Field(
+        0.02,
+        gt=0,
+        description="for samples=auto: half-width, over draws, of the interval of a prompt's recovery at its subject "
+        "and at its last token, each averaged over depth",
+    )
+    most_samples: int = Field(
+        256, gt=0, description="for samples=auto: where to stop; prompts that would need more are counted"
+    )
+    noise_draws: Drawing = Field(
+        "plain",
+        description="how draws are made: each alone (plain, both posts'), with its mirror image (antithetic), in "
+        "eights that sum to zero (balanced), or as eights of Sobol's points, scrambled (sobol)",
+    )
     noised: Literal["subject", "last"] = Field(
-        "subject", description="noise on all tokens of the subject (ROME), or on its last one only (the post)"
+        "subject", description="corrupt all tokens of the subject (ROME), or its last one only (the post)"
     )
     one_by_one: bool = Field(
         False,
-        description="also noise each token of a subject alone and follow it: to the subject's last token, and on",
+        description="also corrupt each token of a subject alone and follow it: to the subject's last token, and on",
     )
     direction: Literal["restore", "corrupt"] = Field(
         "restore",
-        description="put clean states into the noised run (what suffices), or noised ones into the clean run (what "
-        "is needed); recovery is then the share of the whole loss that one noised state causes",
+        description="restore clean states in the corrupted run (what suffices), or put corrupted ones into the clean run "
+        "(what is needed); recovery is then the share of the whole loss that one corrupted state causes",
     )
     positions: Literal["all", "rows"] = Field(
         "all",
@@ -65,25 +84,25 @@ class Settings(ExperimentSettings):
     )
     outputs: Literal["no", "rows", "all"] = Field(
         "no",
-        description="also restore what attention and MLPs add, over a window of blocks, at the noised and last "
+        description="also restore what attention and MLPs add, over a window of layers, at the corrupted and last "
         "tokens or at all",
     )
     window: int | None = Field(
-        None, gt=0, description="blocks in that window; by default a fifth of the model (ROME: 10 of 48)"
+        None, gt=0, description="layers in that window; by default a fifth of the model (ROME: 10 of 48)"
     )
     alignment: Literal["code", "paper"] = Field(
         "code",
-        description="a window of 10 round block c runs from c-5 to c+4 in ROME's code, c-4 to c+5 in its paper",
+        description="a window of 10 around layer c runs from c-5 to c+4 in ROME's code, c-4 to c+5 in its paper",
     )
     severed: bool = Field(
         False, description="also restore states while this token's MLPs, or its attention, stay as they were"
     )
-    heads: bool = Field(False, description="also restore single heads at the noised and last tokens")
+    heads: bool = Field(False, description="also restore single heads at the corrupted and last tokens")
     screen: bool = Field(
         False,
         description="also estimate by gradients what every exchange would do (states, outputs of attention and MLPs, "
-        "and at the noised and last tokens heads, queries and keys), run the strongest exactly, and measure what such "
-        "a screen misses",
+        "and at the corrupted and last tokens heads, queries and keys), run the strongest exactly, and measure what "
+        "such a screen misses",
     )
     confirm: int | Literal["all"] = Field(
         10,
@@ -119,6 +138,13 @@ class Settings(ExperimentSettings):
             raise ValueError("a positive number, or one with sd behind it, such as 3sd")
         return noise
 
+    @field_validator("samples")
+    @classmethod
+    def _there_is_a_draw(cls, samples: int | str) -> int | str:
+        if isinstance(samples, int) and samples < 1:
+            raise ValueError("a number above 0, or auto")
+        return samples
+
     @field_validator("metric")
     @classmethod
     def _metric_is_known(cls, metric: str) -> str:
@@ -142,6 +168,7 @@ class Settings(ExperimentSettings):
             raise ValueError("covariance-matched noise is measured in SDs: noise=3sd")
         if self.corruption == "replace" and self.doses:
             raise ValueError("a replaced token has no dose")
+        self._draws_fit()
         if self.confirm != "all" and self.confirm < 1:
             raise ValueError("confirm: at least 1, or all")
         if self.screen and self.metric == "kl" and self.direction == "corrupt":
@@ -149,6 +176,34 @@ class Settings(ExperimentSettings):
                 "a divergence from the clean run has no gradient at the clean run: another metric"
             )
         return self
+
+    def _draws_fit(self) -> None:
+        if self.corruption == "replace" and (self.samples == "auto" or self.noise_draws != "plain"):
+            raise ValueError("a replaced token is not drawn: give samples as a number, and noise_draws=plain")
+        if self.corruption == "uniform" and self.noise_draws == "balanced":
+            raise ValueError(
+                "balanced draws of uniform noise are not uniform: noise_draws=sobol or antithetic"
+            )
+        together = self.together
+        if self.asked_samples % together:
+            above = -(-self.asked_samples // together) * together
+            raise ValueError(
+                f"{self.noise_draws} draws come {together} at a time: samples={above}, not {self.samples}"
+            )
+        if self.most_samples < 2 * together:
+            raise ValueError(
+                f"most_samples: at least two times {together} draws, which depend on one another"
+            )
+
+    @property
+    def asked_samples(self) -> int:
+        """Draws that were asked for by number; none where pilot draws fix them."""
+        return 0 if self.samples == "auto" else self.samples
+
+    @property
+    def together(self) -> int:
+        """Draws that depend on one another and count as one unit."""
+        return TOGETHER[self.noise_draws]
 
     @property
     def of_answer(self) -> bool:

@@ -166,11 +166,7 @@ def _rows_of_prompts(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable
     subject = read_out(result, "subject", settings).mean("sample").values
     nothing, everything = scale_of(result, settings)
     rows = np.full((result.sizes["prompt"], len(ROWS), result.sizes["depth"]), np.nan)
-    for index, tokens in _traced(result):
-        if result.left_out_because.values[index] != "":
-            continue
-        noised, last = _noised_and_last(result, tokens)
-        others = np.setdiff1d(tokens, [*noised, last])
+    for index, (_, last, others) in rows_of_tokens(result):
         rows[index, 0] = recovery(subject[index], noised=nothing[index], clean=everything[index])
         rows[index, 1] = recoveries[last]
         if others.size:
@@ -178,8 +174,13 @@ def _rows_of_prompts(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable
     return {"prompt_recovery": quantity(rows, "prompt row depth", "recovery with the row's tokens restored")}
 
 
-def _noised_and_last(result: xr.Dataset, tokens: np.ndarray) -> tuple[np.ndarray, int]:
-    return tokens[result.noised.values[tokens]], int(tokens[np.argmax(result.position.values[tokens])])
+def rows_of_tokens(result: xr.Dataset) -> Iterator[tuple[int, tuple[np.ndarray, int, np.ndarray]]]:
+    """Index of each prompt that is used, and its tokens by row: noised ones, the last one, others."""
+    for index, tokens in _traced(result):
+        if result.left_out_because.values[index] == "":
+            noised = tokens[result.noised.values[tokens]]
+            last = int(tokens[np.argmax(result.position.values[tokens])])
+            yield index, (noised, last, np.setdiff1d(tokens, [*noised, last]))
 
 
 def _transitions(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
@@ -258,6 +259,15 @@ def _cautions(result: xr.Dataset, settings: Any) -> list[str]:
         (long, "the answer has several tokens; the probability of the first is read"),
         (len(notes), f"something was done differently, for example: {restored(notes[0]) if notes else ''}"),
     ]
+    if settings.samples == "auto":
+        bounded = int((result.draws.values[used] > settings.most_samples - settings.together).sum())
+        found.append(
+            (
+                bounded,
+                f"they may need more than most_samples = {settings.most_samples} draws for a precision of "
+                f"{settings.precision:g}; draws_half_width says what was reached",
+            )
+        )
     cautions = [f"{count} of {int(used.sum())} prompts: {what}." for count, what in found if count]
     empty = "output_log_probability" in result and bool(result.output_log_probability.isnull().all())
     if empty:

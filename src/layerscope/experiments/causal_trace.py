@@ -50,6 +50,7 @@ __all__ = ["STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_de
 
 STAGES = (
     Stage("clean", items=_trace_items.clean_items, measure=_trace_measures.clean),
+    Stage("pilot", items=_trace_items.pilot_items, measure=_trace_measures.pilot),
     Stage("noised", items=_trace_items.noised_items, measure=_trace_measures.noised),
     Stage("trace", items=_trace_items.trace_items, measure=_trace_measures.trace),
     Stage(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jaxtyping import Bool, Float
 
-from layerscope.maths.arrays import Array, at_least_float32, divide
+from layerscope.maths.arrays import Array, at_least_float32, divide, to_float64
 
 
 def recovery(
@@ -52,3 +52,32 @@ def range_is_large_enough(
     if not smallest > 0:
         raise ValueError(f"expected a smallest range above 0, found {smallest}")
     return at_least_float32(clean) - at_least_float32(noised) >= smallest
+
+
+def recovery_by_draw(
+    patched: Float[Array, "draw *rest"],
+    *,
+    noised: Float[Array, "draw *#rest"],
+    clean: Float[Array, "draw *#rest"],
+) -> Float[Array, "draw *rest"]:
+    """What each draw contributes to a recovery whose read-outs are averaged over draws first.
+
+    R + ((a − A) − (1 − R)(b − B) − R(c − C)) / (C − B), where a, b, c are one draw's read-outs, A, B, C their
+    means over draws and R = (A − B) / (C − B): the ratio of means, to first order in each draw. The mean over
+    draws is R, and the spread over draws says how far R would move with other draws (the delta method).
+
+    Args:
+        patched: read-out with one state restored, by draw; the other two broadcast to its shape.
+        noised: read-out where a patch does nothing.
+        clean: read-out where it does everything.
+
+    Returns:
+        A pure number for each draw, in units of recovery; NaN where the mean range is 0.
+
+    Source: Cochran 1977, "Sampling Techniques", section 6.4 (variance of a ratio of means).
+    """
+    draws = [to_float64(value) for value in (patched, noised, clean)]
+    means = [values.mean(axis=0, keepdims=True) for values in draws]
+    ratio = recovery(means[0], noised=means[1], clean=means[2])
+    a, b, c = (values - mean for values, mean in zip(draws, means, strict=True))
+    return ratio + divide(a - (1 - ratio) * b - ratio * c, means[2] - means[1])
