@@ -33,7 +33,6 @@ import torch
 from layerscope import runs
 from layerscope.experiments import _trace_items, _trace_measures
 from layerscope.experiments._trace_runs import NoisedItem, PromptRuns
-from layerscope.experiments._tracing import SMALLEST_RANGES
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.recovery import recovery_by_draw
@@ -118,7 +117,7 @@ def variances_of(job: Job, item: NoisedItem, depths: list[int], draws: int) -> d
     """Variance per draw by way of drawing, and what control variates leave [row]; None where noise changes little."""
     plain = run_of(job, item, "plain", draws)
     parts, base, clean = by_draw(plain, depths)
-    if clean - base.mean() < SMALLEST_RANGES["probability"]:
+    if clean - base.mean() < job.settings.smallest:
         return None
     found = {"plain": variance_per_draw(parts, 1)}
     for drawn, together in TOGETHER.items():

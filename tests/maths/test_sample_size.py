@@ -33,6 +33,7 @@ def test_one_unit_has_no_half_width_and_half_a_unit_is_a_mistake():
         (0.1, 10, 128),  # (2.2622 x 0.1 / 0.02)² = 127.9
         (0.01, 10, 4),  # t on 3 degrees of freedom: 3.1824 x 0.01 / √4 = 0.0159; with three, 0.0248
         (5.0, 10, 200),  # where to stop
+        (np.nan, 10, 2),  # not known: the fewest
     ],
 )
 def test_units_needed_by_hand(spread, pilots, expected):

@@ -210,9 +210,7 @@ def _one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Data
     rows = np.array([index[owner] for owner in stage.subject_token_prompt.values.tolist()])
     ends = (loss, clean[rows]) if settings.direction == "restore" else (clean[rows], loss)
     scaled = recovery(values, noised=ends[0][:, None, None], clean=ends[1][:, None, None])
-    enough = (clean[rows] - loss >= (settings.smallest_range or _smallest(settings))) & used_prompts(result)[
-        rows
-    ]
+    enough = (clean[rows] - loss >= settings.smallest) & used_prompts(result)[rows]
     scaled[~enough] = np.nan
     handover = np.full((len(rows), 2), np.nan)
     for token in np.flatnonzero(enough):
@@ -266,10 +264,6 @@ def _peaks(recoveries: np.ndarray, counted: np.ndarray) -> np.ndarray:
     return np.where(known, rows.argmax(axis=1), np.nan)
 
 
-def _smallest(settings: Any) -> float:
-    return _tracing.SMALLEST_RANGES.get(settings.metric, 0.5)
-
-
 def _doses(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
     """At every dose: transitions, categories against each other, and how often a patch does harm."""
     at_doses = _tracing.read_out(stage, "dose", settings).mean("sample")
@@ -282,7 +276,7 @@ def _doses(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
     if settings.direction == "corrupt":
         ends = (ends[1], ends[0])
     scaled = recovery(rows, noised=ends[0][..., None, None], clean=ends[1][..., None, None])
-    enough = clean[:, None] - noised >= (settings.smallest_range or _smallest(settings))
+    enough = clean[:, None] - noised >= settings.smallest
     scaled[~enough] = np.nan
     layers = np.full(enough.shape, np.nan)
     for cell in np.argwhere(enough):

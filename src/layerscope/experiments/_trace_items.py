@@ -100,7 +100,7 @@ def _draws_of(settings: Settings, earlier: Earlier) -> dict[str, int]:
             level=settings.level,
             most=settings.most_samples // settings.together,
         )
-        for spread in pilot.pilot_spread.max("pilot_row").values
+        for spread in pilot.pilot_spread.max("pilot_row", skipna=False).values
     ]
     return {
         name: number * settings.together

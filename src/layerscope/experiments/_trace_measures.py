@@ -136,13 +136,13 @@ def pilot(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Ea
     edits = [(runs.Put("state", (depth,), place),) for place in places for depth in depths]
     base, *exchanged = run.metric_of(run.values([(), *edits]))
     patched = np.stack(exchanged, axis=1).reshape(-1, len(places), len(depths))
-    read_at = {
-        "restore": (base, run.metric_of(run.clean_values()[None])),
-        "corrupt": (base, run.metric_of(run.corrupted_values())),
-    }[settings.direction]
-    noised, clean = (values.reshape(-1, 1, 1) for values in read_at)
+    other = run.clean_values()[None] if settings.direction == "restore" else run.corrupted_values()
+    noised, clean = (values.reshape(-1, 1, 1) for values in (base, run.metric_of(other)))
     parts = recovery_by_draw(patched, noised=noised, clean=clean).mean(axis=2)
     spread = unit_means(parts, settings.together).std(axis=0, ddof=1)
+    # A prompt that will most likely be left out would ask for more draws than any other.
+    hopeless = abs(float((clean - noised).mean())) < settings.smallest / 2
+    spread = np.where(hopeless, np.nan, spread)
     return xr.Dataset(
         {
             "pilot_spread": quantity(

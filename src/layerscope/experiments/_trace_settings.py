@@ -57,8 +57,8 @@ class Settings(ExperimentSettings):
     )
     direction: Literal["restore", "corrupt"] = Field(
         "restore",
-        description="restore clean states in the corrupted run (what suffices), or put corrupted ones into the clean run "
-        "(what is needed); recovery is then the share of the whole loss that one corrupted state causes",
+        description="restore clean states in the corrupted run (what suffices), or put corrupted ones into the clean "
+        "run (what is needed); recovery is then the share of the whole loss that one corrupted state causes",
     )
     positions: Literal["all", "rows"] = Field(
         "all",
@@ -194,6 +194,11 @@ class Settings(ExperimentSettings):
             raise ValueError(
                 f"most_samples: at least two times {together} draws, which depend on one another"
             )
+
+    @property
+    def smallest(self) -> float:
+        """By how much a prompt's metric must fall under noise, in its own unit."""
+        return self.smallest_range or {"probability": 0.05}.get(self.metric, 0.5)
 
     @property
     def asked_samples(self) -> int:

@@ -20,7 +20,6 @@ from layerscope.maths.transitions import routed_elsewhere, transition
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import restored, stored
 
-SMALLEST_RANGES = {"probability": 0.05, "log_probability": 0.5}
 ROWS = ("noised tokens", "last token", "other tokens")
 _PER_PROMPT = {
     "transition_layer": ("depth at which the last token takes over from the noised tokens", "block"),
@@ -105,7 +104,7 @@ def _restored(trace: xr.Dataset) -> xr.Dataset:
 def _leave_out_small_ranges(result: xr.Dataset, settings: Any) -> xr.Dataset:
     clean, noised = ends_of(result, settings)
     reasons = result.left_out_because.values.astype(object)
-    smallest = settings.smallest_range or SMALLEST_RANGES.get(settings.metric, 0.5)
+    smallest = settings.smallest
     reasons[(reasons == "") & ~np.isfinite(noised)] = "the model's output under noise is not finite"
     small = (reasons == "") & ~range_is_large_enough(clean, noised, smallest)
     for index in np.flatnonzero(small):

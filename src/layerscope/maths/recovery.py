@@ -57,8 +57,8 @@ def range_is_large_enough(
 def recovery_by_draw(
     patched: Float[Array, "draw *rest"],
     *,
-    noised: Float[Array, "draw *#rest"],
-    clean: Float[Array, "draw *#rest"],
+    noised: Float[Array, "#draw *#rest"],
+    clean: Float[Array, "#draw *#rest"],
 ) -> Float[Array, "draw *rest"]:
     """What each draw contributes to a recovery whose read-outs are averaged over draws first.
 
@@ -68,8 +68,8 @@ def recovery_by_draw(
 
     Args:
         patched: read-out with one state restored, by draw; the other two broadcast to its shape.
-        noised: read-out where a patch does nothing.
-        clean: read-out where it does everything.
+        noised: read-out where a patch does nothing; one for all draws where noise does not touch it.
+        clean: read-out where it does everything, likewise.
 
     Returns:
         A pure number for each draw, in units of recovery; NaN where the mean range is 0.

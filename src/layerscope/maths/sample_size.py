@@ -57,7 +57,7 @@ def units_needed(spread: float, *, pilots: int, half_width: float, level: float 
     interval that is read from the new units alone is expected to be as short.
 
     Args:
-        spread: standard deviation between the pilot units.
+        spread: standard deviation between the pilot units; where it is not known (NaN), the fewest are taken.
         pilots: how many of them there were, at least 2.
         half_width: that is wanted, in the units of the spread, above 0.
         level: of the interval, in (0, 1).
@@ -67,6 +67,8 @@ def units_needed(spread: float, *, pilots: int, half_width: float, level: float 
     """
     if pilots < FEWEST_UNITS or not half_width > 0:
         raise ValueError(f"expected two pilots or more and a width above 0, found {pilots} and {half_width}")
+    if np.isnan(spread):
+        return FEWEST_UNITS
     n = np.arange(FEWEST_UNITS, max(most, FEWEST_UNITS) + 1)
     enough = _reach(np.minimum(pilots, n) - 1, level) * spread / np.sqrt(n) <= half_width
     return int(n[enough.argmax()] if enough.any() else n[-1])
