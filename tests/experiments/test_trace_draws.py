@@ -152,7 +152,7 @@ def test_means_agree_however_draws_are_made(tiny_model: Any, prompts_file: Path,
 
     widths = mean_half_width(plain), mean_half_width(other, together=TOGETHER[drawn])
     assert (np.abs(plain.mean(0) - other.mean(0)) < 1.5 * np.hypot(*widths)).all()
-    assert max(width.max() for width in widths) < 0.1
+    assert max(width.max() for width in widths) < 0.15
 
 
 @pytest.mark.slow
