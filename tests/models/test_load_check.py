@@ -191,3 +191,12 @@ def test_checking_twice_gives_the_same_verdicts() -> None:
     check_model(model)
 
     assert model.checks == first
+
+
+def test_in_half_precision_a_soft_cap_that_hardly_bends_the_logits_is_still_found() -> None:
+    module = zoo.make("gemma2", flipped=True).bfloat16()
+    module.config.final_logit_softcapping = 30.0  # Gemma 2's own
+
+    model = load_model(module, tokenizer=zoo.tokenizer())
+
+    assert model.structure.logit_map == (("soft cap", 30.0),)
