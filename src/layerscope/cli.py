@@ -38,6 +38,19 @@ cli = typer.Typer(
 
 Out = Annotated[Path, typer.Option(help="The folder below which run folders go.")]
 RunFolderPath = Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")]
+NamedAgain = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The run's model, named by you: what its record names is never fetched. Its files must be the same.",
+    ),
+]
+Trusted = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code that comes with the weights; a record never decides that."
+    ),
+]
 
 
 _STOPPED = 130
@@ -261,7 +274,7 @@ def show(
 
 
 @cli.command()
-def resume(folder: RunFolderPath) -> None:
+def resume(folder: RunFolderPath, model: NamedAgain = None, trust_remote_code: Trusted = False) -> None:
     """Go on with a run that was interrupted.
 
     layerscope resume runs/causal_trace-gpt2-0123456789ab
@@ -270,13 +283,13 @@ def resume(folder: RunFolderPath) -> None:
     from layerscope.jobs.progress import for_this_terminal
 
     _keep_memory()
-    done = running.resume(folder, for_this_terminal())
+    done = running.resume(folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code)
     _tell(done)
     typer.echo(f"\nsaved {done.path}\nnext: layerscope report {done.path}")
 
 
 @cli.command()
-def replay(folder: RunFolderPath) -> None:
+def replay(folder: RunFolderPath, model: NamedAgain = None, trust_remote_code: Trusted = False) -> None:
     """Run a complete run once more and compare every number; exits with 1 if some changed.
 
     layerscope replay runs/causal_trace-gpt2-0123456789ab
@@ -285,7 +298,7 @@ def replay(folder: RunFolderPath) -> None:
     from layerscope.jobs.progress import for_this_terminal
 
     _keep_memory()
-    found = running.replay(folder, for_this_terminal())
+    found = running.replay(folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code)
     typer.echo(
         f"{found.verdict}" + (f" (largest relative difference {found.largest:.2g})" if found.largest else "")
     )

@@ -29,7 +29,7 @@ _BESIDE = " By default those beside the model (prompts.jsonl), else a bundled se
 class Question:
     """What is asked of which model about which texts; each field is an option of a command."""
 
-    model: Annotated[str, Option(help="A folder, a hub name, or 'bundled'.")] = "bundled"
+    model: Annotated[str, Option(help="A folder, a .gguf file, a hub name, or 'bundled'.")] = "bundled"
     prompts: Annotated[str | None, Option(help=_NOTATION + _BESIDE)] = None
     passages: Annotated[
         str | None,

@@ -80,7 +80,8 @@ def check_prompts(
             found.append(Unreadable(name, error))
             continue
         refuse_foreign_ids(model, (*tokenised.tokens.ids, *tokenised.answer_ids), name)
-        found.append(_checked(model, tokenised))
+        with model.in_use():
+            found.append(_checked(model, tokenised))
     unique_names([one.prompt.name for one in found if isinstance(one, PromptCheck)], "prompts")
     return found
 

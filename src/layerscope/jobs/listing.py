@@ -34,6 +34,7 @@ def lines_of(what: str, out: Path) -> Iterator[str]:
             "the small model that ships with Layerscope" if there else "(not in this copy)"
         )
         yield "FOLDER               any folder with config.json, a tokenizer and .safetensors weights"
+        yield "FILE.gguf            a GGUF file, dequantised as it is loaded (pip install 'layerscope[gguf]')"
         yield "HUB NAME             such as gpt2 or EleutherAI/pythia-160m; the only case that touches the network"
     elif what == "prompts":
         yield from _bundled("prompts")

@@ -28,7 +28,7 @@ def carry_out(job: Job, folder: RunStore, progress: Progress) -> None:
     Every part is saved as soon as it is there, and results are always put together from the saved
     parts, so an interrupted run and an uninterrupted one give the same bytes.
     """
-    with folder.writing(), threads(folder.record.machine.threads):
+    with job.model.in_use(), folder.writing(), threads(folder.record.machine.threads):
         record = _begun(job, folder)
         with _refusal_recorded(folder, record):
             result = signed(_concluded(job, folder, record, progress), record)

@@ -98,7 +98,12 @@ def plan(job: Job, out: Path, *, load_seconds: float = 0.0) -> Plan:
     folder = folder_of(job, out)
     stages: list[StagePlan] = []
     part_bytes = 0.0
-    with folder.writing(), threads(folder.record.machine.threads), TemporaryDirectory() as elsewhere:
+    with (
+        job.model.in_use(),
+        folder.writing(),
+        threads(folder.record.machine.threads),
+        TemporaryDirectory() as elsewhere,
+    ):
         scratch = RunFolder.create(Path(elsewhere), folder.record, {})
         ground = _Ground({}, job.inputs, 1.0, folder)
         for stage in job.experiment.stages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,10 +29,11 @@ from layerscope.jobs.texts import (
 from layerscope.models.facts import ModelFacts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import check_length
-from layerscope.models.load import load_model
+from layerscope.models.load import load_model, refusing
 from layerscope.models.untrained import kept_twin
 from layerscope.results.record import Asked, Machine, RunRecord, digest
 from layerscope.results.store import RunFolder
+from layerscope.results.trust import names_from_a_record
 from layerscope.runs import check_branches, machine, tokens_per_pass
 from layerscope.text.passages import load_passages
 from layerscope.text.prompts import load_prompts
@@ -98,20 +99,21 @@ def prepare(
     loaded = load_model(
         model, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
     )
-    check_branches(loaded)
-    sources = _sources(experiment, loaded, **given)
-    weights = loaded.weights_digest()
-    first = standing_first(loaded, bos, weights=weights)
-    used = first.used(needed=chosen.needs_first)
-    of_chats = bos if chat else used  # a chat's template says what stands first, unless --bos does
-    inputs, unreadable = _tokenised(
-        loaded, sources, bos=used, of_prompts=of_chats, chat=chat, limit=limit, longest=longest
-    )
-    if unreadable and getattr(chosen, "unfit", "") == "refuse":
-        raise next(iter(unreadable.values()))  # the strict choice
-    _try_at_its_length(loaded, inputs)
-    record = new_record(experiment, chosen, loaded, inputs, first, chat, weights=weights)
-    record.left_out = {name: error.short for name, error in unreadable.items()}
+    with loaded.in_use():
+        _try_branches(loaded)
+        sources = _sources(experiment, loaded, **given)
+        weights = loaded.weights_digest()
+        first = standing_first(loaded, bos, weights=weights)
+        used = first.used(needed=chosen.needs_first)
+        of_chats = bos if chat else used  # a chat's template says what stands first, unless --bos does
+        inputs, unreadable = _tokenised(
+            loaded, sources, bos=used, of_prompts=of_chats, chat=chat, limit=limit, longest=longest
+        )
+        if unreadable and getattr(chosen, "unfit", "") == "refuse":
+            raise next(iter(unreadable.values()))  # the strict choice
+        _try_at_its_length(loaded, inputs)
+        record = new_record(experiment, chosen, loaded, inputs, first, chat, weights=weights)
+        record.left_out = {name: error.short for name, error in unreadable.items()}
     record.named = {
         kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
     }
@@ -120,12 +122,18 @@ def prepare(
     return Job(experiment, chosen, loaded, inputs, record)
 
 
+def _try_branches(model: LayeredModel) -> None:
+    with model.in_use(), refusing(model.facts.name):
+        check_branches(model)
+
+
 def _try_at_its_length(model: LayeredModel, inputs: Inputs) -> None:
     """Try the model once more on texts as long as the longest that will be read."""
     texts: tuple[Any, ...] = (*inputs.prompts, *inputs.passages, *inputs.treebank)
     tokens = max((len(text.tokens.ids) for text in texts), default=0)
-    check_length(model, tokens)
-    check_branches(model, tokens)
+    with model.in_use(), refusing(model.facts.name):
+        check_length(model, tokens)
+        check_branches(model, tokens)
 
 
 def _tokenised(
@@ -179,29 +187,37 @@ def _sources(experiment: Experiment, model: LayeredModel, **given: Any) -> dict[
     }
 
 
-def again(folder: RunFolder, *, model: LayeredModel | None = None) -> Job:
+def again(
+    folder: RunFolder, *, model: LayeredModel | str | Path | None = None, trust_remote_code: bool = False
+) -> Job:
     """The job of an existing run folder, from what it recorded.
+
+    A record may come from anybody: what it says of trust is not heard, and what it names is not fetched.
 
     Args:
         folder: the run.
-        model: the model, where the run was given an object instead of a name.
+        model: the model, where the run was given an object; or its name, given once more by the person.
+        trust_remote_code: run Python code that comes with the weights.
 
     Raises:
-        LayerscopeError: the model's weights or the texts are no longer what they were.
+        LayerscopeError: the model's files or weights or the texts are no longer what they were, or the model
+            must be named.
     """
     record = folder.record
     asked = record.asked
     experiment = experiments.load(asked.experiment)
-    loaded = model or _reloaded(asked, folder)
+    loaded = model if isinstance(model, LayeredModel) else _reloaded(folder, asked, model, trust_remote_code)
     weights, config = loaded.weights_digest(), loaded.config_digest()
     if weights != asked.weights or config != asked.config:
         raise LayerscopeError(
             "the model has changed since this run began",
-            found=f"weights {weights[:12]}, configuration {config[:12]} in {asked.model}",
+            found=f"weights {weights[:12]}, configuration {config[:12]} in {loaded.facts.source}",
             expected=f"weights {asked.weights[:12]}, configuration {asked.config[:12]}",
             hint="the same checkpoint, or a new run",
         )
+    _try_branches(loaded)
     inputs = _unaltered(folder, record)
+    _try_at_its_length(loaded, inputs)
     return Job(experiment, experiments.settings_of(experiment, asked.settings), loaded, inputs, record)
 
 
@@ -220,21 +236,33 @@ def _unaltered(folder: RunFolder, record: RunRecord) -> Inputs:
     )
 
 
-def _reloaded(asked: Asked, folder: RunFolder) -> LayeredModel:
-    if not asked.loadable:
+def _reloaded(folder: RunFolder, asked: Asked, named: str | Path | None, trust: bool) -> LayeredModel:
+    """The model of a run, loaded once more: by the name that the person gives, or else by the record's."""
+    if named is None and not asked.loadable:
         raise LayerscopeError(
             "this run was given a model object, which its folder does not hold",
             found=asked.model,
             expected="the same model",
             hint=f"from Python: layerscope.open_run({str(folder.path)!r}).resume(model=...)",
         )
-    loaded = load_model(
-        asked.model,
-        device=asked.device,
-        dtype=asked.dtype,
-        revision=None if asked.model == "bundled" or Path(asked.model).is_dir() else asked.revision,
-        trust_remote_code=asked.trust_remote_code,
-    )
+    if named is None and not asked.files and asked.model != "bundled":
+        raise LayerscopeError(
+            "this record does not say which files the model was built from",
+            found=asked.model,
+            expected="their sha256, or the model named by you",
+            hint=f"the same command with --model {asked.model}",
+        )
+    source = asked.model if named is None else str(named)
+    there = source == "bundled" or Path(source).expanduser().exists()
+    with names_from_a_record() if named is None else nullcontext():
+        loaded = load_model(
+            source,
+            device=asked.device,
+            dtype=asked.dtype,
+            revision=None if there else asked.revision,
+            trust_remote_code=trust,
+            files=asked.files or None,
+        )
     return loaded if asked.untrained is None else kept_twin(loaded, asked.untrained)
 
 
@@ -257,6 +285,7 @@ def new_record(
         loadable=facts.loadable,
         revision=facts.revision,
         weights=weights,
+        files=facts.files,
         config=model.config_digest(),
         tokenizer=tokenizer_digest(model.tokenizer),
         bos=bos_record(model.tokenizer, first.policy, inputs.bos),

@@ -139,7 +139,8 @@ def read(model: Any, text: str, *, sites: str | Sequence[str], bos: BosPolicy = 
             expected=f"at most {context}",
             hint="a shorter text",
         )
-    values = [tensor.float().cpu().numpy() for tensor in read_sites(loaded, tokens.ids, wanted).values()]
+    with loaded.in_use():
+        values = [tensor.float().cpu().numpy() for tensor in read_sites(loaded, tokens.ids, wanted).values()]
     names = list(dict.fromkeys(str(site) for site in wanted))
     shapes = {value.shape for value in values}
     if len(shapes) != 1 or len({_dims(site.kind) for site in wanted}) != 1:
@@ -181,17 +182,35 @@ class SavedRun:
         """Its result."""
         return self.folder.result()
 
-    def resume(self, *, model: LayeredModel | None = None, progress: Progress | None = None) -> xr.Dataset:
-        """Go on where it stopped; `model` where it was given as an object."""
+    def resume(
+        self,
+        *,
+        model: LayeredModel | str | None = None,
+        trust_remote_code: bool = False,
+        progress: Progress | None = None,
+    ) -> xr.Dataset:
+        """Go on where it stopped.
+
+        Args:
+            model: the model, where the run was given an object; its name, where what the record names is not
+                on this machine.
+            trust_remote_code: run Python code that comes with the weights; a record never decides that.
+            progress: told about every item.
+        """
         from layerscope.jobs import running
 
-        return running.resume(self.folder.path, progress or for_this_terminal(), model=model).result()
+        shown = progress or for_this_terminal()
+        return running.resume(
+            self.folder.path, shown, model=model, trust_remote_code=trust_remote_code
+        ).result()
 
-    def replay(self, *, model: LayeredModel | None = None) -> running.Replay:
-        """Run it again and compare."""
+    def replay(
+        self, *, model: LayeredModel | str | None = None, trust_remote_code: bool = False
+    ) -> running.Replay:
+        """Run it again and compare; arguments as for `resume`."""
         from layerscope.jobs import running
 
-        return running.replay(self.folder.path, model=model)
+        return running.replay(self.folder.path, model=model, trust_remote_code=trust_remote_code)
 
 
 def open_run(path: str | Path) -> SavedRun:

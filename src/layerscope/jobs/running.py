@@ -18,6 +18,7 @@ from layerscope.jobs.progress import Progress, Silent
 from layerscope.models.layered import LayeredModel
 from layerscope.results.memory import RunInMemory
 from layerscope.results.store import RunFolder
+from layerscope.results.trust import names_from_a_record
 
 Verdict = Literal["bitwise", "within tolerance", "changed"]
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
@@ -51,11 +52,19 @@ def folder_of(job: Job, out: Path) -> RunFolder:
     return RunFolder.create(path, job.record, job.inputs.model_dump(mode="json"))
 
 
-def resume(path: Path, progress: Progress, *, model: LayeredModel | None = None) -> RunFolder:
-    """Go on with an interrupted run; a complete one is left as it is."""
+def resume(
+    path: Path,
+    progress: Progress,
+    *,
+    model: LayeredModel | str | None = None,
+    trust_remote_code: bool = False,
+) -> RunFolder:
+    """Go on with an interrupted run; a complete one is left as it is. The rest as `prepare.again` takes it."""
     folder = RunFolder.open(path)
     if not (folder.record.state == "complete" and folder.has_result):
-        carry_out(again(folder, model=model), folder, progress)
+        job = again(folder, model=model, trust_remote_code=trust_remote_code)
+        with names_from_a_record():
+            carry_out(job, folder, progress)
     return folder
 
 
@@ -76,8 +85,16 @@ class Replay:
     since: tuple[str, ...]
 
 
-def replay(path: Path, progress: Progress | None = None, *, model: LayeredModel | None = None) -> Replay:
+def replay(
+    path: Path,
+    progress: Progress | None = None,
+    *,
+    model: LayeredModel | str | None = None,
+    trust_remote_code: bool = False,
+) -> Replay:
     """Run a complete run once more, from its record, and compare; the saved run is not touched.
+
+    `model` and `trust_remote_code` as `prepare.again` takes them.
 
     Raises:
         LayerscopeError: the run is not complete.
@@ -90,8 +107,8 @@ def replay(path: Path, progress: Progress | None = None, *, model: LayeredModel 
             expected="a run with a result",
             hint=f"layerscope resume {path}",
         )
-    job = again(folder, model=model)
-    with tempfile.TemporaryDirectory(prefix="layerscope-replay-") as temporary:
+    job = again(folder, model=model, trust_remote_code=trust_remote_code)
+    with tempfile.TemporaryDirectory(prefix="layerscope-replay-") as temporary, names_from_a_record():
         fresh = RunFolder.create(Path(temporary), job.record.model_copy(update={"stages": {}}), folder.inputs)
         carry_out(job, fresh, progress or Silent())
         now = fresh.result()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -25,6 +28,53 @@ class ModelFacts(BaseModel):
     device: str
     revision: str | None = None
     trust_remote_code: bool = False
+    files: str = Field("", description="sha256 over the files that it was loaded from; empty for an object")
+    dequantised: str | None = Field(
+        None, description="types of the numbers in its file, where they were quantised and are floats now"
+    )
     untrained: int | None = Field(
         None, description="where it is the untrained twin of what `source` names, the seed of its weights"
     )
+
+
+def facts_of(
+    module: Any,
+    *,
+    source: str,
+    loadable: bool,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    files: str = "",
+    dequantised: str | None = None,
+) -> ModelFacts:
+    """The facts of a transformers model, from its configuration and its weights."""
+    config = module.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None)
+    first = next(module.parameters())
+    return ModelFacts(
+        name=Path(source).name or source,
+        source=source,
+        loadable=loadable,
+        architecture=type(module).__name__,
+        n_layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        n_heads=heads,
+        n_kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        vocabulary=config.vocab_size,
+        context=_context(config),
+        n_parameters=sum(parameter.numel() for parameter in module.parameters()),
+        dtype=str(first.dtype).removeprefix("torch."),
+        device=str(first.device),
+        revision=getattr(module.config, "_commit_hash", None) or revision,
+        trust_remote_code=trust_remote_code,
+        files=files,
+        dequantised=dequantised,
+    )
+
+
+def _context(config: Any) -> int | None:
+    for name in ("max_position_embeddings", "n_positions", "n_ctx", "seq_length"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None

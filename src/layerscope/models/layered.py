@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import weakref
+from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from layerscope.models.additions import Addition
 from layerscope.models.arguments import Axes
 from layerscope.models.facts import ModelFacts
 from layerscope.models.structure import Structure, map_logits
+from layerscope.models.takes import keeps_last, takes_positions
+from layerscope.models.use import in_use
 from layerscope.models.wide_linear import apply_in_blocks
 
 _NO_ARITHMETIC = {
@@ -62,7 +65,6 @@ class LayeredModel:
         self.branches_to: int = 0
         self.halvings: list[int] = []
         self.trained: weakref.ref[LayeredModel] | None = None
-        self._can_keep_last = "logits_to_keep" in inspect.signature(module.forward).parameters
 
     def __repr__(self) -> str:
         facts = self.facts
@@ -85,6 +87,20 @@ class LayeredModel:
     def device(self) -> torch.device:
         """Where token ids go."""
         return next(self.module.parameters()).device
+
+    @cached_property
+    def takes_positions(self) -> bool:
+        """Whether the model uses position ids, by trying; some families count positions themselves."""
+        return takes_positions(self.module)
+
+    @cached_property
+    def keeps_last(self) -> bool:
+        """Whether the model can be asked for the last token's logits alone, by trying."""
+        return keeps_last(self.module)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Hold the model: one run at a time, other threads wait."""
+        return in_use(self.module)
 
     @torch.no_grad()
     def logits(
@@ -109,7 +125,7 @@ class LayeredModel:
         kwargs: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "use_cache": False}
         if positions is not None:
             kwargs["position_ids"] = positions.to(self.device)
-        if last and self._can_keep_last:
+        if last and self.keeps_last:
             kwargs["logits_to_keep"] = 1
         logits: Tensor = self.module(ids, **kwargs).logits
         return logits[:, -1:] if last else logits

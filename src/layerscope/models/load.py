@@ -1,27 +1,26 @@
-"""Load a model: a folder, a hub name, `bundled`, or an object that the caller already has."""
+"""Load a model: a folder, a GGUF file, a hub name, `bundled`, or an object that the caller already has."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import json
-import logging
-import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from layerscope.bundled import bundled_model
 from layerscope.errors import LayerscopeError
 from layerscope.models.check import check_model
-from layerscope.models.facts import ModelFacts
+from layerscope.models.checkpoint import files_digest, look_into, refuse_gaps, refuse_unused
+from layerscope.models.facts import facts_of
+from layerscope.models.gguf_files import build_from_gguf, look_into_gguf, types_of, unused_in_gguf
 from layerscope.models.layered import LayeredModel
+from layerscope.models.objects import unwrapped
+from layerscope.models.places import Place, find_model
+from layerscope.models.quiet import quiet
 from layerscope.models.structure import Structure, find_blocks
+from layerscope.models.use import in_use, ordinary_tensors
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -38,52 +37,56 @@ def load_model(
     dtype: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    files: str | None = None,
 ) -> LayeredModel:
     """A model, loaded by transformers and tried by the load check.
 
     Args:
-        source: a folder with a config and .safetensors weights; a hub name (the only case that touches
-            the network); "bundled"; or a transformers model that is already loaded.
+        source: a folder with a config and .safetensors weights; a .gguf file; a hub name (the only case that
+            touches the network); "bundled"; or a transformers model that is already loaded, also compiled or
+            within PEFT.
         tokenizer: needed beside a model object; otherwise the one that comes with the weights.
         device: "cpu", "cuda", "cuda:1", "mps"; by default a GPU where there is one. A model object stays
             where it is.
         dtype: "float32", "bfloat16", "float16"; by default float32 on CPU, the checkpoint's own on a GPU.
         revision: commit, branch or tag of a hub repository.
         trust_remote_code: run Python code that comes with the weights. Never done unless asked.
+        files: sha256 that the checkpoint's files must have (a record's); compared before anything is built.
 
     Raises:
-        LayerscopeError: unknown model, no weights, pickled weights only, missing tensors, encoder-only,
-            NaN weights, or anything else that the load check refuses.
+        LayerscopeError: unknown model, no weights, pickled weights only, tensors that are missing or unused,
+            encoder-only, NaN weights, or anything else that the load check refuses.
     """
     if isinstance(source, LayeredModel):
         return source
-    if not isinstance(source, str | Path):
-        return _wrapped(source, tokenizer)
-    place = _resolve(str(source))
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check_choice(dtype, device)
-    with _quiet():
-        module = _loaded(place, device, dtype, revision, trust_remote_code)
-        tokenizer = tokenizer or _tokenizer(place, revision, trust_remote_code)
-    facts = _facts(
-        module,
-        source=str(source),
-        loadable=True,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        place=place,
-    )
-    return _layered(module, tokenizer, facts)
-
-
-def _wrapped(module: Any, tokenizer: Any) -> LayeredModel:
-    if not hasattr(module, "get_output_embeddings") or not hasattr(module, "config"):
-        raise LayerscopeError(
-            "this is not a model",
-            found=type(module).__name__,
-            expected="a name, a folder, or a transformers model with a language-model head",
-            hint='load_model("gpt2")',
+    with ordinary_tensors():
+        if not isinstance(source, str | Path):
+            return _of_object(source, tokenizer)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        with quiet():
+            place = find_model(
+                str(source), revision=revision, code=trust_remote_code, known=files is not None
+            )
+            _check_choice(dtype, device)
+            if not place.gguf:
+                look_into(place.folder)
+            digest = _compared(place, files)
+            module, dequantised = _built(place, device, dtype, trust_remote_code)
+            tokenizer = tokenizer or _tokenizer(place, trust_remote_code)
+        return _layered(
+            module,
+            tokenizer,
+            name=str(source),
+            loadable=True,
+            revision=place.revision or revision,
+            trust_remote_code=trust_remote_code,
+            files=digest,
+            dequantised=dequantised,
         )
+
+
+def _of_object(given: Any, tokenizer: Any) -> LayeredModel:
+    module = unwrapped(given)
     if tokenizer is None:
         raise LayerscopeError(
             "a model object needs its tokenizer beside it",
@@ -92,81 +95,36 @@ def _wrapped(module: Any, tokenizer: Any) -> LayeredModel:
             hint="load_model(model, tokenizer=AutoTokenizer.from_pretrained(...))",
         )
     name = str(getattr(module.config, "_name_or_path", "") or type(module).__name__)
-    facts = _facts(module, source=name, loadable=False, revision=None, trust_remote_code=False, place=name)
-    return _layered(module, tokenizer, facts)
+    return _layered(module, tokenizer, name=name, loadable=False)
 
 
-def _layered(module: Any, tokenizer: Any, facts: ModelFacts) -> LayeredModel:
-    module.eval()
-    _refuse_absent(module, facts)
-    path, blocks = find_blocks(module, facts.n_layers)
-    model = LayeredModel(module, tokenizer, facts, Structure(path, tuple(blocks), (), ()))
-    with _quiet():
+def _layered(module: Any, tokenizer: Any, *, name: str, **about: Any) -> LayeredModel:
+    """The model with its parts found and tried; whatever it raises meanwhile refuses it by name."""
+    with in_use(module), quiet(), refusing(name):
+        module.eval()
+        facts = facts_of(module, source=name, **about)
+        path, blocks = find_blocks(module, facts.n_layers)
+        model = LayeredModel(module, tokenizer, facts, Structure(path, tuple(blocks), (), ()))
+        _ = model.takes_positions, model.keeps_last  # tried now: later, passes run under hooks
         check_model(model)
-    return model
+        return model
 
 
-def _refuse_absent(module: Any, facts: ModelFacts) -> None:
-    absent = [name for name, parameter in module.named_parameters() if parameter.is_meta]
-    if absent:
-        raise LayerscopeError(
-            "some weights of this model are not in memory",
-            found=f"{facts.name}: {absent[0]} is on the meta device",
-            expected="weights on a processor or a GPU",
-            hint="load the model whole, without offloading",
-        )
-
-
-def _resolve(source: str) -> str:
-    """What transformers is given: a folder known to hold weights, or a hub name."""
-    if source == "bundled":
-        return str(bundled_model())
+@contextlib.contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """Whatever is raised while a model is tried becomes a refusal of that model, by name."""
     try:
-        folder = Path(source).expanduser()
-        is_folder, exists = folder.is_dir(), folder.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, no such home, NUL
-        raise _unknown("", f"a name that no folder can have: {error}") from error
-    if is_folder:
-        _look_into(folder)
-        return str(folder)
-    if exists or not _HUB_NAME.fullmatch(source) or source.count("/") > 1:
-        raise _unknown(source, f"{source} is {'a file' if exists else 'neither a folder nor a hub name'}")
-    return source
-
-
-def _look_into(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise _unknown(str(folder), f"{folder} holds no config.json", hint=_models_inside(folder))
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(
-        path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-    )
-    raise LayerscopeError(
-        "this folder holds no weights that can be loaded",
-        found=f"{folder}: "
-        + (f"{pickled[0]} (a pickle, which can run code)" if pickled else "no .safetensors file"),
-        expected="one or more .safetensors files beside config.json",
-        hint="model.save_pretrained(folder, safe_serialization=True)"
-        if pickled
-        else "download the weights again",
-    )
-
-
-def _models_inside(folder: Path) -> str:
-    inside = sorted(str(path.parent) for path in folder.glob("*/config.json"))
-    return inside[0] if inside else "a folder that save_pretrained wrote"
-
-
-def _unknown(source: str, found: str, hint: str = "") -> LayerscopeError:
-    neighbours = [str(path) for path in Path(source).expanduser().parent.glob("*") if path.is_dir()]
-    near = difflib.get_close_matches(source, neighbours, n=1)
-    return LayerscopeError(
-        "there is no such model",
-        found=found,
-        expected="a folder with a model, a hub name such as EleutherAI/pythia-160m, or bundled",
-        hint=hint or (near[0] if near else "layerscope list models"),
-    )
+        yield
+    except LayerscopeError:
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise LayerscopeError(
+            f"{name} fails while it is checked, and nothing can be measured on it",
+            found=f"{type(error).__name__}: {lines[0] if lines else ''}",
+            expected="a decoder that runs on token ids alone, with an attention mask of ones",
+            hint="another model, or the same one without custom code, adapters or quantisation",
+        ) from error
 
 
 def _check_choice(dtype: str | None, device: str) -> None:
@@ -175,8 +133,7 @@ def _check_choice(dtype: str | None, device: str) -> None:
             "there is no such dtype", found=dtype, expected=", ".join(_DTYPES), hint="--dtype float32"
         )
     try:
-        with _quiet():
-            usable = torch.empty(1, device=device).add(1).cpu().item() is not None
+        usable = torch.empty(1, device=device).add(1).cpu().item() is not None
         found = ""
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         usable, found = False, (str(error).splitlines() or [""])[0][:100]
@@ -189,32 +146,53 @@ def _check_choice(dtype: str | None, device: str) -> None:
         )
 
 
-def _loaded(place: str, device: str, dtype: str | None, revision: str | None, trust: bool) -> Any:
+def _compared(place: Place, recorded: str | None) -> str:
+    """The digest of a checkpoint's files; another one than a record tells is refused before anything is built."""
+    digest = files_digest(place)
+    if recorded is not None and digest != recorded:
+        raise LayerscopeError(
+            "the model has changed since this run began",
+            found=f"files with sha256 {digest[:12]} in {place}",
+            expected=f"sha256 {recorded[:12]}" if recorded else "a recorded sha256 of its files",
+            hint="the same checkpoint, or a new run",
+        )
+    return digest
+
+
+def _built(place: Place, device: str, dtype: str | None, trust: bool) -> tuple[Any, str | None]:
+    """The model of a checkpoint, and what its weights were dequantised from."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     wanted: Any = _DTYPES[dtype] if dtype else (torch.float32 if device == "cpu" else "auto")
+    header = look_into_gguf(place.folder / place.gguf) if place.gguf else None
     try:
-        config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=trust)
-        _refuse_encoders(place, config)
-        module, report = AutoModelForCausalLM.from_pretrained(
-            place,
-            config=config,
-            revision=revision,
-            trust_remote_code=trust,
-            dtype=wanted,
-            use_safetensors=True,
-            output_loading_info=True,
+        config = AutoConfig.from_pretrained(
+            place.folder, trust_remote_code=trust, **({"gguf_file": place.gguf} if place.gguf else {})
         )
+        _refuse_encoders(place, config)
+        if header is not None:
+            module, report = build_from_gguf(place, config, wanted)
+        else:
+            module, report = AutoModelForCausalLM.from_pretrained(
+                place.folder,
+                config=config,
+                trust_remote_code=trust,
+                dtype=wanted,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except LayerscopeError:
         raise
     except Exception as error:
-        # transformers answers bad names, broken configs and damaged weights with many kinds of exception.
+        # transformers answers broken configs and damaged weights with many kinds of exception.
         raise _cannot_load(place, error) from error
-    _refuse_missing(place, report)
-    return module.to(device)
+    refuse_gaps(place, module, report)
+    if header is not None:
+        refuse_unused(place, unused_in_gguf(header, module))
+    return module.to(device), None if header is None else types_of(header)
 
 
-def _refuse_encoders(place: str, config: Any) -> None:
+def _refuse_encoders(place: Place, config: Any) -> None:
     architectures = list(getattr(config, "architectures", None) or [])
     masked = [name for name in architectures if "MaskedLM" in name or "ForPreTraining" in name]
     if getattr(config, "is_encoder_decoder", False) or masked:
@@ -226,33 +204,23 @@ def _refuse_encoders(place: str, config: Any) -> None:
         )
 
 
-def _refuse_missing(place: str, report: dict[str, Any]) -> None:
-    missing = sorted(report.get("missing_keys") or [])
-    mismatched = sorted(str(entry) for entry in report.get("mismatched_keys") or [])
-    if missing or mismatched:
-        raise LayerscopeError(
-            "these weights do not fill the model",
-            found=f"{place} lacks {', '.join((missing or mismatched)[:3])}{' ...' if len(missing) > 3 else ''}",
-            expected="every tensor of the architecture (transformers would fill the gap with random numbers)",
-            hint="download or convert the checkpoint again",
-        )
-
-
-def _cannot_load(place: str, error: Exception) -> LayerscopeError:
+def _cannot_load(place: Place, error: Exception) -> LayerscopeError:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return LayerscopeError(
         "this model cannot be loaded",
         found=f"{place}: {type(error).__name__}: {lines[0] if lines else ''}",
-        expected="a folder or hub name of a decoder-only model with .safetensors weights",
-        hint="check the name and the network; code that comes with weights runs only with --trust-remote-code",
+        expected="a decoder-only model that transformers can build, with whole weights",
+        hint="check the files; code that comes with weights runs only with --trust-remote-code",
     )
 
 
-def _tokenizer(place: str, revision: str | None, trust: bool) -> Any:
+def _tokenizer(place: Place, trust: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust)
+        return AutoTokenizer.from_pretrained(
+            place.folder, trust_remote_code=trust, **({"gguf_file": place.gguf} if place.gguf else {})
+        )
     except Exception as error:
         raise LayerscopeError(
             "this model has no tokenizer that can be loaded",
@@ -260,62 +228,3 @@ def _tokenizer(place: str, revision: str | None, trust: bool) -> Any:
             expected="tokenizer.json beside the weights",
             hint="tokenizer.save_pretrained(folder)",
         ) from error
-
-
-def _facts(
-    module: Any, *, source: str, loadable: bool, revision: str | None, trust_remote_code: bool, place: str
-) -> ModelFacts:
-    config = module.config.get_text_config()
-    return ModelFacts(
-        name=Path(source).name or source,
-        source=source,
-        loadable=loadable,
-        architecture=type(module).__name__,
-        n_layers=config.num_hidden_layers,
-        width=config.hidden_size,
-        n_heads=getattr(config, "num_attention_heads", None),
-        n_kv_heads=getattr(config, "num_key_value_heads", None)
-        or getattr(config, "num_attention_heads", None),
-        vocabulary=config.vocab_size,
-        context=_context(config),
-        n_parameters=sum(parameter.numel() for parameter in module.parameters()),
-        dtype=str(next(module.parameters()).dtype).removeprefix("torch."),
-        device=str(next(module.parameters()).device),
-        revision=getattr(module.config, "_commit_hash", None) or revision or _recorded_commit(place),
-        trust_remote_code=trust_remote_code,
-    )
-
-
-def _context(config: Any) -> int | None:
-    for name in ("max_position_embeddings", "n_positions", "n_ctx", "seq_length"):
-        value = getattr(config, name, None)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
-
-
-def _recorded_commit(place: str) -> str | None:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return json.loads((Path(place) / "config.json").read_text(encoding="utf-8")).get("_commit_hash")
-    return None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers on the user's terminal."""
-    from transformers.utils import logging as chatter
-
-    hub = logging.getLogger("huggingface_hub")
-    bars, level, hub_level = chatter.is_progress_bar_enabled(), chatter.get_verbosity(), hub.level
-    hub.setLevel(logging.CRITICAL)
-    chatter.disable_progress_bar()
-    chatter.set_verbosity(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        chatter.set_verbosity(level)
-        hub.setLevel(hub_level)
-        if bars:
-            chatter.enable_progress_bar()

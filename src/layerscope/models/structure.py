@@ -5,9 +5,11 @@ Family files would only be needed for facts that neither can tell; so far there 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
@@ -31,25 +33,69 @@ class Structure:
 
 
 def find_blocks(model: nn.Module, n_layers: int) -> tuple[str, nn.ModuleList]:
-    """The list of blocks: the ModuleList of the right length that holds the most weights.
+    """The list of blocks: of the right length, each run once and in order by a text, with the most weights.
+
+    A vision tower may be as long as the text layers and outweigh them; text does not run it.
 
     Raises:
-        LayerscopeError: the model holds no such list.
+        LayerscopeError: the model holds no such list, or runs one of its blocks twice.
     """
     candidates = [
-        (sum(p.numel() for p in module.parameters()), path, module)
+        (path, module)
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == n_layers
     ]
-    if not candidates:
+    order = _order_of_calls(model, [module for _, blocks in candidates for module in blocks])
+    run = [(path, blocks) for path, blocks in candidates if any(block in order for block in blocks)]
+    fit = [(path, blocks) for path, blocks in run if _run_once_each(blocks, order)]
+    if fit:
+        return max(fit, key=lambda candidate: _n_weights(candidate[1]))
+    if not run:
         raise LayerscopeError(
-            "no blocks were found in this model",
-            found=f"{type(model).__name__} without a list of {n_layers} blocks",
-            expected="a decoder whose blocks lie in one list",
+            "no layers were found in this model",
+            found=f"{type(model).__name__} without a list of {n_layers} layers that a text runs through",
+            expected="a decoder whose layers lie in one list",
             hint="a decoder-only model",
         )
-    _, path, blocks = max(candidates, key=lambda candidate: candidate[0])
-    return path, blocks
+    path, blocks = max(run, key=lambda candidate: _n_weights(candidate[1]))
+    raise LayerscopeError(
+        "the layers of this model are not run once each, in their order",
+        found=f"{path} of {type(model).__name__}: {_as_run(blocks, order)}",
+        expected="a decoder in which a token passes each layer once",
+        hint="a model that shares no layer between two places",
+    )
+
+
+@torch.no_grad()
+def _order_of_calls(model: nn.Module, modules: list[nn.Module]) -> list[nn.Module]:
+    """These modules in the order in which a short text runs them."""
+    order: list[nn.Module] = []
+
+    def keep(module: nn.Module, _: Any) -> None:
+        order.append(module)
+
+    ids = torch.tensor([[1, 2, 3]], device=next(model.parameters()).device)
+    with ExitStack() as stack:
+        for module in dict.fromkeys(modules):
+            stack.callback(module.register_forward_pre_hook(keep).remove)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    return order
+
+
+def _run_once_each(blocks: nn.ModuleList, order: list[nn.Module]) -> bool:
+    own = set(blocks)
+    return [module for module in order if module in own] == list(blocks)
+
+
+def _as_run(blocks: nn.ModuleList, order: list[nn.Module]) -> str:
+    if len(set(blocks)) < len(blocks):
+        return f"{len(set(blocks))} modules at {len(blocks)} places"
+    numbers = {block: str(layer) for layer, block in enumerate(blocks)}
+    return "run in the order " + ", ".join(numbers[module] for module in order if module in numbers)
+
+
+def _n_weights(blocks: nn.ModuleList) -> int:
+    return sum(parameter.numel() for parameter in blocks.parameters())
 
 
 def neighbours_of_blocks(model: nn.Module, blocks_path: str) -> list[nn.Module]:

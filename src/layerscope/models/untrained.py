@@ -8,6 +8,7 @@ experiment can be run on it, since it is a model like any other (`--untrained-tw
 from __future__ import annotations
 
 import copy
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ def untrained_twin(model: LayeredModel, seed: int = 0) -> LayeredModel:
             "loadable": model.facts.loadable,
             "revision": model.facts.revision,
             "trust_remote_code": model.facts.trust_remote_code,
+            "files": model.facts.files,
             "untrained": seed,
         }
     )
@@ -80,7 +82,7 @@ def _initialised(model: LayeredModel, seed: int) -> Any:
         del config.quantization_config  # quantised weights are trained ones: the twin's are plain
     kind = type(model.module)
     try:
-        with torch.random.fork_rng(devices=[]), _default_dtype(torch.float32):
+        with _ONE_AT_A_TIME, torch.random.fork_rng(devices=[]), _default_dtype(torch.float32):
             torch.manual_seed(seed)
             module = kind(config)
     except (TypeError, ValueError, AttributeError, NotImplementedError) as error:
@@ -93,6 +95,10 @@ def _initialised(model: LayeredModel, seed: int) -> Any:
     module.config._attn_implementation = model.module.config._attn_implementation
     module.requires_grad_(False)
     return module.to(device=model.device, dtype=_dtype_of(model)).eval()
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Two threads that draw weights from the one global generator would draw each other's."""
 
 
 @contextmanager

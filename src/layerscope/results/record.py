@@ -25,6 +25,10 @@ class Asked(BaseModel):
     loadable: bool = Field(description="False where the caller handed over a model object")
     revision: str | None = Field(description="commit of the hub's repository, where there is one")
     weights: str = Field(description="sha256 over names, shapes and bytes of all weights")
+    files: str = Field(
+        "",
+        description="sha256 over the checkpoint's files, compared before one is built; empty for an object",
+    )
     config: str = Field("", description="sha256 over the model's configuration and its attention function")
     tokenizer: str = Field(description="sha256 over the vocabulary and a probe encoding")
     bos: dict[str, Any] = Field(description="the policy, and what it did")
@@ -32,14 +36,16 @@ class Asked(BaseModel):
     texts: str = Field(description="sha256 over prompts, passages, treebank and words as tokenised")
     device: str
     dtype: str
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(
+        False, description="whether the person allowed code that comes with weights; never taken from here"
+    )
     untrained: int | None = Field(
         None, description="seed of the weights, where it was asked of the model's untrained twin"
     )
 
     def but_for_training(self) -> str:
         """Names what was asked, whichever weights answer: a run and its untrained twin's have one name."""
-        without = {"weights", "config", "untrained"}
+        without = {"weights", "files", "config", "untrained"}
         return digest(self.model_dump(mode="json", exclude=without))
 
 

@@ -14,7 +14,6 @@ that a token sees BOS, and everything else, only where it did in the full run.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -242,8 +241,8 @@ def can_watch(model: LayeredModel) -> bool:
 
 
 def takes_positions(model: LayeredModel) -> bool:
-    """Whether the family takes position ids; BLOOM and MPT do not, and ignore them without a word."""
-    return "position_ids" in inspect.signature(model.module.forward).parameters
+    """Whether the model uses position ids; BLOOM and MPT do not, and ignore them without a word."""
+    return model.takes_positions
 
 
 def _is_plain(mask: Float[Tensor, "row head token key"]) -> bool:

@@ -22,6 +22,7 @@ from itertools import islice
 from typing import Any
 
 from layerscope.errors import LayerscopeError
+from layerscope.results.trust import from_a_record
 from layerscope.text.fields import shown
 from layerscope.text.records import Item, decoded, items_of_lines
 
@@ -93,6 +94,13 @@ def _without_id(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(name: str, config: str | None, split: str) -> list[dict[str, Any]]:
+    if from_a_record():
+        raise LayerscopeError(
+            "a dataset that a record names is not fetched from the hub",
+            found=f"{HUB}{name}",
+            expected="texts that lie in the run folder or on this machine",
+            hint="ask anew with layerscope run, naming the dataset yourself",
+        )
     try:
         import datasets
     except ImportError as error:
