@@ -16,6 +16,11 @@ from layerscope.errors import LayerscopeError
 from layerscope.models.load import load_model
 from quick import PROMPTS, QUICK
 
+# What torch.compile and peft say of themselves on this torch and transformers.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning"),
+]
 IDS = torch.tensor([[5, 9, 2, 31]])
 
 
@@ -266,7 +271,8 @@ def test_a_second_thread_waits_until_the_model_is_let_go() -> None:
         with model.in_use():
             order.append("second")
 
-    with model.in_use(), model.in_use():
+    twin = ls.untrained_twin(model)
+    with twin.in_use(), model.in_use():
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(timeout=0.2)

@@ -132,7 +132,8 @@ def standing_first(model: LayeredModel, policy: BosPolicy = "auto", *, weights: 
     kept = recalled("standing_first", about)
     if kept is not None:
         return StandsFirst.model_validate(kept)
-    chosen = _by_loss(asked)
+    with asked.in_use():
+        chosen = _by_loss(asked)
     keep("standing_first", about, chosen.model_dump())
     return chosen
 

@@ -84,7 +84,7 @@ def _order_of_calls(model: nn.Module, modules: list[nn.Module]) -> list[nn.Modul
 
 def _run_once_each(blocks: nn.ModuleList, order: list[nn.Module]) -> bool:
     own = set(blocks)
-    return [module for module in order if module in own] == list(blocks)
+    return len(own) == len(blocks) and [module for module in order if module in own] == list(blocks)
 
 
 def _as_run(blocks: nn.ModuleList, order: list[nn.Module]) -> str:

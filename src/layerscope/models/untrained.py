@@ -20,6 +20,7 @@ import torch
 from layerscope.errors import LayerscopeError
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
+from layerscope.models.use import hold_together
 
 
 def untrained_twin(model: LayeredModel, seed: int = 0) -> LayeredModel:
@@ -43,6 +44,7 @@ def untrained_twin(model: LayeredModel, seed: int = 0) -> LayeredModel:
             refuses the twin as a whole.
     """
     module = _initialised(model, seed)
+    hold_together(model.module, module)
     twin = load_model(module, tokenizer=model.tokenizer)
     twin.facts = twin.facts.model_copy(
         update={

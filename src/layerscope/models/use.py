@@ -21,10 +21,20 @@ def in_use(module: nn.Module) -> Iterator[None]:
     Hooks and the attention function in use hang on the modules, so two runs at once would edit each other's
     passes.
     """
-    with _FINDING:
-        lock = _LOCKS.setdefault(module, threading.RLock())
-    with lock, ordinary_tensors():
+    with _lock_of(module), ordinary_tensors():
         yield
+
+
+def hold_together(module: nn.Module, other: nn.Module) -> None:
+    """Let who holds `module` hold `other` too: a run on a trained model uses its twin, and the reverse."""
+    lock = _lock_of(module)
+    with _FINDING:
+        _LOCKS[other] = lock
+
+
+def _lock_of(module: nn.Module) -> threading.RLock:
+    with _FINDING:
+        return _LOCKS.setdefault(module, threading.RLock())
 
 
 @contextmanager
