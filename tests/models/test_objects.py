@@ -162,6 +162,14 @@ def test_a_peft_model_is_unwrapped_with_its_adapter() -> None:
             np.testing.assert_allclose(similarity[0][name], similarity[1][name], atol=2e-4, err_msg=name)
 
 
+def test_directions_of_weights_that_have_an_adapter_beside_them_are_refused() -> None:
+    from layerscope.models.projections import find_projections
+
+    with pytest.raises(LayerscopeError, match=r"adapter beside[\s\S]*q_proj"):
+        find_projections(loaded(lora(zoo.make("llama"))), 0)
+    assert find_projections(loaded(lora(zoo.make("llama")).merge_and_unload()), 0).missing == {}
+
+
 def test_a_wrapper_that_adds_something_is_refused() -> None:
     peft = pytest.importorskip("peft")
     prompts = peft.get_peft_model(

@@ -211,6 +211,17 @@ def is_packed(weight: Tensor) -> bool:
     return not plain or not weight.is_floating_point() or weight.element_size() < 2
 
 
+def adapted_module(block: nn.Module) -> str:
+    """The name and class of a module that adds something to another one of its own kind, or empty.
+
+    Adapters keep what they wrap as their base layer, which looks like the whole and is not.
+    """
+    for name, module in block.named_modules():
+        if isinstance(getattr(module, "base_layer", None), nn.Module):
+            return f"{name} ({type(module).__name__})"
+    return ""
+
+
 def packed_module(block: nn.Module) -> str:
     """The name and class of a module with packed weights, or empty."""
     for name, module in block.named_modules():

@@ -32,6 +32,7 @@ from layerscope.models.head_outputs import numbered_trace, output_projection
 from layerscope.models.layered import LayeredModel
 from layerscope.models.linear_maps import (
     Norm,
+    adapted_module,
     as_norm,
     linear_maps,
     packed_module,
@@ -109,7 +110,18 @@ def find_projections(model: LayeredModel, layer: int) -> Projections:
 
 
 def refuse_packed(model: LayeredModel, module: nn.Module, where: str) -> None:
-    """Raise a LayerscopeError that names the first packed (quantised) module in a part of the model."""
+    """Raise a LayerscopeError that names the first module of a part of the model whose weights are not one matrix.
+
+    Packed (quantised) ones hold none, and one with an adapter (LoRA) holds several.
+    """
+    adapted = adapted_module(module)
+    if adapted:
+        raise LayerscopeError(
+            f"weights of {model.facts.name} have an adapter beside them, so their directions cannot be computed",
+            found=f"an adapter in {where}: {adapted}",
+            expected="one matrix of weights for each projection",
+            hint="model.merge_and_unload() before load_model",
+        )
     packed = packed_module(module)
     if packed:
         raise LayerscopeError(
