@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerscope.maths.correlation import rank_correlation
+from layerscope.maths.correlation import mean_ranks, rank_correlation
 
 
 def test_by_hand() -> None:
@@ -18,3 +18,13 @@ def test_by_hand() -> None:
     assert np.isnan(rank_correlation(np.ones(3), np.arange(3.0)))
     assert np.isnan(rank_correlation(np.array([1.0, np.nan, 3.0]), np.arange(3.0)))
     assert np.isnan(rank_correlation(np.array([np.nan]), np.array([np.nan])))
+
+
+def test_equal_values_share_the_mean_of_their_ranks_as_in_scipy() -> None:
+    from scipy.stats import rankdata
+
+    values = np.array([3.0, 1.0, 3.0, 2.0, 3.0, 1.0])
+
+    assert mean_ranks(values).tolist() == [5, 1.5, 5, 3, 5, 1.5]
+    many = np.random.default_rng(0).integers(0, 20, 200).astype(float)
+    np.testing.assert_array_equal(mean_ranks(many), rankdata(many))

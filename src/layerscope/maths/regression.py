@@ -57,8 +57,6 @@ def regress(
     Source: MacKinnon & White 1985 (HC3), as in statsmodels; Harrell 2015, "Regression Modeling Strategies", 4.4, for
     ten units a term.
     """
-    from statsmodels.regression.linear_model import OLS
-
     names = list(explanations)
     columns = np.stack([to_float64(explanations[name]) for name in names], axis=1)
     y = to_float64(outcome)
@@ -69,6 +67,10 @@ def regress(
     design = np.column_stack([np.ones(len(y)), columns[:, told]])
     enough = len(y) > design.shape[1] and len(y) >= per_term * len(told)
     if told and enough and _no_unit_decides_alone(design):
+        from statsmodels.regression.linear_model import (
+            OLS,
+        )  # most of a second, which one prompt need not wait
+
         fit = OLS(y, design).fit(cov_type="HC3", use_t=True)
         spans = fit.conf_int(1 - level)
         for place, column in enumerate(told, start=1):

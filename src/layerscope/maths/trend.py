@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from layerscope.maths.arrays import divide
-from layerscope.maths.correlation import rank_correlation
+from layerscope.maths.correlation import mean_ranks, rank_correlation
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,11 @@ def goes_with(
 
     Source: Künsch 1989, "The jackknife and the bootstrap for general stationary observations", for blocks.
     """
-    from scipy.stats import rankdata
-
     there = np.isfinite(a) & np.isfinite(b)
     a, b = np.asarray(a)[there], np.asarray(b)[there]
     if not len(a) or not np.ptp(a) or not np.ptp(b):
         return math.nan, math.nan
-    first, second = (rankdata(one) for one in (a, b))
+    first, second = (mean_ranks(one) for one in (a, b))
     stretches = [second[start : start + block] for start in range(0, len(b), block)]
     if len(stretches) < 3:
         return math.nan, math.nan
