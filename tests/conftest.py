@@ -26,6 +26,7 @@ def _states_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Tests share one cache of states of their own, and never touch the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAYERSCOPE_STATE_CACHE", str(tmp_path_factory.mktemp("states")))
+        patch.setenv("LAYERSCOPE_VERDICTS", "off")  # a broken check must not be remembered
         patch.setenv("LAYERSCOPE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

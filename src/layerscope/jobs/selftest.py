@@ -17,6 +17,7 @@ from layerscope import experiments, planted
 from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
 from layerscope.jobs import python
+from layerscope.models import verdicts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.planted._trial import Answer, Trial
@@ -207,7 +208,8 @@ def selftest(
         LayerscopeError: the model cannot be loaded, or the load check refuses it as a whole.
     """
     if model is not None:
-        yield LoadChecked(load_model(model, device=device, dtype=dtype))
+        with verdicts.tried_anew():
+            yield LoadChecked(load_model(model, device=device, dtype=dtype))
     for name, trial in planted.trials():
         yield tried(name, trial, quick=quick)
 

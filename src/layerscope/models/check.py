@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
+from layerscope.models import verdicts
 from layerscope.models.additions import Addition, find_addition
 from layerscope.models.argument_axes import axes_of_model
 from layerscope.models.arguments import Call, NotUnderstoodError
@@ -45,10 +46,14 @@ class Recorded:
 def check_model(model: LayeredModel) -> None:
     """Try a freshly loaded model; fills its `checks`, `refused`, `additions` and `attention_modules`.
 
+    What an earlier trial of the same weights found, on this device by this code, is taken as it was.
+
     Raises:
         LayerscopeError: a weight is NaN or infinite, the model is not causal, or rows of a batch
             influence each other.
     """
+    if verdicts.recall(model):
+        return
     _weights_are_finite(model)
     ids = probe_ids(model)
     recorded = _record(model, ids)
@@ -60,6 +65,7 @@ def check_model(model: LayeredModel) -> None:
     _attention_is_ours_to_watch(model, ids, recorded.logits)
     _arguments_are_understood(model, ids)
     _device_agrees_with_cpu(model, recorded)
+    verdicts.keep(model)
 
 
 def probe_ids(model: LayeredModel, tokens: int = _PROBE_TOKENS) -> Tensor:

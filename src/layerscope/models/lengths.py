@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from layerscope.errors import LayerscopeError
+from layerscope.models import verdicts
 from layerscope.models.attention import Attended, watched
 from layerscope.models.check import note, probe_ids, reason
 from layerscope.models.hooks import at_depth
@@ -35,7 +36,7 @@ def check_length(model: LayeredModel, tokens: int) -> None:
             depends on what it read before, or cannot be run.
     """
     tokens = min(tokens, model.facts.context or tokens)
-    if tokens <= max(model.checked_to, _FEW):
+    if tokens <= max(model.checked_to, _FEW) or verdicts.recall(model, checked_to=tokens):
         return
     ids = probe_ids(model, tokens)[:1]
     try:
@@ -45,6 +46,7 @@ def check_length(model: LayeredModel, tokens: int) -> None:
     except Exception as error:
         raise _refused(model, tokens, "cannot be run", reason(error)) from error
     model.checked_to = tokens
+    verdicts.keep(model)
 
 
 def need_prefixes(model: LayeredModel, tokens: int) -> None:

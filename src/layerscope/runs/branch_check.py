@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerscope.models import verdicts
 from layerscope.models.attention import AttentionCall, Replacement, attend, replaced
 from layerscope.models.check import close, note, probe_ids, reason
 from layerscope.models.layered import LayeredModel
@@ -39,13 +40,12 @@ def check_branches(model: LayeredModel, tokens: int | None = None) -> None:
         model: the model.
         tokens: length of the longest text that will be run; None tries a few tokens only.
     """
-    if not model.branches_to:
-        _check(model, _FEW, "")
-        model.branches_to = _FEW
     tokens = min(tokens or 0, model.facts.context or tokens or 0)
-    if tokens > model.branches_to:
-        _check(model, tokens, f" at {tokens} tokens")
-        model.branches_to = tokens
+    for length, where in ((_FEW, ""), (tokens, f" at {tokens} tokens")):
+        if length > model.branches_to and not verdicts.recall(model, branches_to=length):
+            _check(model, length, where)
+            model.branches_to = length
+            verdicts.keep(model)
 
 
 def check_branches_of(model: LayeredModel, tokens: int) -> None:

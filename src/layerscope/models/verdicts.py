@@ -1,0 +1,251 @@
+"""What the checks of a model found, kept on disk, so that they cost once.
+
+A verdict is kept for what decides it: the bytes of the weights, the configuration, Layerscope's own code,
+versions, device and dtype; inside of it, for the lengths of text at which the model was tried. It holds names,
+numbers and sentences, nothing that runs; one that is damaged, or names what this model does not have, is as good
+as none. A model object that a caller handed over, and code that came with weights, are tried every time.
+
+Environment: LAYERSCOPE_VERDICTS is the folder, or `off`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from layerscope.models.additions import Addition
+from layerscope.models.layered import LayeredModel
+
+_FOLDER = "LAYERSCOPE_VERDICTS"
+_MOST_FILES = 200
+_ROOMS = ("maths", "models", "runs")
+
+
+class Verdict(BaseModel):
+    """All that checks have written on a model, by names of its modules.
+
+    Attributes:
+        tried: lengths of the longest texts at which the model and its branches were tried.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    tried: list[int]
+    prefixes_to: int | None
+    checks: list[dict[str, bool | str]]
+    refused: dict[str, str]
+    after: list[str]
+    logit_map: list[tuple[str, float]]
+    additions: list[tuple[str | None, str | None, float] | None]
+    attention: list[str | None]
+    axes: list[list[tuple[list[str | int], int | None]]]
+
+
+class Verdicts(BaseModel):
+    """Verdicts on one model, by the lengths that they are about."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    by_length: dict[str, Verdict] = {}
+
+
+def recall(model: LayeredModel, *, checked_to: int | None = None, branches_to: int | None = None) -> bool:
+    """Write a kept verdict on a model; whether there was one.
+
+    Args:
+        model: the model as it was loaded, or as far as it has been tried.
+        checked_to, branches_to: lengths that it shall have been tried at; None leaves what was.
+    """
+    path = _file_of(model)
+    if path is None:
+        return False
+    kept = _read(path).by_length
+    wanted = (
+        model.checked_to if checked_to is None else checked_to,
+        model.branches_to if branches_to is None else branches_to,
+    )
+    found = _covering(kept, wanted)
+    if found is None:
+        return False
+    try:
+        _restore(model, found)
+    except (AttributeError, ValueError, IndexError, KeyError, TypeError):
+        return False
+    with suppress(OSError):
+        os.utime(path)
+    return True
+
+
+def keep(model: LayeredModel) -> None:
+    """Keep what is now known of a model, at the lengths at which it has been tried."""
+    path = _file_of(model)
+    if path is None:
+        return
+    verdict = _verdict(model)
+    kept = _read(path)
+    kept.by_length[_key(tuple(verdict.tried))] = verdict
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(kept.model_dump_json())
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _covering(kept: dict[str, Verdict], wanted: tuple[int, int]) -> Verdict | None:
+    """The verdict for these lengths, or for longer ones at which nothing more was refused."""
+    first = kept.get(_key((0, 0)))
+    longer = [
+        verdict
+        for verdict in kept.values()
+        if first is not None
+        and verdict.tried[0] >= wanted[0]
+        and verdict.tried[1] >= wanted[1]
+        and verdict.prefixes_to is None
+        and verdict.refused == first.refused
+    ]
+    return max(longer, key=lambda verdict: verdict.tried, default=kept.get(_key(wanted)))
+
+
+def _key(tried: tuple[int, ...]) -> str:
+    return " ".join(map(str, tried))
+
+
+def _verdict(model: LayeredModel) -> Verdict:
+    names = {module: name for name, module in model.module.named_modules()}
+    return Verdict(
+        tried=[model.checked_to, model.branches_to],
+        prefixes_to=model.prefixes_to,
+        checks=model.checks,
+        refused=model.refused,
+        after=[names[module] for module in model.structure.after],
+        logit_map=list(model.structure.logit_map),
+        additions=[None if a is None else (a.attention, a.mlp, a.multiplier) for a in model.additions],
+        attention=[None if module is None else names[module] for module in model.attention_modules],
+        axes=[[(list(path), axis) for path, axis in axes.items()] for axes in model.axes],
+    )
+
+
+def _restore(model: LayeredModel, kept: Verdict) -> None:
+    n, find = model.n_layers, model.module.get_submodule
+    if not len(kept.additions) == len(kept.attention) == n or len(kept.axes) not in (0, n):
+        raise ValueError("a verdict on a model of another depth")
+    attention = tuple(None if name is None else find(name) for name in kept.attention)
+    additions = tuple(None if entry is None else Addition(*entry) for entry in kept.additions)
+    for block, addition in zip(model.blocks, additions, strict=True):
+        for name in () if addition is None else filter(None, (addition.attention, addition.mlp)):
+            block.get_submodule(name)
+    after = tuple(find(name) for name in kept.after)
+    model.structure = replace(model.structure, after=after, logit_map=tuple(kept.logit_map))
+    model.attention_modules, model.additions = attention, additions
+    model.axes = tuple({tuple(path): axis for path, axis in axes} for axes in kept.axes)
+    model.checks, model.refused = [dict(check) for check in kept.checks], dict(kept.refused)
+    (model.checked_to, model.branches_to), model.prefixes_to = kept.tried, kept.prefixes_to
+
+
+def _read(path: Path) -> Verdicts:
+    try:
+        return Verdicts.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError, ValueError, RecursionError):
+        return Verdicts()
+
+
+def _file_of(model: LayeredModel) -> Path | None:
+    """Where verdicts on this model lie; None where none are kept."""
+    folder = _folder()
+    if (
+        folder is None
+        or _ANEW.get()
+        or not model.facts.loadable
+        or model.facts.trust_remote_code
+        or _has_hooks(model)
+    ):
+        return None
+    tensors = [*model.module.parameters(), *model.module.buffers()]
+    now = repr([(tensor.data_ptr(), tensor._version) for tensor in tensors] + [model.facts.context])
+    known = _NAMES.get(model)
+    if known is None or known[0] != now:
+        known = _NAMES[model] = (now, hashlib.sha256(repr(_about(model)).encode()).hexdigest()[:40])
+    return folder / f"{known[1]}.json"
+
+
+_NAMES: WeakKeyDictionary[LayeredModel, tuple[str, str]] = WeakKeyDictionary()
+"""The name of each model's file, while its tensors are what they were."""
+
+
+def _about(model: LayeredModel) -> list[str]:
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else ""
+    kind = type(model.module)
+    return [
+        *(model.weights_digest(), model.config_digest(), f"{kind.__module__}.{kind.__qualname__}"),
+        *(str(model.device), device, model.facts.dtype, str(model.facts.context)),
+        *(version(name) for name in ("torch", "transformers")),
+        _own_code(),
+    ]
+
+
+@cache
+def _own_code() -> str:
+    """sha256 over the source of the rooms that decide what a check finds."""
+    root, summary = Path(__file__).parents[1], hashlib.sha256()
+    for room in _ROOMS:
+        for path in sorted((root / room).rglob("*.py")):
+            summary.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return summary.hexdigest()
+
+
+def _has_hooks(model: LayeredModel) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.module.modules())
+
+
+@contextmanager
+def tried_anew() -> Iterator[None]:
+    """Neither take nor keep a verdict meanwhile."""
+    before = _ANEW.set(True)
+    try:
+        yield
+    finally:
+        _ANEW.reset(before)
+
+
+_ANEW = ContextVar("tried anew", default=False)
+
+
+def _folder() -> Path | None:
+    wanted = os.environ.get(_FOLDER, "")
+    if wanted.lower() in ("off", "0", "none"):
+        return None
+    if wanted:
+        return Path(wanted).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "layerscope" / "verdicts"
+    except RuntimeError:  # nobody's home
+        return None
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what was used longest ago, and temporary files, beyond a number of files."""
+    files: list[tuple[float, Path]] = []
+    for path in folder.iterdir():
+        with suppress(OSError):
+            files.append((path.stat().st_mtime, path))
+    for _, path in sorted(files)[: max(0, len(files) - _MOST_FILES)]:
+        with suppress(OSError):
+            path.unlink()

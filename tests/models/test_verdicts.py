@@ -1,0 +1,150 @@
+"""Verdicts are kept for what decides them, and taken only when whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zoo
+from layerscope.models import check, verdicts
+from layerscope.models.layered import LayeredModel
+from layerscope.models.lengths import check_length
+from layerscope.models.load import load_model
+from layerscope.runs.branch_check import check_branches
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAYERSCOPE_VERDICTS", str(tmp_path / "verdicts"))
+    return tmp_path / "verdicts"
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of models whose weights were looked at: the first step of every load check."""
+    seen: list[str] = []
+    look = check._weights_are_finite
+    monkeypatch.setattr(
+        check, "_weights_are_finite", lambda model: (seen.append(model.facts.name), look(model))[1]
+    )
+    return seen
+
+
+def saved(tmp_path: Path, family: str, *, flipped: bool = True, seed: int = 0) -> str:
+    folder = tmp_path / f"{family}-{seed}"
+    if not folder.exists():
+        zoo.make(family, flipped=flipped, seed=seed).save_pretrained(folder)
+        zoo.tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+def known_of(model: LayeredModel) -> dict[str, Any]:
+    names = {module: name for name, module in model.module.named_modules()}
+    return {
+        **{name: getattr(model, name) for name in ("checks", "refused", "additions", "axes")},
+        **{name: getattr(model, name) for name in ("checked_to", "branches_to", "prefixes_to")},
+        "attention": [names.get(module) for module in model.attention_modules],
+        "after": [names[module] for module in model.structure.after],
+        "logit_map": model.structure.logit_map,
+    }
+
+
+def tried(source: str) -> LayeredModel:
+    model = load_model(source)
+    check_branches(model)
+    check_length(model, 40)
+    check_branches(model, 40)
+    return model
+
+
+@pytest.mark.parametrize("family", ["gemma2", "opt", "recurrent_gemma", "phi3_longrope"])
+def test_a_kept_verdict_is_what_the_checks_found(
+    family: str, kept: Path, tmp_path: Path, trials: list[str]
+) -> None:
+    source = saved(tmp_path, family)
+    first = tried(source)
+
+    again = tried(source)
+
+    assert len(trials) == 1
+    assert known_of(again) == known_of(first)
+    assert len(list(kept.glob("*.json"))) == 1
+
+
+def test_what_a_long_text_refuses_does_not_refuse_a_short_one(kept: Path, tmp_path: Path) -> None:
+    source = saved(tmp_path, "phi3_longrope")
+    assert tried(source).prefixes_to == 16
+
+    short = load_model(source)
+
+    assert short.prefixes_to is None
+    assert short.checked_to == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: text.replace('"refused"', '"else"'),
+        lambda text: text.replace("model.norm", "no.such.module"),
+        lambda text: json.dumps({"by_length": {"0 0": {"run": "__import__('os')"}}}),
+    ],
+)
+def test_damaged_verdicts_are_as_good_as_none(
+    damage: Any, kept: Path, tmp_path: Path, trials: list[str]
+) -> None:
+    source = saved(tmp_path, "gemma2")
+    first = known_of(tried(source))
+    file = next(kept.glob("*.json"))
+    file.write_text(damage(file.read_text()))
+
+    assert known_of(tried(source)) == first
+    assert len(trials) == 2
+
+
+def test_other_weights_code_or_remote_code_are_tried_anew(
+    kept: Path, tmp_path: Path, trials: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = saved(tmp_path, "gemma2")
+    load_model(source)
+    load_model(saved(tmp_path, "gemma2", seed=1))
+    assert len(trials) == 2
+    monkeypatch.setattr(verdicts, "_own_code", lambda: "other")
+    load_model(source)
+    assert len(trials) == 3
+    load_model(source, trust_remote_code=True)
+    load_model(source, trust_remote_code=True)
+    assert len(trials) == 5
+
+
+def test_a_model_object_is_tried_every_time(kept: Path, trials: list[str]) -> None:
+    module = zoo.make("llama")
+
+    load_model(module, tokenizer=zoo.tokenizer())
+    load_model(module, tokenizer=zoo.tokenizer())
+
+    assert len(trials) == 2
+    assert not kept.exists()
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: list[str]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    monkeypatch.setenv("LAYERSCOPE_VERDICTS", str(blocked))
+
+    assert known_of(tried(saved(tmp_path, "llama")))["refused"] == {}
+    assert len(trials) == 1
+
+
+def test_writers_leave_whole_files_and_no_others(kept: Path, tmp_path: Path) -> None:
+    models = [load_model(saved(tmp_path, "llama")) for _ in range(3)]
+    for number, model in enumerate(models):
+        model.checked_to = 10 + number
+        verdicts.keep(model)
+
+    (file,) = kept.iterdir()
+    assert {"0 0", "10 0", "11 0", "12 0"} == set(json.loads(file.read_text())["by_length"])
