@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -56,6 +57,12 @@ class ExperimentSettings(BaseModel):
     def needs_first(self) -> bool:
         """Whether the experiment, so set, cannot do without a token that stands first."""
         return False
+
+    def seeded(self, *names: object) -> np.random.Generator:
+        """A numpy generator of a named stream of the run's seed: the same names give the same draws."""
+        from layerscope.runs.noise import stream
+
+        return np.random.default_rng(stream(self.seed, *names).initial_seed())
 
     @field_validator("*", mode="before")
     @classmethod

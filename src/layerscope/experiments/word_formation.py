@@ -138,10 +138,10 @@ def _design(model: LayeredModel, item: DesignItem, settings: Settings, earlier: 
     words = [word for word in item.words if word.ids]
     pairs: list[Pair] = []
     for pieces in range(2, settings.most_pieces + 1):
-        found = pairs_of(words, pieces, settings.pairs, seeded(settings, "pairs", pieces))
-        pairs += found + made_up(found, words, seeded(settings, "made up", pieces))
-    twins = twins_of(model.tokenizer, words, settings.twin, settings.twins, seeded(settings, "twins"))
-    erased = erased_cases(words, settings.classes, settings.contexts, seeded(settings, "erasure"))
+        found = pairs_of(words, pieces, settings.pairs, settings.seeded("pairs", pieces))
+        pairs += found + made_up(found, words, settings.seeded("made up", pieces))
+    twins = twins_of(model.tokenizer, words, settings.twin, settings.twins, settings.seeded("twins"))
+    erased = erased_cases(words, settings.classes, settings.contexts, settings.seeded("erasure"))
     _check(pairs, words, len(head), model.facts.context, settings)
     by_pieces = {n: sum(len(word.ids) == n for word in words) for n in sorted({len(w.ids) for w in words})}
     counts = quantity(list(by_pieces.values()), "n_pieces", "words of the list by number of pieces")
@@ -163,7 +163,7 @@ def _check(
 ) -> None:
     if not pairs:
         longer = sorted({len(word.ids) for word in words if len(word.ids) > settings.most_pieces})
-        enough = [n for n in longer if pairs_of(words, n, 1, seeded(settings, "pairs", n))]
+        enough = [n for n in longer if pairs_of(words, n, 1, settings.seeded("pairs", n))]
         raise LayerscopeError(
             "no two split words can be paired",
             found=f"no two words of 2 to {settings.most_pieces} pieces with the same last piece",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import Field
 
-from layerscope import runs
 from layerscope.evidence.settings import Intervals
 
 PREFIXES = {
@@ -74,7 +72,3 @@ class Settings(Intervals):
     def depth_of(self, n_layers: int) -> int:
         """The depth at which the causal steps are taken."""
         return self.depth or max(1, round(n_layers / 3))
-
-    def seeded(self, *names: object) -> np.random.Generator:
-        """A numpy generator of a named stream of the run's seed."""
-        return np.random.default_rng(runs.stream(self.seed, *names).initial_seed())
