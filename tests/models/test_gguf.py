@@ -137,7 +137,7 @@ def test_a_quantised_file_gives_the_numbers_of_a_folder_saved_from_it(packed: Pa
 def test_the_record_says_from_what_it_was_dequantised(packed: Path) -> None:
     facts = load_model(str(packed)).facts
 
-    assert facts.dequantised == "GGUF Q8_0 (28 tensors), F32 (11 tensors)"
+    assert facts.dequantised == "39 GGUF tensors: 28 Q8_0, 11 F32"
     assert facts.files == hashlib.sha256(packed.read_bytes()).hexdigest()
     assert (facts.dtype, facts.loadable, facts.source) == ("float32", True, str(packed))
 
@@ -162,7 +162,7 @@ def test_a_run_on_a_file_is_carried_out_reported_and_replayed(
     assert command("replay", run).out.startswith("bitwise")
     assert command("report", run, "--out", tmp_path / "page").code == 0
     page = (tmp_path / "page" / "report.html").read_text()
-    assert "Q8_0 (28 tensors)" in page
+    assert "28 Q8_0" in page
     assert hashlib.sha256(packed.read_bytes()).hexdigest() in page
 
 

@@ -8,17 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from layerscope.errors import LayerscopeError
+from layerscope.models.gguf_header import GgufHeader, read_header
 from layerscope.models.places import Place
 
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 _NEEDS = ("gguf", "accelerate")
 
 
-def look_into_gguf(path: Path) -> Any:
-    """The header of a GGUF file: names, types and places of its tensors.
+def look_into_gguf(path: Path) -> GgufHeader:
+    """The header of a GGUF file.
 
     Raises:
         LayerscopeError: packages are missing, or this is no whole GGUF file of a whole model.
@@ -31,20 +30,13 @@ def look_into_gguf(path: Path) -> Any:
             expected=" and ".join(_NEEDS),
             hint="pip install 'layerscope[gguf]'",
         )
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start != b"GGUF":
-        raise _broken(path, f"it begins with {start!r}", "a GGUF file, which begins with b'GGUF'")
     try:
-        from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
-
-        metadata, _ = read_gguf_metadata(str(path))
-        header = GgufHeader.from_file(str(path))
+        header = read_header(path)
     except Exception as error:  # a damaged header is misread in many ways
         raise _broken(
             path, f"{type(error).__name__}: {error}", "a whole GGUF file with a model in it"
         ) from error
-    shards = int(metadata.get("split.count", 0)) or int((_SHARD.search(path.name) or [0, 1])[1])
+    shards = max(header.shards, int((_SHARD.search(path.name) or [0, 1])[1]))
     if shards > 1:
         raise LayerscopeError(
             "this GGUF file is one shard of several",
@@ -52,21 +44,19 @@ def look_into_gguf(path: Path) -> Any:
             expected="one file that holds the whole model",
             hint="llama-gguf-split --merge FIRST-SHARD.gguf WHOLE.gguf",
         )
-    end = header.data_start + max((tensor.offset + tensor.nbytes for tensor in header.tensors), default=0)
-    if path.stat().st_size < end or not header.tensors:
-        raise _broken(path, f"{path.stat().st_size:,} bytes", f"{end:,} bytes, by its own header")
+    if path.stat().st_size < header.size or not header.tensors:
+        raise _broken(path, f"{path.stat().st_size:,} bytes", f"{header.size:,} bytes, by its own header")
     return header
 
 
-def types_of(header: Any) -> str | None:
+def types_of(header: GgufHeader) -> str | None:
     """The types of numbers in a file with the number of tensors of each; None where all are floats."""
-    from transformers.integrations.gguf.dequant import GGML_NAME
-
-    names = {0: "F32", 1: "F16", 30: "BF16", **GGML_NAME}
-    counts = Counter(names.get(tensor.ggml_type, str(tensor.ggml_type)) for tensor in header.tensors)
-    if set(counts) <= {"F32", "F16", "BF16"}:
+    counts = Counter(tensor.kind for tensor in header.tensors)
+    if set(counts) <= {"F64", "F32", "F16", "BF16"}:
         return None
-    return "GGUF " + ", ".join(f"{name} ({n} tensors)" for name, n in counts.most_common())
+    return f"{len(header.tensors)} GGUF tensors: " + ", ".join(
+        f"{n} {name}" for name, n in counts.most_common()
+    )
 
 
 def build_from_gguf(place: Place, config: Any, dtype: Any) -> tuple[Any, dict[str, Any]]:
@@ -89,12 +79,12 @@ def build_from_gguf(place: Place, config: Any, dtype: Any) -> tuple[Any, dict[st
     return module, report
 
 
-def unused_in_gguf(header: Any, module: Any) -> list[str]:
+def unused_in_gguf(header: GgufHeader, module: Any) -> list[str]:
     """Names of tensors in a file that the model does not use; transformers leaves them out in silence.
 
     Told by counting numbers: conversions merge, split and rename tensors, but lose none.
     """
-    stored = sum(torch.Size(tensor.shape).numel() for tensor in header.tensors)
+    stored = sum(tensor.entries for tensor in header.tensors)
     built = {tensor.data_ptr(): tensor.numel() for tensor in module.state_dict().values()}
     if stored <= sum(built.values()):
         return []
