@@ -66,12 +66,12 @@ def by_branches(
         here = [place for place, cell in enumerate(wanted) if cell[0] == target]
         branches = [Branch((Cut((wanted[p][1],), (target,), wanted[p][2]),), 0) for p in here]
         upto = recording.until(target + 1)
-        own = run_patched(model, [Branch((), 0)], base=upto, read=lambda logits, _: logits[:, -1])
+        own = run_patched(model, [Branch((), 0)], base=upto, read=lambda said, _: said.logits()[:, -1])
         values[here] = run_patched(
             model,
             branches,
             base=upto,
-            read=lambda logits, _, own=own: moved(logits[:, -1], own),
+            read=lambda said, _, own=own: moved(said.logits()[:, -1], own),
             tokens_per_pass=2048,
         )
     return values

@@ -34,6 +34,7 @@ from layerscope.models.load import load_model
 from layerscope.runs.edits import Branch, Put
 from layerscope.runs.machine import keep_freed_memory, peak_bytes
 from layerscope.runs.patching import run_patched
+from layerscope.runs.predictions import Predictions
 from layerscope.runs.reading import read_states
 from layerscope.runs.recordings import BaseRun
 
@@ -67,9 +68,9 @@ def cells(layers: int, rows_only: bool) -> list[tuple[int, int]]:
     ]
 
 
-def read(logits: Tensor, _: object) -> Tensor:
+def read(said: Predictions, _: object) -> Tensor:
     """Log-probability of the answer."""
-    return logits[:, -1].float().log_softmax(-1)[:, ANSWER]
+    return said.read(tokens=torch.full(said.shape, ANSWER)).log_probability[:, 0]
 
 
 def by_branches(model: LayeredModel, ids: list[int], noise: Tensor, rows_only: bool = False) -> Tensor:
@@ -102,7 +103,7 @@ def one_state(
     batch = torch.tensor([ids] * (SAMPLES + extra))
     with at_depth(model, {0: start} | ({depth: put} if depth else {})):
         logits = model.logits(batch, last=not rome)
-    return read(logits[extra:], None)
+    return logits[extra:, -1].float().log_softmax(-1)[:, ANSWER]
 
 
 def timed(function: Callable[[], object], repeats: int = 1) -> float:

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from layerscope.maths.distributions import distribution, divergence, log_probabilities, log_total, rank
+from layerscope.maths.distributions import (
+    distribution,
+    divergence,
+    joined,
+    log_probabilities,
+    log_total,
+    normaliser,
+    rank,
+)
 
 BOTH = pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["numpy", "torch"])
 
@@ -71,3 +79,19 @@ def test_against_scipy() -> None:
 
     expected = entropy(np.exp(log_softmax(p, axis=1)), np.exp(log_softmax(q, axis=1)), axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@BOTH
+def test_a_vocabulary_in_two_parts_is_normalised_as_a_whole(make: Any) -> None:
+    # e^z = 1, 2, 1 and 4: the total is 8, 1/2 of it beyond the largest
+    first, second = make([[0.0, math.log(2), 0.0]]), make([[math.log(4)]])
+    parts = [normaliser(first), normaliser(second)]
+    columns = [[float(getattr(part, name)[0]) for part in parts] for name in ("highest", "excess")]
+
+    whole = joined(*(make([column]) for column in columns))
+
+    assert columns[1] == pytest.approx([math.log(2), 0.0], abs=1e-6)
+    assert float(whole.highest[0]) == pytest.approx(math.log(4))
+    assert float(whole.total[0]) == pytest.approx(math.log(8))
+    logs = whole.log_probability(make([[math.log(2), math.log(4)]]))
+    assert np.asarray(logs)[0].tolist() == pytest.approx([math.log(1 / 4), math.log(1 / 2)])

@@ -40,7 +40,12 @@ def exactly(
         Branch(edit, row=row % base.rows, other_row=row % other.rows) for edit in [(), *edits] for row in rows
     ]
     values = run_patched(
-        model, branches, base=base, other=other, read=lambda logits, _: number(logits), plain=True
+        model,
+        branches,
+        base=base,
+        other=other,
+        read=lambda predicted, _: number(predicted.logits()),
+        plain=True,
     ).reshape(len(edits) + 1, -1)
     return values[1:] - values[0]
 
@@ -195,7 +200,12 @@ def test_where_attention_is_saturated_the_pattern_computed_anew_finds_the_key_th
 
     branches = [Branch(()), Branch((Put("k", (2,), (3,), heads=(1,)),))]
     nothing, exchanged = run_patched(
-        model, branches, base=base, other=other, read=lambda logits, _: said(logits), plain=True
+        model,
+        branches,
+        base=base,
+        other=other,
+        read=lambda predicted, _: said(predicted.logits()),
+        plain=True,
     ).tolist()
     exact = exchanged - nothing
     assert exact < -1
@@ -244,7 +254,7 @@ def test_routes_that_cancel_are_exposed_by_stopping_one_block_at_a_time() -> Non
         [Branch(()), Branch((Put("state", (0,), (2,)),))],
         base=base,
         other=other,
-        read=lambda logits, _: number(logits),
+        read=lambda predicted, _: number(predicted.logits()),
     ).tolist()
     # By hand: entry 0 goes from 0.5 to 3; 3 - min(3, 1) = 2 are left, and 0.5 - 0.5 = 0 before.
     assert exchanged - nothing == pytest.approx(2, abs=1e-2)

@@ -67,7 +67,7 @@ def both_paths(model: LayeredModel, branches: list[Branch], **choices: int) -> t
             branches,
             base=BaseRun.of(IDS, noise, NOISED),
             other=BaseRun.of(IDS),
-            read=lambda logits, _: logits.float().softmax(-1),
+            read=lambda said, _: said.logits().float().softmax(-1),
             mean_values=[
                 torch.randn(heads, width, generator=generator.manual_seed(layer))
                 for layer in range(model.n_layers)
@@ -117,7 +117,7 @@ def test_several_read_positions_and_rows_of_the_other_run() -> None:
             branches,
             base=BaseRun.of(IDS),
             other=BaseRun.of(IDS, noise, NOISED),
-            read=lambda logits, _: logits.float().softmax(-1),
+            read=lambda said, _: said.logits().float().softmax(-1),
             read_last=3,
             plain=plain,
         )
@@ -193,7 +193,7 @@ def test_what_branches_cannot_serve_takes_the_plain_path_by_the_check(family: st
             branches,
             base=BaseRun.of(IDS),
             other=BaseRun.of([*IDS[:3], 77, *IDS[4:]]),
-            read=lambda logits, _: logits.float().softmax(-1),
+            read=lambda said, _: said.logits().float().softmax(-1),
             plain=plain,
         )
         for plain in (False, True)

@@ -28,7 +28,7 @@ def patched(model: Any, noise: Tensor, branches: list[Branch]) -> Tensor:
         branches,
         base=BaseRun.of(IDS, noise, NOISED),
         other=BaseRun.of(IDS),
-        read=lambda logits, _: logits[:, -1].float().softmax(-1),
+        read=lambda said, _: said.logits()[:, -1].float().softmax(-1),
         tokens_per_pass=100,
         plain=True,
     )

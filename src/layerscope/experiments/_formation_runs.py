@@ -16,7 +16,7 @@ from layerscope.experiments._coordinates import (
     text_coordinate,
 )
 from layerscope.experiments._formation_design import Erased, Pair, Twin
-from layerscope.maths.distributions import distribution, divergence, log_total
+from layerscope.maths.distributions import divergence, log_total
 from layerscope.maths.probes import fit_logistic
 from layerscope.maths.recovery import recovery
 from layerscope.maths.similarity import centred_cosine
@@ -157,16 +157,15 @@ def patch_pairs(
         frozen = [Put(other, every, (last,), source="base") for other in sites if other != site]
         edits += [(Put(site, (layer,), (last,)),) for layer in every] + [(Put(site, every, (last,)), *frozen)]
     clean = _logits(model, source, len(pairs), tokens_per_pass)
-    there = distribution(clean)
+    there = runs.Reference(model, clean)
     unpatched = _logits(model, target, len(pairs), tokens_per_pass)
-    start = divergence(there, unpatched, log_total(unpatched))
+    unpatched = unpatched.to(model.device)
+    start = divergence(there.own, unpatched, log_total(unpatched)).cpu()
     branches = [Branch(edit, row=row, other_row=row) for row in range(len(pairs)) for edit in edits]
 
-    def read(logits: Tensor, indices: Sequence[int]) -> Tensor:
+    def read(said: runs.Predictions, indices: Sequence[int]) -> Tensor:
         rows = torch.tensor([index // len(edits) for index in indices])
-        now = logits[:, -1].float().cpu()
-        part = type(there)(there.probabilities[rows], there.negative_entropy[rows])
-        return divergence(part, now, log_total(now))
+        return said.read(against=there, rows_of=rows).divergence
 
     values = runs.run_patched(
         model, branches, base=target, other=source, read=read, tokens_per_pass=tokens_per_pass
@@ -192,7 +191,7 @@ def _logits(model: LayeredModel, run: Any, rows: int, tokens_per_pass: int) -> A
         model,
         [Branch((), row=row) for row in range(rows)],
         base=run,
-        read=lambda logits, _: logits[:, -1].float(),
+        read=lambda said, _: said.logits()[:, -1].float(),
         tokens_per_pass=tokens_per_pass,
     )
 

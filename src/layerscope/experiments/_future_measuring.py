@@ -16,7 +16,7 @@ from layerscope.experiments._coordinates import depth_coordinate, number_coordin
 from layerscope.experiments._distances import longest_first, longest_passage, need_bos, unread
 from layerscope.experiments._future_states import corrupted_states, random_directions
 from layerscope.maths.arrays import divide
-from layerscope.maths.distributions import Distribution, distribution, divergence, log_total
+from layerscope.maths.distributions import log_probabilities
 from layerscope.maths.similarity import norm
 from layerscope.results.schema import quantity
 from layerscope.text.tokenised import TokenisedPassage
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from layerscope.experiments.future_use import Settings
     from layerscope.models.layered import LayeredModel
+    from layerscope.runs.predictions import Read
 
 PERTURBATIONS = ("corruption", "control")
 _OF_ANOTHER = ("another text", "swapped")
@@ -203,60 +204,95 @@ def _measured(
 
     ids, targets = item.passage.tokens.ids, list(item.targets)
     tokens = targets[-1] + item.horizon + 1
-    clean = runs.read_states(model, ids[:tokens]).float()[:, targets].transpose(0, 1)  # [target depth width]
+    base = runs.record_base(model, runs.BaseRun.of(ids[:tokens]))
+    clean = torch.stack([state[0, targets] for state in base.states], dim=1).float()  # [target depth width]
     corrupted = corrupted_states(model, item, settings, earlier, clean)  # [target sample depth width]
     change = norm(corrupted - clean[:, None])
     control = clean[:, None] + change[..., None] * random_directions(item, settings, clean)
     put_in = torch.stack([corrupted, control], dim=1)  # [target perturbation sample depth width]
-    rows = put_in.reshape(-1, *put_in.shape[-2:]).transpose(0, 1)  # [depth row width]
-    # The same for every position: a branch takes its own target's only, and nothing is copied.
-    states = [row[:, None].expand(-1, tokens, -1) for row in rows]
-    other = runs.Recording(runs.BaseRun((tuple(ids[:tokens]),) * rows.shape[1]), states=states)
-    cells = [(row, depth) for row in range(rows.shape[1]) for depth in range(len(states))]
-    each = rows.shape[1] // len(targets)
-    values = runs.run_patched(
-        model,
-        [
-            runs.Branch((runs.Put("state", (depth,), (targets[row // each],)),), other_row=row)
-            for row, depth in cells
-        ],
-        base=runs.BaseRun.of(ids[:tokens]),
-        other=other,
-        read=_Reading(model, item, tokens, [row // each for row, _ in cells]),
-        read_last=tokens - targets[0],
-        tokens_per_pass=item.tokens_per_pass,
-    )
-    found = values.numpy().reshape(*shape, item.horizon + 1, 2)
+    own = _Own(model, base, ids[targets[0] + 1 : tokens + 1])
+    # Each target's runs end where its horizon does: what lies behind it is neither run nor read.
+    values = [
+        _of_target(model, base.until(target + item.horizon + 1), target, states.flatten(0, 1), own, item)
+        for target, states in zip(targets, put_in, strict=True)
+    ]
+    found = torch.stack(values).numpy().reshape(*shape, item.horizon + 1, 2)
     return found, divide(change, norm(clean)[:, None]).cpu().numpy()
 
 
-class _Reading:
-    """Turns logits of corrupted runs into divergence and loss, at the target and the tokens behind it."""
+def _of_target(
+    model: LayeredModel,
+    base: runs.Recording,
+    target: int,
+    put_in: Tensor,
+    own: _Own,
+    item: FutureItem,
+) -> Tensor:
+    """Divergence and loss [row depth distance 2] with the states of [row depth width] in the target's place, one
+    depth at a time."""
+    rows, depths, _ = put_in.shape
+    # The same for every position: a branch takes its target's only, and nothing is copied.
+    states = [of_depth[:, None].expand(-1, base.run.tokens, -1) for of_depth in put_in.unbind(1)]
+    other = runs.Recording(runs.BaseRun(base.run.ids * rows), states=states)
+    cells = [(row, depth) for row in range(rows) for depth in range(depths)]
+    values = runs.run_patched(
+        model,
+        [runs.Branch((runs.Put("state", (depth,), (target,)),), other_row=row) for row, depth in cells],
+        base=base,
+        other=other,
+        read=own.reading(target, [depth == depths - 1 for _, depth in cells]),
+        read_last=item.horizon + 1,
+        tokens_per_pass=item.tokens_per_pass,
+    )
+    return values.reshape(rows, depths, item.horizon + 1, 2)
 
-    def __init__(self, model: LayeredModel, item: FutureItem, tokens: int, targets: Sequence[int]) -> None:
+
+class _Own:
+    """What the model itself predicts from the first target on, and the tokens that really follow.
+
+    Args:
+        base: the run to the end of the last horizon.
+        following: ids of the tokens behind each of its last positions.
+    """
+
+    def __init__(self, model: LayeredModel, base: runs.Recording, following: Sequence[int]) -> None:
         import torch
 
-        ids, first = item.passage.tokens.ids, item.targets[0]
-        logits = model.logits(torch.tensor([ids[:tokens]]))[0, first:].float()
-        self._own = distribution(logits)
-        self._next = torch.tensor(ids[first + 1 : tokens + 1], device=logits.device)
-        self._clean = logits.gather(1, self._next[:, None])[:, 0] - log_total(logits)
-        self._starts = [item.targets[target] - first for target in targets]
-        self._length = item.horizon + 1
+        logits = runs.run_patched(
+            model,
+            [runs.Branch(())],
+            base=base,
+            read=lambda said, _: said.logits().float(),
+            read_last=len(following),
+        )[0].to(model.device)
+        self._first = base.run.tokens - len(following)
+        self._reference = runs.Reference(model, logits)
+        self._next = torch.tensor(following, device=logits.device)[:, None]
+        self._clean = log_probabilities(logits).gather(1, self._next)[:, 0]
 
-    def __call__(self, logits: Tensor, indices: Sequence[int]) -> Tensor:
-        """Divergence and loss [run distance 2]."""
+    def reading(self, target: int, at_the_end: Sequence[bool]) -> Read:
+        """Turns predictions of corrupted runs into divergence and loss [run distance 2].
+
+        Args:
+            target: the corrupted token, the first that is read.
+            at_the_end: which runs are corrupted behind the last layer, where no later token reads the state:
+                their later predictions are the model's own.
+        """
         import torch
 
-        found = []
-        for run, index in enumerate(indices):
-            here = slice(self._starts[index], self._starts[index] + self._length)
-            ours = logits[run, here].float()
-            totals = log_total(ours)
-            own = Distribution(self._own.probabilities[here], self._own.negative_entropy[here])
-            chosen = ours.gather(1, self._next[here, None])[:, 0] - totals
-            found.append(torch.stack([divergence(own, ours, totals), self._clean[here] - chosen], dim=-1))
-        return torch.stack(found)
+        def read(said: runs.Predictions, indices: Sequence[int]) -> Tensor:
+            n_runs, reads = said.shape
+            wanted = torch.ones(n_runs, reads, dtype=torch.bool)
+            wanted[torch.tensor([at_the_end[index] for index in indices]), 1:] = False
+            flat = wanted.flatten().nonzero()[:, 0]
+            rows = (target - self._first + flat % reads).to(self._next.device)
+            found = said.only(flat).read(tokens=self._next[rows], against=self._reference, rows_of=rows)
+            lost = self._clean[rows] - found.log_probability[:, 0]
+            values = torch.zeros(n_runs * reads, 2, device=lost.device)
+            values[flat] = torch.stack([found.divergence, lost], dim=-1)
+            return values.reshape(n_runs, reads, 2)
+
+        return read
 
 
 def _coordinates(model: LayeredModel, item: FutureItem) -> dict[str, xr.Variable]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from layerscope import runs
 from layerscope.maths.arrays import divide
-from layerscope.maths.distributions import Distribution, distribution, divergence, log_total
+from layerscope.maths.distributions import log_probabilities
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,7 +120,7 @@ def knocked_out(
             model,
             [runs.Branch((), row=targets[place].text) for place in here],
             base=base,
-            read=lambda logits, _: logits[:, -1].float(),
+            read=lambda said, _: said.logits()[:, -1].float(),
         )
         cells, rows = [], []
         for row, place in enumerate(here):
@@ -130,7 +130,7 @@ def knocked_out(
             of_target = list(plan.cells())
             cells += of_target
             rows += [row] * len(of_target)
-        reading = _Reading(own.to(model.device), [targets[place].wanted for place in here], rows)
+        reading = _Reading(model, own.to(model.device), [targets[place].wanted for place in here], rows)
         reading.write(found, here)
         branch = runs.Branch
         values = runs.run_patched(
@@ -173,7 +173,7 @@ def _over_heads(shares: np.ndarray) -> np.ndarray:
 
 
 class _Reading:
-    """Turns logits of cut runs into divergence and lost log-probability.
+    """Turns predictions of cut runs into divergence and lost log-probability.
 
     Args:
         own: logits of targets, nothing cut [target vocabulary].
@@ -181,31 +181,30 @@ class _Reading:
         rows: the target of each run.
     """
 
-    def __init__(self, own: Tensor, wanted: Sequence[int | None], rows: Sequence[int]) -> None:
+    def __init__(
+        self, model: LayeredModel, own: Tensor, wanted: Sequence[int | None], rows: Sequence[int]
+    ) -> None:
         import torch
 
         self._top = own.argmax(dim=-1)
         chosen = [int(top) if one is None else one for top, one in zip(self._top, wanted, strict=True)]
         self._wanted = torch.tensor(chosen, device=own.device)[:, None]
-        self._own, self._rows = distribution(own), torch.tensor(rows, device=own.device)
-        logits = own.gather(1, self._wanted)
-        self._clean = logits[:, 0] - log_total(own)
-        self._rank = 1 + (own > logits).sum(dim=-1)
+        self._own, self._rows = runs.Reference(model, own), torch.tensor(rows, device=own.device)
+        self._clean = log_probabilities(own).gather(1, self._wanted)[:, 0]
+        self._rank = 1 + (own > own.gather(1, self._wanted)).sum(dim=-1)
 
     def write(self, found: Effects, places: Sequence[int]) -> None:
         """What is known of the targets themselves."""
         found.top[places], found.rank[places] = self._top.cpu().numpy(), self._rank.cpu().numpy()
         found.log_probability[places] = self._clean.cpu().numpy()
 
-    def __call__(self, logits: Tensor, indices: Sequence[int]) -> Tensor:
+    def __call__(self, said: runs.Predictions, indices: Sequence[int]) -> Tensor:
         """Divergence and loss [run 2]."""
         import torch
 
-        cut, rows = logits[:, -1].float(), self._rows[list(indices)]
-        totals = log_total(cut)
-        own = Distribution(self._own.probabilities[rows], self._own.negative_entropy[rows])
-        there = cut.gather(1, self._wanted[rows])[:, 0] - totals
-        return torch.stack([divergence(own, cut, totals), self._clean[rows] - there], dim=-1)
+        rows = self._rows[list(indices)]
+        found = said.read(tokens=self._wanted[rows], against=self._own, rows_of=rows)
+        return torch.stack([found.divergence, self._clean[rows] - found.log_probability[:, 0]], dim=-1)
 
 
 @dataclass(frozen=True)

@@ -120,13 +120,18 @@ class PromptRuns:
         return int(self.corrupted.rows)
 
     @cached_property
+    def _clean_logits(self) -> Any:
+        """Of the clean run at the tokens that are read."""
+        return self.model.logits(self.clean.batch())[:, -len(self.item.answer) :]
+
+    @cached_property
     def _reference(self) -> Any:
-        """Logits of the clean run at the tokens that are read; most metrics never ask for them."""
-        return self.model.logits(self.clean.batch())[0, -len(self.item.answer) :]
+        """What the clean run predicts; only one metric asks for it."""
+        return runs.Reference(self.model, self._clean_logits[:, 0])
 
     def clean_values(self) -> np.ndarray:
         """What the clean run reads: log-probability of the answer, and the metric [2]."""
-        return np.asarray(self._read(self._reference[None]).cpu().numpy()[0])
+        return np.asarray(self._read_logits(self._clean_logits).cpu().numpy()[0])
 
     def values(self, edits: Sequence[tuple[Any, ...]]) -> np.ndarray:
         """What patched runs read, for every draw [edit sample 2]."""
@@ -157,7 +162,7 @@ class PromptRuns:
             self.model,
             base=base,
             other=other,
-            number=lambda logits: self.metric_of(self._read(logits)),
+            number=lambda logits: self.metric_of(self._read_logits(logits)),
             read_last=len(self.item.answer),
             sites=sites,
             drop=drop,
@@ -177,31 +182,50 @@ class PromptRuns:
             branches,
             base=base,
             other=other,
-            read=lambda logits, _: self._read(logits),
+            read=lambda said, _: self._read(said),
             read_last=len(self.item.answer),
             tokens_per_pass=self.item.tokens_per_pass,
         )
         return np.asarray(values.numpy())
 
-    def _read(self, logits: Any) -> Any:
-        """Log-probability of the answer and the metric, of each run [run 2]."""
+    def _read_logits(self, logits: Any) -> Any:
+        return self._read(runs.Predictions(self.model, logits=logits))
+
+    def _read(self, said: runs.Predictions) -> Any:
+        """Log-probability of the answer and the metric, of each run [run 2].
+
+        All that a metric needs is taken in one pass over the vocabulary; its further tokens belong to the first of
+        the answer's.
+        """
         import torch
 
         from layerscope.maths import readouts
 
-        answer, choice = self.item.answer, self.settings.metric
-        log_probability = readouts.answer_log_probability(logits, answer)
+        answer, choice, runs_read = self.item.answer, self.settings.metric, said.shape[0]
+        more = self._further_tokens()
+        tokens = torch.tensor([[token, *more] for token in answer]).repeat(runs_read, 1)
+        clean = self._reference if choice == "kl" else None
+        found = said.read(tokens=tokens, against=clean, rows_of=torch.zeros(len(tokens), dtype=torch.long))
+        log_probabilities = found.log_probability.reshape(runs_read, len(answer), -1)
+        log_probability = readouts.answer_log_probability(log_probabilities[..., 0])
         if self.settings.of_answer:
             value = log_probability
         elif choice == "logit_difference":
-            value = readouts.logit_difference(logits[:, 0], answer[0], self.item.rival)
+            value = readouts.logit_difference(found.logits.reshape(runs_read, len(answer), -1)[:, 0])
         elif choice == "kl":
-            value = readouts.negative_divergence(logits[:, 0], self._reference[0])
+            value = -found.divergence.reshape(runs_read, len(answer))[:, 0]
         elif choice.startswith("group:"):
-            value = readouts.group_log_probability(logits[:, 0], self._group(choice.removeprefix("group:")))
+            value = readouts.group_log_probability(log_probabilities[:, 0, 1:])
         else:
-            value = self._own(logits[:, 0])
+            value = said.of_logits(lambda logits: self._own(logits[:, 0]))
         return torch.stack([log_probability, value.to(log_probability)], dim=-1)
+
+    def _further_tokens(self) -> list[int]:
+        """Ids, beside the answer's, whose logits the metric reads."""
+        choice = self.settings.metric
+        if choice == "logit_difference":
+            return [self.item.rival]
+        return self._group(choice.removeprefix("group:")) if choice.startswith("group:") else []
 
     def _group(self, name: str) -> list[int]:
         return [first_token(self.model, text) for text in self.settings.groups[name]]

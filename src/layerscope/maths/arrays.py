@@ -40,14 +40,18 @@ def divide(above: Float[Array, "*shape"], below: Num[Array, "*#shape"]) -> Float
 
 
 def log_sum_exp(values: Float[Array, "*rest n"]) -> Float[Array, "*rest"]:
-    """ln Σ exp along the last axis, safe for values of any size.
+    """ln Σ exp along the last axis, safe for values of any size."""
+    return largest(values) + log_sum_exp_above(values)
+
+
+def log_sum_exp_above(values: Float[Array, "*rest n"]) -> Float[Array, "*rest"]:
+    """ln Σ exp along the last axis, less the largest value.
 
     Of a tensor by its library's softmax, which goes over each row once while it lies in the cache.
     """
-    highest = largest(values)
     if _is_tensor(values):
-        return highest - largest(values.softmax(-1)).log()  # the largest share is 1 / Σ exp (z − highest)
-    return np.log(np.exp(values - highest[..., None]).sum(-1)) + highest
+        return -largest(values.softmax(-1)).log()  # the largest share is 1 / Σ exp (z − highest)
+    return np.log(np.exp(values - largest(values)[..., None]).sum(-1))
 
 
 def largest(values: Num[Array, "*shape"]) -> Num[Array, "*rest"]:

@@ -20,6 +20,7 @@ from layerscope.maths.arrays import (
     largest,
     log_softmax,
     log_sum_exp,
+    log_sum_exp_above,
     product,
 )
 
@@ -48,6 +49,43 @@ def distribution_of(logs: Float[Array, "token vocabulary"]) -> Distribution:
     """The same of log-probabilities, which are logits of which nothing need be taken any more."""
     probabilities = exp(logs)
     return Distribution(probabilities, product(logs, probabilities).sum(-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Normaliser:
+    """What turns logits into log-probabilities, in two parts, since float32 holds their sum to few digits.
+
+    Attributes:
+        highest: the largest logit, m [token].
+        excess: ln Σ exp (z − m), from 0 to the log of the vocabulary's size [token].
+    """
+
+    highest: Float[Array, "token"]
+    excess: Float[Array, "token"]
+
+    @property
+    def total(self) -> Float[Array, "token"]:
+        """ln Σ exp z."""
+        return self.highest + self.excess
+
+    def log_probability(self, logits: Float[Array, "token k"]) -> Float[Array, "token k"]:
+        """ln p of some tokens of the vocabulary, in nats, from their logits."""
+        return (logits - self.highest[:, None]) - self.excess[:, None]
+
+
+def normaliser(logits: Float[Array, "token vocabulary"]) -> Normaliser:
+    """Of logits over a vocabulary, or over a part of it."""
+    logits = at_least_float32(logits)
+    return Normaliser(largest(logits), log_sum_exp_above(logits))
+
+
+def joined(highest: Float[Array, "token part"], excess: Float[Array, "token part"]) -> Normaliser:
+    """The normaliser over a whole vocabulary, from those over parts of it that do not overlap.
+
+    Σ exp z over all parts is Σ exp (m of the part + its excess).
+    """
+    most = largest(highest)
+    return Normaliser(most, log_sum_exp((highest - most[:, None]) + excess))
 
 
 def log_total(logits: Float[Array, "*token vocabulary"]) -> Float[Array, "*token"]:
@@ -84,8 +122,17 @@ def divergence(
     Source: Kullback & Leibler 1951.
     """
     crossed = product(at_least_float32(logits), there.probabilities, overwrite=overwrite).sum(-1)
-    found = there.negative_entropy - crossed + totals
-    rounding = _ROUNDING * (abs(there.negative_entropy) + abs(crossed) + abs(totals))
+    return divergence_of_sums(there.negative_entropy, crossed, totals)
+
+
+def divergence_of_sums(
+    negative_entropy: Float[Array, "token"],
+    crossed: Float[Array, "token"],
+    totals: Float[Array, "token"] | float,
+) -> Float[Array, "token"]:
+    """The same from its three sums: Σ p log p, Σ p z and ln Σ exp z."""
+    found = negative_entropy - crossed + totals
+    rounding = _ROUNDING * (abs(negative_entropy) + abs(crossed) + abs(totals))
     return found * (found > rounding)
 
 

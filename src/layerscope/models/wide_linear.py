@@ -18,7 +18,7 @@ def apply_in_blocks(module: nn.Module, states: Tensor) -> Tensor:
 
     Modules with hooks, and layers that only look like a linear one, run as they are.
     """
-    if not _is_plain_wide_linear(module) or states.device.type != "cpu":
+    if not _is_wide(module) or states.device.type != "cpu":
         out: Tensor = module(states)
         return out
     assert isinstance(module, nn.Linear)
@@ -32,6 +32,11 @@ def apply_in_blocks(module: nn.Module, states: Tensor) -> Tensor:
     return result.reshape(*states.shape[:-1], len(weight))
 
 
-def _is_plain_wide_linear(module: nn.Module) -> bool:
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer and nothing else: no hooks, no forward of its own."""
     hooks = module._forward_hooks or module._forward_pre_hooks
-    return type(module) is nn.Linear and not hooks and module.out_features >= _WIDE
+    return type(module) is nn.Linear and not hooks and "forward" not in vars(module)
+
+
+def _is_wide(module: nn.Module) -> bool:
+    return is_plain_linear(module) and isinstance(module, nn.Linear) and module.out_features >= _WIDE

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from layerscope.runs.noise import stream as stream
     from layerscope.runs.patching import record_base as record_base
     from layerscope.runs.patching import run_patched as run_patched
+    from layerscope.runs.predictions import Predictions as Predictions
+    from layerscope.runs.predictions import Reference as Reference
     from layerscope.runs.read_attention import attention_of_last as attention_of_last
     from layerscope.runs.read_attention import attention_of_queries as attention_of_queries
     from layerscope.runs.read_attention import attention_to_first as attention_to_first
@@ -91,6 +93,8 @@ _PLACES = {
     "tokens_per_pass": "budget",
     "Cut": "edits",
     "Put": "edits",
+    "Predictions": "predictions",
+    "Reference": "predictions",
     "record": "recordings",
     "record_base": "patching",
     "run_patched": "patching",

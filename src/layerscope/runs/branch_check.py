@@ -167,7 +167,7 @@ def _both(
                     [branch],
                     base=base_recording,
                     other=other_recording,
-                    read=lambda logits, _: logits[:, -1],
+                    read=lambda said, _: said.logits()[:, -1],
                 )
             results.append((logits, {name: rows[-1] for name, rows in chosen.items()}))
         (logits, experts), (ours, our_experts) = results

@@ -31,11 +31,9 @@ from layerscope.models.sites import Site
 from layerscope.runs._edited_attention import Prefix, attend_from
 from layerscope.runs._packing import Group, Packing, chunks
 from layerscope.runs.edits import ADDED, Branch
+from layerscope.runs.predictions import Predictions, Read
 from layerscope.runs.reading import added_by
 from layerscope.runs.recordings import Recording
-
-Read = Callable[[Tensor, Sequence[int]], Tensor]
-"""Turns logits [run read vocabulary] of the runs with these indices into what is kept of them [run ...]."""
 
 
 class _KeysAreThere(Exception):  # noqa: N818 - not an error
@@ -61,7 +59,7 @@ def run_branches(
         branches: the runs wanted, checked before.
         base: the recorded run that they leave, with k, v and calls.
         other: the recorded run that activations come from, with the sites that are put in.
-        read: reduces logits at the read positions, in batches.
+        read: reduces predictions at the read positions.
         read_last: how many of the last positions are read.
         tokens_per_pass: bound on the tokens packed into one row; with the branches it alone decides how
             they are grouped.
@@ -80,22 +78,9 @@ def run_branches(
         for group, states in walk.final_states():
             indices.extend(chunk[member] for member in group.members)
             final.append(states)
-    values = _read_out(model, torch.cat(final), indices, read)
+    # All at once: the unembedding is then read from memory once for many runs.
+    values = read(Predictions(model, states=torch.cat(final)), indices)
     return values[torch.tensor(indices).argsort()]
-
-
-_LOGITS_AT_ONCE = 2**25
-
-
-def _read_out(model: LayeredModel, states: Tensor, indices: Sequence[int], read: Read) -> Tensor:
-    """Logits of many runs at once: the unembedding is read from memory once for all of a batch."""
-    rows = max(1, _LOGITS_AT_ONCE // (model.facts.vocabulary * states.shape[1]))
-    return torch.cat(
-        [
-            read(model.unembed(states[start : start + rows]), indices[start : start + rows])
-            for start in range(0, len(indices), rows)
-        ]
-    )
 
 
 class _Walk:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.branch_check import check_branches_of
-from layerscope.runs.branches import Read, run_branches
+from layerscope.runs.branches import run_branches
 from layerscope.runs.edits import Branch, Cut, check_edits
 from layerscope.runs.plain import run_plainly
+from layerscope.runs.predictions import Predictions, Read
 from layerscope.runs.recordings import BaseRun, Recording, record
 
 BASE_FOR_BRANCHES = ("k", "v", "calls")
@@ -41,7 +42,8 @@ def run_patched(
         base: the run that they leave; a recording by `record_base`, or its beginning, where many calls share it.
         other: the run that activations are taken from; a recording where they are at hand already, or never
             were any run's own.
-        read: reduces logits [run read vocabulary] of the runs with the given indices.
+        read: reduces predictions [run read] of the runs with the given indices (`runs.Predictions`): what it
+            asks of them is taken from blocks of the vocabulary, and whole logits are there for those who want them.
         read_last: how many of the last positions are read.
         tokens_per_pass: bound on the tokens of one pass through a block. Where the device's memory does not
             hold so many, it is halved until it does, and that is kept in `model.halvings`.
@@ -133,8 +135,8 @@ def record_base(model: LayeredModel, run: BaseRun) -> Recording:
 
 
 def _renamed(read: Read, indices: Sequence[int]) -> Read:
-    def reading(logits: Tensor, part: Sequence[int]) -> Tensor:
-        return read(logits, [indices[place] for place in part])
+    def reading(said: Predictions, part: Sequence[int]) -> Tensor:
+        return read(said, [indices[place] for place in part])
 
     return reading
 

@@ -19,8 +19,8 @@ from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import Site
 from layerscope.runs._edited_attention import HeadEdits, attend_from
 from layerscope.runs._packing import mark_cut, places_of_edits, values_of_edits
-from layerscope.runs.branches import Read
 from layerscope.runs.edits import ADDED, IN_ATTENTION, Branch, Cut, cuts
+from layerscope.runs.predictions import Predictions, Read
 from layerscope.runs.reading import added_by
 from layerscope.runs.recordings import Recording
 
@@ -45,8 +45,8 @@ def run_plainly(
     pieces = []
     for start in range(0, len(branches), rows):
         chunk = _Chunk(model, branches[start : start + rows], base, other, mean_values)
-        logits = chunk.logits(read_last)
-        pieces.append(read(logits, range(start, start + len(chunk.branches))))
+        said = Predictions(model, logits=chunk.logits(read_last))
+        pieces.append(read(said, range(start, start + len(chunk.branches))))
     return torch.cat(pieces)
 
 

@@ -1,0 +1,299 @@
+"""What runs say next: read from their logits, or from their last states in blocks of the vocabulary.
+
+The logits of a large vocabulary do not fit a processor's cache, and going over them again and again costs as much as
+making them. So a block of tokens is multiplied out for some rows, everything that is asked of these logits is taken
+from them while they are at hand, and the next block takes their place: no more than a block is ever held. What is
+left beside the product itself is one pass for the log-sum-exp.
+
+A cross-entropy Σ p z needs no logits at all where they are linear in the normed state h: it is (Σ p W) · h, and the
+sum is taken once for each p. Where a soft cap stands between, or weights are coarser than float32, it is summed over
+the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from layerscope.maths.distributions import (
+    Distribution,
+    Normaliser,
+    distribution,
+    divergence_of_sums,
+    joined,
+    normaliser,
+)
+from layerscope.models.layered import LayeredModel
+from layerscope.models.structure import map_logits
+from layerscope.models.wide_linear import apply_in_blocks, is_plain_linear
+
+_ROWS, _COLUMNS = 1024, 1024
+"""Of a block on a processor: products of these shapes run at its full speed, and their logits (4 MB) stay in the
+cache. Twice or half as many of either change little."""
+_ROWS_ON_GPU, _COLUMNS_ON_GPU = 4096, 2**15
+_LOGITS_AT_ONCE = 2**25
+"""Bound on logits that are held where whole ones are asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What was asked of predictions; rows are all reads of all runs, run by run.
+
+    Attributes:
+        normaliser: what turns logits into log-probabilities [row].
+        logits: of the tokens asked for [row token]; NaN for an id below 0, which stands for no token.
+        top: the most probable token, the first of several [row]; empty unless asked for.
+        divergence: from the reference asked for, in nats [row]; empty without one.
+    """
+
+    normaliser: Normaliser
+    logits: Float[Tensor, "row token"]
+    top: Int[Tensor, "row_or_none"]
+    divergence: Float[Tensor, "compared_row"]
+
+    @property
+    def log_probability(self) -> Float[Tensor, "row token"]:
+        """Of the tokens asked for, in nats."""
+        return self.normaliser.log_probability(self.logits)
+
+
+class Reference:
+    """Distributions that predictions are compared with.
+
+    Attributes:
+        own: probabilities and negative entropy of each.
+        mean: of each the mean unembedding Σ p W [row width] and the mean bias; None where logits are not linear in
+            states, or coarser than float32.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: LayeredModel, logits: Float[Tensor, "row vocabulary"]) -> None:
+        """Of these logits."""
+        self.own: Distribution = distribution(logits.to(model.device))
+        self.mean: tuple[Tensor, Tensor | float] | None = None
+        head = model.structure.after[-1]
+        capped = any(kind == "soft cap" for kind, _ in model.structure.logit_map)
+        if "unembed" not in model.refused and is_plain_linear(head) and not capped:
+            assert isinstance(head, nn.Linear)
+            if head.weight.dtype in (torch.float32, torch.float64):
+                p = self.own.probabilities.to(head.weight)
+                bias = 0.0 if head.bias is None else p @ head.bias
+                self.mean = p @ head.weight, bias
+
+
+Block = tuple[slice, int, Tensor]
+"""Rows, the first token, and the logits of these rows and the tokens from there on [row token]."""
+
+
+class Predictions:
+    """Next-token predictions at some positions of some runs [run read].
+
+    Attributes:
+        shape: number of runs, and of positions read of each.
+    """
+
+    def __init__(
+        self, model: LayeredModel, *, states: Tensor | None = None, logits: Tensor | None = None
+    ) -> None:
+        """Of states after the last block [run read width], or of logits [run read vocabulary]: one of the two.
+
+        Raises:
+            LayerscopeError: states are given, and the load check could not make this model's logits from them.
+        """
+        given = states if logits is None else logits
+        assert given is not None
+        if logits is None:
+            model.need("unembed")
+        self.model, self.shape = model, (given.shape[0], given.shape[1])
+        self._logits = None if logits is None else logits.flatten(0, 1)
+        self._states = None if logits is not None or states is None else states.flatten(0, 1)
+
+    def read(
+        self,
+        *,
+        tokens: Int[Tensor, "row token"] | None = None,
+        top: bool = False,
+        against: Reference | None = None,
+        rows_of: Int[Tensor, "row"] | None = None,
+    ) -> Reading:
+        """What is asked for, of every read of every run, in one pass over the vocabulary.
+
+        Args:
+            tokens: ids whose logits are wanted of each row; below 0 for none.
+            top: whether the most probable token is wanted.
+            against: distributions to compare with.
+            rows_of: which of them belongs to each row.
+        """
+        # Gradients go through logits at hand (attribution), never through states.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._states is None):
+            return self._read(tokens, top, against, rows_of)
+
+    def _read(
+        self, tokens: Tensor | None, top: bool, against: Reference | None, rows_of: Tensor | None
+    ) -> Reading:
+        device = self._device
+        wanted = (
+            torch.empty((self.shape[0] * self.shape[1], 0), dtype=torch.long) if tokens is None else tokens
+        )
+        linear = against is not None and self._states is not None and against.mean is not None
+        seen = _Seen(wanted.to(device), top, None if linear else against, rows_of)
+        for block in self._blocks():
+            seen.take(*block)
+        found = seen.normaliser()
+        divergence = found.highest[:0]
+        if against is not None and rows_of is not None:
+            rows_of = rows_of.to(device)
+            crossed = self._crossed(against, rows_of) if linear else seen.crossed()
+            entropy = against.own.negative_entropy.to(device)[rows_of]
+            divergence = divergence_of_sums(entropy, crossed, found.total)
+        return Reading(found, seen.logits(), seen.tops(), divergence)
+
+    def only(self, rows: Int[Tensor, "row"]) -> Predictions:
+        """Some of the reads, as as many runs of one read each."""
+        rows = rows.to(self._device)
+        if self._states is None:
+            assert self._logits is not None
+            return Predictions(self.model, logits=self._logits[rows][:, None])
+        return Predictions(self.model, states=self._states[rows][:, None])
+
+    def logits(self) -> Float[Tensor, "run read vocabulary"]:
+        """All logits, where a few rows are read of which everything is wanted."""
+        whole = self._logits if self._states is None else self.model.unembed(self._states)
+        assert whole is not None
+        return whole.reshape(*self.shape, -1)
+
+    def of_logits(self, number: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a function makes of logits [run read vocabulary], given those of some runs at a time."""
+        if self._states is None:
+            return number(self.logits())
+        runs, reads = self.shape
+        at_once = max(1, _LOGITS_AT_ONCE // (self.model.facts.vocabulary * reads))
+        states = self._states.reshape(runs, reads, -1)
+        return torch.cat(
+            [number(self.model.unembed(states[start : start + at_once])) for start in range(0, runs, at_once)]
+        )
+
+    @property
+    def _device(self) -> torch.device:
+        given = self._logits if self._states is None else self._states
+        assert given is not None
+        return given.device
+
+    def _crossed(self, against: Reference, rows_of: Tensor) -> Tensor:
+        """Σ p z of each row, by the mean unembedding of its reference."""
+        assert against.mean is not None
+        rows, bias = against.mean
+        offset = bias if isinstance(bias, float) else bias[rows_of]
+        return map_logits((self._normed * rows[rows_of]).sum(-1) + offset, self.model.structure.logit_map)
+
+    @cached_property
+    def _normed(self) -> Tensor:
+        """States as the unembedding meets them [row width]."""
+        states = self._states
+        assert states is not None
+        for module in self.model.structure.after[:-1]:
+            states = apply_in_blocks(module, states)
+        return states
+
+    def _blocks(self) -> Iterator[Block]:
+        if self._states is None:
+            assert self._logits is not None
+            yield slice(None), 0, self._logits.float()
+            return
+        head = self.model.structure.after[-1]
+        on_cpu = self._states.device.type == "cpu"
+        at_once = _ROWS if on_cpu else _ROWS_ON_GPU
+        if not is_plain_linear(head):
+            at_once = max(1, _LOGITS_AT_ONCE // self.model.facts.vocabulary)
+        for start in range(0, len(self._states), at_once):
+            rows = slice(start, start + at_once)
+            if is_plain_linear(head):
+                assert isinstance(head, nn.Linear)
+                for first, logits in self._columns(head, rows, _COLUMNS if on_cpu else _COLUMNS_ON_GPU):
+                    yield rows, first, logits
+            else:
+                yield rows, 0, self.model.unembed(self._states[rows]).float()
+
+    def _columns(self, head: nn.Linear, rows: slice, columns: int) -> Iterator[tuple[int, Tensor]]:
+        states, bias = self._normed[rows], head.bias
+        for first in range(0, len(head.weight), columns):
+            part = slice(first, first + columns)
+            logits = nn.functional.linear(states, head.weight[part], None if bias is None else bias[part])
+            yield first, map_logits(logits, self.model.structure.logit_map).float()
+
+
+class _Seen:
+    """What is kept of the blocks that have gone by."""
+
+    def __init__(self, tokens: Tensor, top: bool, against: Reference | None, rows_of: Tensor | None) -> None:
+        self._tokens, self._want_top, self._against, self._rows_of = tokens, top, against, rows_of
+        self._parts: list[tuple[slice, list[tuple[Tensor, Tensor]]]] = []
+        self._logits = torch.full(tokens.shape, torch.nan, device=tokens.device)
+        self._crossed: list[Tensor] = []
+        self._best: list[tuple[Tensor, Tensor]] = []
+
+    def take(self, rows: slice, first: int, logits: Tensor) -> None:
+        """Take what is asked for from the logits of some rows and the tokens from `first` on."""
+        new = first == 0
+        if new:
+            self._parts.append((rows, []))
+        part = normaliser(logits)
+        self._parts[-1][1].append((part.highest, part.excess))
+        self._pick(rows, first, logits)
+        if self._want_top:
+            ids = logits.argmax(-1) + first
+            if new:
+                self._best.append((part.highest, ids))
+            else:
+                highest, best = self._best[-1]
+                more = part.highest > highest  # of equals the first stays
+                self._best[-1] = torch.where(more, part.highest, highest), torch.where(more, ids, best)
+        if self._against is not None and self._rows_of is not None:
+            share = self._against.own.probabilities[:, first : first + logits.shape[1]]
+            crossed = (share[self._rows_of.to(share.device)[rows]] * logits).sum(-1)
+            self._crossed = (
+                [*self._crossed, crossed] if new else [*self._crossed[:-1], self._crossed[-1] + crossed]
+            )
+
+    def _pick(self, rows: slice, first: int, logits: Tensor) -> None:
+        if not self._tokens.shape[1]:
+            return
+        place = self._tokens[rows] - first
+        here = (place >= 0) & (place < logits.shape[1])
+        if bool(here.any()):
+            found = logits.gather(1, place.clamp(0, logits.shape[1] - 1))
+            kept = self._logits.clone() if logits.requires_grad else self._logits
+            kept[rows] = torch.where(here, found, kept[rows])
+            self._logits = kept
+
+    def normaliser(self) -> Normaliser:
+        """Of all rows, over the whole vocabulary."""
+        found = [
+            joined(*(torch.stack(column, -1) for column in zip(*parts, strict=True)))
+            for _, parts in self._parts
+        ]
+        return Normaliser(
+            *(torch.cat([getattr(one, name) for one in found]) for name in ("highest", "excess"))
+        )
+
+    def logits(self) -> Tensor:
+        """Of the tokens asked for."""
+        return self._logits
+
+    def tops(self) -> Tensor:
+        """The most probable token of every row, where it was asked for."""
+        nothing = torch.empty(0, dtype=torch.long)
+        return torch.cat([best for _, best in self._best]) if self._best else nothing
+
+    def crossed(self) -> Tensor:
+        """Σ p z of every row."""
+        return torch.cat(self._crossed)
+
+
+Read = Callable[[Predictions, Sequence[int]], Tensor]
+"""Turns predictions [run read] of the runs with these indices into what is kept of them [run ...]."""
