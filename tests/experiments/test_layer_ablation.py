@@ -203,7 +203,8 @@ def test_means_equal_those_taken_and_put_in_by_hand(family: str, names: tuple[st
 
 
 def test_a_random_push_is_as_long_as_the_step_and_turns_the_state_as_far() -> None:
-    from layerscope.experiments.layer_ablation import Settings, _pushes
+    from layerscope.experiments._ablation_runs import pushes as _pushes
+    from layerscope.experiments.layer_ablation import Settings
     from layerscope.runs import ReplayedRun
 
     run_ = ReplayedRun(zoo.layered("llama"), [0, 5, 9, 40, 77])

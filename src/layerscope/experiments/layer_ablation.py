@@ -36,7 +36,7 @@ from pydantic import Field
 from layerscope import runs
 from layerscope.errors import LayerscopeError
 from layerscope.experiments import _ablation_claims, _ablation_curves, _ablation_figures
-from layerscope.experiments._ablation_curves import EARLIER
+from layerscope.experiments._ablation_runs import Effects, ablated
 from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.experiments._coordinates import (
     layer_coordinate,
@@ -45,16 +45,12 @@ from layerscope.experiments._coordinates import (
     text_coordinate,
 )
 from layerscope.maths.bootstrap import bootstrap_mean
-from layerscope.maths.distributions import distribution, divergence, log_total
 from layerscope.results.schema import quantity
 from layerscope.text.categories import label_tokens
 from layerscope.text.tokenised import TokenisedPassage
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from layerscope.models.layered import LayeredModel
-    from layerscope.runs import ReplayedRun
 
 TAKES = {"passages"}
 
@@ -65,7 +61,6 @@ Ablation = Literal[
 EVERYTHING: tuple[Ablation, ...] = (
     "skip", "skip earlier", "repeat", "swap", "mean attention", "mean MLP", "random push",
 )  # fmt: skip
-_PART = {"mean attention": "attention", "mean MLP": "mlp"}
 
 
 class Settings(ExperimentSettings):
@@ -102,6 +97,12 @@ class PassageItem(WorkItem):
     """One passage."""
 
     passage: TokenisedPassage
+
+
+class AblatedItem(PassageItem):
+    """One passage whose blocks are ablated."""
+
+    tokens_per_pass: int
 
 
 def _spread_over(passages: tuple[TokenisedPassage, ...], count: int) -> list[TokenisedPassage]:
@@ -168,117 +169,26 @@ def _items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Pas
     long_enough = tuple(p for p in inputs.passages if len(p.tokens) > max(1, settings.first_position))
     for passage in _spread_over(long_enough, settings.ablated_passages):
         size = min(len(passage.tokens), settings.tokens) * inputs.facts.n_layers * len(settings.ablations)
-        yield PassageItem(name=passage.name, size=size, passage=passage)
+        yield AblatedItem(
+            name=passage.name, size=size, passage=passage, tokens_per_pass=inputs.tokens_per_pass
+        )
 
 
-def _measure(model: LayeredModel, item: PassageItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    import torch
-
-    ids = item.passage.tokens.ids[: settings.tokens]
-    run = runs.ReplayedRun(model, ids)
-    clean = run.logits(run.states[-1]).float()
-    own, top = distribution(clean), clean.argmax(-1)
-    following = torch.tensor([*ids[1:], *item.passage.tokens.ids[len(ids) :][:1]]).to(top)
-    clean_loss = _losses(clean, log_total(clean), following)
-    cut = max(1, int(len(ids) * settings.earlier))
-    shape = (len(ids), len(settings.ablations), model.n_layers)
-    kl, same, loss = (np.full(shape, np.nan, dtype=np.float32) for _ in range(3))
-    pushes = _pushes(run, item.passage.passage.text, settings)
-    means = _means(model, earlier)
-    for place, ablation in enumerate(settings.ablations):
-        for layer in range(model.n_layers):
-            state = _ablated(model, run, ablation, layer, cut, pushes, means, settings)
-            if state is None:
-                continue
-            logits = run.logits(state).float()
-            totals = log_total(logits)
-            rows = slice(cut, None) if ablation.endswith(EARLIER) else slice(None)
-            kl[rows, place, layer] = divergence(own, logits, totals)[rows].cpu().numpy()
-            same[rows, place, layer] = (logits.argmax(-1) == top)[rows].float().cpu().numpy()
-            loss[rows, place, layer] = (_losses(logits, totals, following) - clean_loss)[rows].cpu().numpy()
-    return _dataset(model, item.passage, len(ids), cut, settings, kl, same, loss, clean_loss.cpu().numpy())
-
-
-def _losses(logits: Tensor, totals: Tensor, following: Tensor) -> Tensor:
-    """Loss on the next token of the text; NaN where the text ends."""
-    import torch
-
-    known = totals[: len(following)] - logits[: len(following)].gather(1, following[:, None])[:, 0]
-    return torch.nn.functional.pad(known, (0, len(totals) - len(known)), value=torch.nan)
-
-
-def _pushes(run: ReplayedRun, name: str, settings: Settings) -> Tensor:
-    """For every block and token a vector as long as the block's step, which takes as much of the state's own
-    direction away as skipping does and points anywhere else [layer token width].
-
-    What is left is as long as the skipped state, and as far turned. A push in any direction would turn the
-    state by less than a skip does, so that even fresh weights seemed to need every block.
-    """
-    layers, tokens, width = run.states.shape[0] - 1, run.states.shape[1], run.states.shape[2]
-    drawn = runs.gaussian_noise(
-        settings.seed, prompt=f"push\x1f{name}", positions=range(tokens), samples=layers, width=width, sd=1.0
-    ).to(run.states.device)
-    states = run.states[1:].float()
-    steps = states - run.states[:-1].float()
-    unit = states / states.norm(dim=-1, keepdim=True)
-    along = (steps * unit).sum(-1, keepdim=True)
-    across = drawn - (drawn * unit).sum(-1, keepdim=True) * unit
-    rest = (steps.square().sum(-1, keepdim=True) - along.square()).clamp_min(0).sqrt()
-    return across / across.norm(dim=-1, keepdim=True) * rest - along * unit
-
-
-def _means(model: LayeredModel, earlier: Earlier) -> dict[str, Tensor]:
-    import torch
-
-    sums, count = earlier["mean"], float(earlier["mean"]["count"])
-    return {
-        part: torch.as_tensor(sums[part].values / count, dtype=torch.float32).to(model.device)
-        for part in ("attention", "mlp")
-    }
-
-
-def _ablated(
-    model: LayeredModel,
-    run: ReplayedRun,
-    ablation: Ablation,
-    layer: int,
-    cut: int,
-    pushes: Tensor,
-    means: dict[str, Tensor],
-    settings: Settings,
-) -> Tensor | None:
-    """The last state of the run without, or with a changed, block; None where there is no such ablation."""
-    after, before, here = range(layer + 1, model.n_layers), run.states[layer], run.states[layer + 1]
-    if ablation == "random push":
-        return run.onwards((here.float() + pushes[layer]).to(here), after)
-    if ablation not in _PART:
-        return _rearranged(run, ablation, layer, cut)
-    vector = means[_PART[ablation]][layer]
-    if bool(vector.isnan().any()):
-        return None
-    with runs.adding_instead(model, layer, _PART[ablation], vector, first_position=settings.first_position):
-        changed = run.onwards(before, [layer])
-    return run.onwards(changed, after)
-
-
-def _rearranged(run: ReplayedRun, ablation: Ablation, layer: int, cut: int) -> Tensor | None:
-    """A block left out, passed twice or changed for the next, for all tokens or the earlier ones alone.
-
-    For the earlier ones alone the later ones' states are the undisturbed run's up to the depth behind the blocks
-    that are touched; from there on they read what became of the earlier ones.
-    """
-    n_layers = run.states.shape[0] - 1
-    start, blocks, depth = {
-        "skip": (layer, (), layer + 1),
-        "repeat": (layer + 1, (layer,), layer + 1),
-        "swap": (layer, (layer + 1, layer), layer + 2),
-    }[ablation.removesuffix(EARLIER)]
-    if depth > n_layers:
-        return None
-    state = run.onwards(run.states[start], blocks)
-    if ablation.endswith(EARLIER):
-        state[cut:] = run.states[depth][cut:]
-    return run.onwards(state, range(depth, n_layers))
+def _measure(model: LayeredModel, item: AblatedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+    ids = item.passage.tokens.ids
+    n = min(len(ids), settings.tokens)
+    cut = max(1, int(n * settings.earlier))
+    found = ablated(
+        model,
+        ids[:n],
+        ids[n] if n < len(ids) else None,
+        text=item.passage.passage.text,
+        cut=cut,
+        settings=settings,
+        earlier=earlier,
+        tokens_per_pass=item.tokens_per_pass,
+    )
+    return _dataset(model, item.passage, n, cut, settings, found)
 
 
 def _dataset(
@@ -287,20 +197,21 @@ def _dataset(
     n: int,
     cut: int,
     settings: Settings,
-    kl: np.ndarray,
-    same: np.ndarray,
-    loss: np.ndarray,
-    clean_loss: np.ndarray,
+    found: Effects,
 ) -> xr.Dataset:
     dims = "token ablation layer"
     categories = label_tokens(passage.tokens, passage.passage.text).category[:n]
     where = {name: values[:n] for name, values in passage_token_coordinates(passage).items()}
     return xr.Dataset(
         {
-            "kl": quantity(kl, dims, "divergence of the ablated from the model's own distribution", "nat"),
-            "same_top": quantity(same, dims, "whether the most probable token stays"),
-            "loss_increase": quantity(loss, dims, "rise of the loss on the text's next token", "nat"),
-            "loss": quantity(clean_loss, "token", "loss on the text's next token, nothing ablated", "nat"),
+            "kl": quantity(
+                found.kl, dims, "divergence of the ablated from the model's own distribution", "nat"
+            ),
+            "same_top": quantity(found.same, dims, "whether the most probable token stays"),
+            "loss_increase": quantity(found.loss, dims, "rise of the loss on the text's next token", "nat"),
+            "loss": quantity(
+                found.clean_loss, "token", "loss on the text's next token, nothing ablated", "nat"
+            ),
             "later": quantity(
                 np.arange(n) >= cut, "token", "whether ablations of the earlier tokens are read here"
             ),
