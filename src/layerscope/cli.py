@@ -110,6 +110,7 @@ def plan(
     asked: Question,
     experiment: Annotated[str, typer.Argument(help="A name from `layerscope list`, or 'all'.")],
     out: Out = Path("runs"),
+    quick: Annotated[bool, typer.Option("--quick", help="What `report --quick` asks.")] = False,
 ) -> None:
     """What a run will cost. The first items are run for real, and kept for the run.
 
@@ -125,7 +126,7 @@ def plan(
     for name in experiments.names() if every else [experiment]:
         started = time.monotonic()
         with _going_on(name, refused) if every else nullcontext():
-            for job in (asked.for_experiment(name) if every else asked).jobs(name):
+            for job in (asked.for_experiment(name, quick=quick) if every or quick else asked).jobs(name):
                 whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
                 with _told_of_a_twin(job, name):
                     _tell_plan(whose, planning.plan(job, out, load_seconds=time.monotonic() - started))

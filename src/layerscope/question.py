@@ -22,6 +22,7 @@ _NOTATION = (
     "A .jsonl, .csv or .json file, a bundled set, several of these joined by '+', or text with *stars* round what "
     "is noised."
 )
+_QUICK_SAMPLES = 3
 _BESIDE = " By default those beside the model (prompts.jsonl), else a bundled set."
 
 
@@ -137,8 +138,13 @@ class Question:
         )
         if not quick:
             return heard
-        fewer = ["samples=3"] if "samples" in wanted.settings.model_fields else []
-        return replace(heard, limit=10, longest=128, settings=[*(self.settings or []), *fewer])
+        given = list(self.settings or [])
+        samples = wanted.settings.model_fields.get("samples")
+        # Never more than an experiment draws by itself, and what was asked for counts.
+        many = samples is not None and isinstance(samples.default, int) and samples.default > _QUICK_SAMPLES
+        asked = any(written.partition("=")[0].strip() == "samples" for written in given)
+        fewer = [f"samples={_QUICK_SAMPLES}"] if many and not asked else []
+        return replace(heard, limit=10, longest=128, settings=[*given, *fewer])
 
     def chosen(self) -> dict[str, Any]:
         """The settings that were given."""

@@ -107,8 +107,8 @@ def test_pieces_that_fit_the_cache_read_the_same(monkeypatch: pytest.MonkeyPatch
     model = zoo.layered("llama", flipped=True)
     whole = read_lens(model, [IDS], range(8), others=[3, -1, 5, 6, 7, 8, 9, 1])[0]
 
-    monkeypatch.setattr("layerscope.runs.lens._FEWEST_ROWS", 5)
-    monkeypatch.setattr("layerscope.runs.lens._LOGITS_IN_CACHE", 2 * zoo.VOCABULARY)
+    monkeypatch.setattr("layerscope.runs.predictions._ROWS", 5)
+    monkeypatch.setattr("layerscope.runs.predictions._COLUMNS", 48)
     pieces = read_lens(model, [IDS], range(8), others=[3, -1, 5, 6, 7, 8, 9, 1])[0]
 
     for name in ("kl", "log_probability", "other_log_probability", "next_log_probability"):

@@ -48,13 +48,15 @@ def test_what_is_read_in_blocks_is_what_whole_logits_say(family: str, whole: boo
     given: dict[str, Any] = {"logits": model.unembed(states)} if whole else {"states": states}
 
     found = Predictions(model, **given).read(
-        tokens=tokens, top=True, against=Reference(model, model.unembed(others)), rows_of=rows_of
+        tokens=tokens, top=True, rank=True, against=Reference(model, model.unembed(others)), rows_of=rows_of
     )
 
     expected = np.take_along_axis(logs, tokens.clamp_min(0).numpy(), axis=1)
     np.testing.assert_allclose(found.log_probability[:, [0, 2]], expected[:, [0, 2]], atol=2e-5)
     assert found.log_probability[:, 1].isnan().all()
     np.testing.assert_array_equal(found.top, logs.argmax(-1))
+    np.testing.assert_array_equal(found.rank, 1 + (logs > expected[:, :1]).sum(-1))
+    assert len(set(found.rank.tolist())) > 3
     kl = (np.exp(p[rows_of]) * (p[rows_of] - logs)).sum(-1)
     assert kl.min() > 1e-3
     np.testing.assert_allclose(found.divergence, kl, rtol=1e-4, atol=2e-5)
@@ -108,9 +110,12 @@ def test_of_equally_probable_tokens_the_first_is_the_top(monkeypatch: pytest.Mon
     monkeypatch.setattr(predictions, "_COLUMNS", 48)
     model = zoo.layered("llama")
 
-    found = Predictions(model, states=torch.zeros(1, 2, model.facts.width)).read(top=True)
+    tokens = torch.tensor([[0], [300], [7]])  # of as probable ones, one beyond the first block
+    said = Predictions(model, states=torch.zeros(1, 3, model.facts.width))
+    found = said.read(tokens=tokens, top=True, rank=True)
 
-    assert found.top.tolist() == [0, 0]
+    assert found.top.tolist() == [0, 0, 0]
+    assert found.rank.tolist() == [1, 2, 2]
 
 
 def test_some_rows_alone_say_the_same() -> None:

@@ -11,17 +11,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from layerscope.errors import LayerscopeError
-from layerscope.maths.distributions import Distribution, distribution_of, divergence, log_probabilities, rank
+from layerscope.maths.distributions import Distribution
 from layerscope.models.check import close
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.contributions import read_states_at
+from layerscope.runs.predictions import Predictions, Reference
 from layerscope.runs.tuned_lens import TunedLens
 
-_LOGITS_AT_ONCE = 2**24
-_LOGITS_IN_CACHE = 2**19
-_FEWEST_ROWS = 256
-"""Fewer rows in one product would read the unembedding's weights too often: at a vocabulary of 50,257 products
-of 64 rows took a sixth longer."""
+_LOGITS_AT_ONCE = 2**25
+"""Bound on the final logits that are held together: their tokens go through the unembedding together at every depth."""
 UNKNOWN = -1
 """An id that stands for no token."""
 
@@ -132,8 +130,7 @@ def _chunk(
 ) -> list[LensReading]:
     dtype = _dtype(model)
     logits = model.unembed(states[-1].to(dtype)).float()
-    last = log_probabilities(logits)
-    final = distribution_of(last)
+    final = Reference(model, logits)
     top = logits.argmax(-1)
     answer = torch.where(answers.to(top) == UNKNOWN, top, answers.to(top))
     half = len(answer) // 2
@@ -142,56 +139,22 @@ def _chunk(
         if others is None
         else torch.tensor(others)
     )
-    wanted = torch.stack([answer, other.to(top), following.to(top)])
-    average = _kl_to_average(final)
-    at_the_end = (torch.zeros_like(average), _of_wanted(last, wanted), rank(logits, answer, overwrite=True))
+    wanted = torch.stack([answer, other.to(top), following.to(top)], dim=1)
+    average, rows = _kl_to_average(final.own), torch.arange(len(top))
+    end = Predictions(model, logits=logits[None]).read(tokens=wanted, rank=True)
+    at_the_end = (torch.zeros_like(average), end.log_probability.T, end.rank)
     readings = []
     for lens in lenses:
         columns = []
         for depth, state in enumerate(states[:-1]):
             seen = state if lens is None else lens.translate(depth, state)
-            columns.append(_read_depth(model, seen.to(dtype), final, wanted))
+            said = Predictions(model, states=seen.to(dtype)[None])
+            read = said.read(tokens=wanted, rank=True, against=final, rows_of=rows)
+            columns.append((read.divergence, read.log_probability.T, read.rank))
         columns.append(at_the_end)
         kl, logs, ranks = (torch.stack(column, dim=-1) for column in zip(*columns, strict=True))
         readings.append(LensReading(kl, logs[0], ranks, logs[1], logs[2], top, answer, average))
     return readings
-
-
-_Read = tuple[Tensor, Tensor, Tensor]
-"""Divergence [token], log-probabilities [kind token] and rank [token]."""
-
-
-def _read_depth(
-    model: LayeredModel,
-    states: Float[Tensor, "token width"],
-    final: Distribution,
-    wanted: Int[Tensor, "kind token"],
-) -> _Read:
-    """Many tokens in one product, as reading the unembedding's weights takes long; then some of them at a time,
-    because their logits are gone over several times and shall stay in the cache."""
-    fit = max(1, _LOGITS_IN_CACHE // model.facts.vocabulary)
-    parts = []
-    for start in range(0, len(states), max(_FEWEST_ROWS, fit)):
-        logits = model.unembed(states[start : start + max(_FEWEST_ROWS, fit)]).float()
-        for few in _slices(len(logits), fit):
-            rows = slice(start + few.start, start + few.stop)
-            here = Distribution(final.probabilities[rows], final.negative_entropy[rows])
-            parts.append(_read_some(logits[few], here, wanted[:, rows]))
-    kl, logs, ranks = zip(*parts, strict=True)
-    return torch.cat(kl), torch.cat(logs, dim=-1), torch.cat(ranks)
-
-
-def _read_some(logits: Float[Tensor, "token vocabulary"], final: Distribution, wanted: Tensor) -> _Read:
-    """Bytes that pass through the cache for each float32 logit: 8 for its log-probability (a row at a time), 16 for
-    the rank (largest, compared in place, summed), 16 for the divergence (times the final share in place, summed)."""
-    logs = log_probabilities(logits)
-    ranks = rank(logits, wanted[0], overwrite=True)
-    chosen = _of_wanted(logs, wanted)
-    return divergence(final, logs, overwrite=True), chosen, ranks
-
-
-def _of_wanted(logs: Float[Tensor, "token vocabulary"], wanted: Int[Tensor, "kind token"]) -> Tensor:
-    return torch.where(wanted == UNKNOWN, torch.nan, logs.gather(1, wanted.clamp_min(0).T).T)
 
 
 def _slices(length: int, size: int) -> list[slice]:

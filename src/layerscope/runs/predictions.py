@@ -20,17 +20,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from layerscope.maths.distributions import (
-    Distribution,
-    Normaliser,
-    distribution,
-    divergence_of_sums,
-    joined,
-    normaliser,
-)
+from layerscope.maths.distributions import Normaliser, divergence_of_sums
 from layerscope.models.layered import LayeredModel
 from layerscope.models.structure import map_logits
 from layerscope.models.wide_linear import apply_in_blocks, is_plain_linear
+from layerscope.runs._seen import Reference as Reference
+from layerscope.runs._seen import Seen
 
 _ROWS, _COLUMNS = 1024, 1024
 """Of a block on a processor: products of these shapes run at its full speed, and their logits (4 MB) stay in the
@@ -49,41 +44,20 @@ class Reading:
         logits: of the tokens asked for [row token]; NaN for an id below 0, which stands for no token.
         top: the most probable token, the first of several [row]; empty unless asked for.
         divergence: from the reference asked for, in nats [row]; empty without one.
+        rank: of the first of the tokens asked for, 1 for the most probable; ties count against it, but of
+            several that share the first place the first has it [row]; empty unless asked for.
     """
 
     normaliser: Normaliser
     logits: Float[Tensor, "row token"]
     top: Int[Tensor, "row_or_none"]
     divergence: Float[Tensor, "compared_row"]
+    rank: Int[Tensor, "ranked_row"]
 
     @property
     def log_probability(self) -> Float[Tensor, "row token"]:
         """Of the tokens asked for, in nats."""
         return self.normaliser.log_probability(self.logits)
-
-
-class Reference:
-    """Distributions that predictions are compared with.
-
-    Attributes:
-        own: probabilities and negative entropy of each.
-        mean: of each the mean unembedding Σ p W [row width] and the mean bias; None where logits are not linear in
-            states, or coarser than float32.
-    """
-
-    @torch.no_grad()
-    def __init__(self, model: LayeredModel, logits: Float[Tensor, "row vocabulary"]) -> None:
-        """Of these logits."""
-        self.own: Distribution = distribution(logits.to(model.device))
-        self.mean: tuple[Tensor, Tensor | float] | None = None
-        head = model.structure.after[-1]
-        capped = any(kind == "soft cap" for kind, _ in model.structure.logit_map)
-        if "unembed" not in model.refused and is_plain_linear(head) and not capped:
-            assert isinstance(head, nn.Linear)
-            if head.weight.dtype in (torch.float32, torch.float64):
-                p = self.own.probabilities.to(head.weight)
-                bias = 0.0 if head.bias is None else p @ head.bias
-                self.mean = p @ head.weight, bias
 
 
 Block = tuple[slice, int, Tensor]
@@ -118,6 +92,7 @@ class Predictions:
         *,
         tokens: Int[Tensor, "row token"] | None = None,
         top: bool = False,
+        rank: bool = False,
         against: Reference | None = None,
         rows_of: Int[Tensor, "row"] | None = None,
     ) -> Reading:
@@ -126,22 +101,32 @@ class Predictions:
         Args:
             tokens: ids whose logits are wanted of each row; below 0 for none.
             top: whether the most probable token is wanted.
+            rank: whether the rank of the first of `tokens` is wanted, of every row.
             against: distributions to compare with.
             rows_of: which of them belongs to each row.
         """
         # Gradients go through logits at hand (attribution), never through states.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._states is None):
-            return self._read(tokens, top, against, rows_of)
+            return self._read(tokens, top, rank, against, rows_of)
 
     def _read(
-        self, tokens: Tensor | None, top: bool, against: Reference | None, rows_of: Tensor | None
+        self, tokens: Tensor | None, top: bool, rank: bool, against: Reference | None, rows_of: Tensor | None
     ) -> Reading:
         device = self._device
         wanted = (
             torch.empty((self.shape[0] * self.shape[1], 0), dtype=torch.long) if tokens is None else tokens
         )
         linear = against is not None and self._states is not None and against.mean is not None
-        seen = _Seen(wanted.to(device), top, None if linear else against, rows_of)
+        wanted = wanted.to(device)
+        own = self._chosen(wanted[:, 0])[:, None] if rank else None
+        seen = Seen(
+            wanted,
+            top=top,
+            against=None if linear else against,
+            rows_of=rows_of,
+            own=own,
+            overwrite=self._states is not None,
+        )
         for block in self._blocks():
             seen.take(*block)
         found = seen.normaliser()
@@ -151,7 +136,16 @@ class Predictions:
             crossed = self._crossed(against, rows_of) if linear else seen.crossed()
             entropy = against.own.negative_entropy.to(device)[rows_of]
             divergence = divergence_of_sums(entropy, crossed, found.total)
-        return Reading(found, seen.logits(), seen.tops(), divergence)
+        ranks = self._ranks(seen, wanted[:, 0]) if rank else seen.tops()[:0]
+        return Reading(found, seen.logits(), seen.tops(), divergence, ranks)
+
+    def _ranks(self, seen: Seen, tokens: Tensor) -> Tensor:
+        ranks, shared = seen.ranks()
+        rows = shared.nonzero()[:, 0]
+        if len(rows):
+            first = self.only(rows).read(top=True).top
+            ranks[rows] = torch.where(first == tokens[rows], 1, 2)
+        return ranks
 
     def only(self, rows: Int[Tensor, "row"]) -> Predictions:
         """Some of the reads, as as many runs of one read each."""
@@ -200,6 +194,22 @@ class Predictions:
             states = apply_in_blocks(module, states)
         return states
 
+    def _chosen(self, tokens: Tensor) -> Tensor:
+        """The logit of one token of each row, by a product of its own: what the others are compared with."""
+        head = self.model.structure.after[-1]
+        if self._states is None or not is_plain_linear(head):
+            logits = self.logits().flatten(0, 1).float()
+            return logits.gather(1, tokens[:, None])[:, 0]
+        assert isinstance(head, nn.Linear)
+        found = []
+        for start in range(0, len(tokens), _ROWS):
+            rows = slice(start, start + _ROWS)
+            ids, places = tokens[rows].unique(return_inverse=True)
+            bias = None if head.bias is None else head.bias[ids]
+            logits = nn.functional.linear(self._normed[rows], head.weight[ids], bias)
+            found.append(logits.gather(1, places[:, None])[:, 0])
+        return map_logits(torch.cat(found), self.model.structure.logit_map).float()
+
     def _blocks(self) -> Iterator[Block]:
         if self._states is None:
             assert self._logits is not None
@@ -225,74 +235,6 @@ class Predictions:
             part = slice(first, first + columns)
             logits = nn.functional.linear(states, head.weight[part], None if bias is None else bias[part])
             yield first, map_logits(logits, self.model.structure.logit_map).float()
-
-
-class _Seen:
-    """What is kept of the blocks that have gone by."""
-
-    def __init__(self, tokens: Tensor, top: bool, against: Reference | None, rows_of: Tensor | None) -> None:
-        self._tokens, self._want_top, self._against, self._rows_of = tokens, top, against, rows_of
-        self._parts: list[tuple[slice, list[tuple[Tensor, Tensor]]]] = []
-        self._logits = torch.full(tokens.shape, torch.nan, device=tokens.device)
-        self._crossed: list[Tensor] = []
-        self._best: list[tuple[Tensor, Tensor]] = []
-
-    def take(self, rows: slice, first: int, logits: Tensor) -> None:
-        """Take what is asked for from the logits of some rows and the tokens from `first` on."""
-        new = first == 0
-        if new:
-            self._parts.append((rows, []))
-        part = normaliser(logits)
-        self._parts[-1][1].append((part.highest, part.excess))
-        self._pick(rows, first, logits)
-        if self._want_top:
-            ids = logits.argmax(-1) + first
-            if new:
-                self._best.append((part.highest, ids))
-            else:
-                highest, best = self._best[-1]
-                more = part.highest > highest  # of equals the first stays
-                self._best[-1] = torch.where(more, part.highest, highest), torch.where(more, ids, best)
-        if self._against is not None and self._rows_of is not None:
-            share = self._against.own.probabilities[:, first : first + logits.shape[1]]
-            crossed = (share[self._rows_of.to(share.device)[rows]] * logits).sum(-1)
-            self._crossed = (
-                [*self._crossed, crossed] if new else [*self._crossed[:-1], self._crossed[-1] + crossed]
-            )
-
-    def _pick(self, rows: slice, first: int, logits: Tensor) -> None:
-        if not self._tokens.shape[1]:
-            return
-        place = self._tokens[rows] - first
-        here = (place >= 0) & (place < logits.shape[1])
-        if bool(here.any()):
-            found = logits.gather(1, place.clamp(0, logits.shape[1] - 1))
-            kept = self._logits.clone() if logits.requires_grad else self._logits
-            kept[rows] = torch.where(here, found, kept[rows])
-            self._logits = kept
-
-    def normaliser(self) -> Normaliser:
-        """Of all rows, over the whole vocabulary."""
-        found = [
-            joined(*(torch.stack(column, -1) for column in zip(*parts, strict=True)))
-            for _, parts in self._parts
-        ]
-        return Normaliser(
-            *(torch.cat([getattr(one, name) for one in found]) for name in ("highest", "excess"))
-        )
-
-    def logits(self) -> Tensor:
-        """Of the tokens asked for."""
-        return self._logits
-
-    def tops(self) -> Tensor:
-        """The most probable token of every row, where it was asked for."""
-        nothing = torch.empty(0, dtype=torch.long)
-        return torch.cat([best for _, best in self._best]) if self._best else nothing
-
-    def crossed(self) -> Tensor:
-        """Σ p z of every row."""
-        return torch.cat(self._crossed)
 
 
 Read = Callable[[Predictions, Sequence[int]], Tensor]
