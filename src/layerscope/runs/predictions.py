@@ -204,7 +204,7 @@ class Predictions:
         found = []
         for start in range(0, len(tokens), _ROWS):
             rows = slice(start, start + _ROWS)
-            ids, places = tokens[rows].unique(return_inverse=True)
+            ids, places = torch.unique(tokens[rows], return_inverse=True)
             bias = None if head.bias is None else head.bias[ids]
             logits = nn.functional.linear(self._normed[rows], head.weight[ids], bias)
             found.append(logits.gather(1, places[:, None])[:, 0])
