@@ -32,7 +32,7 @@ def probabilities(model: LayeredModel, branches: list[Branch], ids: list[int], *
         branches,
         base=BaseRun.of(ids),
         other=BaseRun.of(text(len(ids), seed=1)),
-        read=lambda logits, _: logits.float().softmax(-1),
+        read=lambda said, _: said.logits().float().softmax(-1),
         **how,
     )
 
