@@ -36,6 +36,9 @@ SMALL: dict[str, Any] = {
     "shortest_token": 1,
     "corpus": "",
     "tagged_corpus": "",
+    "tokens_by": "product",
+    "rater": "own embedding",
+    "known_sets": "",
 }
 
 
@@ -474,10 +477,10 @@ def test_another_models_embedding_rates_where_it_knows_the_tokens(tmp_path: Path
     zoo.make("gpt2", seed=3).save_pretrained(tmp_path)
     zoo.tokenizer().save_pretrained(tmp_path)
 
-    result = run(zoo.layered("llama"), another_model=str(tmp_path))
+    result = run(zoo.layered("llama"), rater=f"embedding:{tmp_path}")
 
-    assert json.loads(result.attrs["rate_by"]) == "another model"
-    assert int(result.whole_rate_n.sel(rater="another model").min()) > 0
+    assert json.loads(result.attrs["rate_by"]) == "another embedding"
+    assert int(result.whole_rate_n.sel(rater="another embedding").min()) > 0
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
@@ -562,7 +565,7 @@ def _colours(text: str) -> int:
     return sum(f'"{colour}"' in text for colour in COLOURS)
 
 
-COLOURFUL = {"top_tokens": 8, "kinds": ["OV writes"], "rate_by": "language model"}
+COLOURFUL = {"top_tokens": 8, "kinds": ["OV writes"], "rater": "language model"}
 
 
 def test_a_language_model_rates_and_its_prompt_answers_and_cost_are_kept() -> None:

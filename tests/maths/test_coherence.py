@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from layerscope.maths.coherence import cooccurrence_vectors, mean_pairwise_cosine, share_of_commonest
+from layerscope.maths.coherence import (
+    common_part,
+    cooccurrence_vectors,
+    mean_pairwise_cosine,
+    share_of_commonest,
+)
 
 
 def test_mean_pairwise_cosine_of_a_hand_worked_case() -> None:
@@ -19,14 +24,13 @@ def test_it_agrees_with_a_loop_over_pairs() -> None:
     np.testing.assert_allclose(mean_pairwise_cosine(vectors), np.mean(pairs, axis=1))
 
 
-def test_the_direction_that_members_were_chosen_by_is_taken_out() -> None:
-    # alike only along the first axis; without it they point four ways
-    rest = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    vectors = np.column_stack([np.full(4, 9.0), rest])
+def test_what_all_vectors_share_is_taken_out() -> None:
+    # mean (9, 0, 0); the second axis carries nearly all of the variance and goes too
+    vectors = np.array([[9.0, 5.0, 1.0], [9.0, -5.0, 1.0], [9.0, 5.0, -1.0], [9.0, -5.0, -1.0]])
 
-    assert mean_pairwise_cosine(vectors, fewest=2) > 0.9
-    left = mean_pairwise_cosine(vectors, less=np.array([2.0, 0.0, 0.0]), fewest=2)
-    np.testing.assert_allclose(left, -1 / 3)
+    left = common_part(vectors, 1, at_once=3).taken_from(vectors)
+
+    np.testing.assert_allclose(left, [[0, 0, 1], [0, 0, 1], [0, 0, -1], [0, 0, -1]], atol=1e-12)
 
 
 def test_members_without_a_vector_do_not_count_and_too_few_give_nothing() -> None:

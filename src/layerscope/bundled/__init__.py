@@ -1,4 +1,4 @@
-"""Data that ships with Layerscope: a model, prompts, passages, treebanks, words."""
+"""Data that ships with Layerscope: a model, prompts, passages, treebanks, words, known sets of tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HERE = Path(__file__).parent
 
 
 def bundled_folder(kind: str) -> Path:
-    """The folder of one kind of bundled data: "prompts", "passages", "treebanks", "words" or "model"."""
+    """The folder of one kind of bundled data: "prompts", "passages", "treebanks", "words", "token_sets" or "model"."""
     return _HERE / kind
 
 

@@ -82,10 +82,10 @@ def items_for_rater(inputs: Inputs, settings: Settings, earlier: Earlier) -> Ite
         LayerscopeError: an address without the model's name, or where nothing answers: before anything is asked.
     """
     if not settings.rater_address:
-        if settings.rate_by == "language model":
+        if settings.rater == "language model":
             raise LayerscopeError(
                 "no language model was named to rate by",
-                found="rate_by = language model, rater_address empty",
+                found="rater = language model, rater_address empty",
                 expected="an OpenAI-compatible address",
                 hint="--set rater_address=http://127.0.0.1:8000/v1 --set rater_name=NAME",
             )

@@ -24,6 +24,7 @@ _HALVES = {
 def claims(result: xr.Dataset) -> list[Claim]:
     """What contexts share beyond chance, radius, halves of the model, values, composition."""
     return [
+        *_claim_of_topics(result),
         *_claim_of_sharing(result),
         *_claim_of_the_last_token(result),
         *_claims_of_halves(result),
@@ -36,6 +37,34 @@ def _told_apart(result: xr.Dataset, name: str) -> tuple[int, int]:
     """Layers whose keys differ from random contexts, and layers with a p at all."""
     p = result[f"p_adjusted_{name}"].values
     return int((p < _ALPHA).sum()), int((~np.isnan(p)).sum())
+
+
+def sees_topics(result: xr.Dataset) -> bool | None:
+    """Whether coherence finds enough of the made topics with four words in each context; None where that is unknown."""
+    if "topics_found" not in result:
+        return None
+    found = float(result.topics_found.sel(made="one topic", words=4))
+    return None if np.isnan(found) else found >= float(result.attrs.get("least_power", 0.5))
+
+
+def _claim_of_topics(result: xr.Dataset) -> Iterator[Claim]:
+    """What coherence finds of made topics, beside what it makes of mixed words."""
+    if sees_topics(result) is None:
+        return
+    here = result.sel(made="one topic", words=4)
+    fewer = result.topics_found.sel(made="one topic", words=1)
+    mixed = result.topics_found.sel(made="mixed words", words=4)
+    yield Claim(
+        text=f"Coherence finds {float(here.topics_found):.0%} of made topics with 4 of their words in each context, "
+        f"and {float(mixed):.0%} of mixed words"
+        + ("" if sees_topics(result) else ": too few to report the coherence of contexts"),
+        value=float(here.topics_found),
+        low=number_or_none(here.topics_found_low),
+        high=number_or_none(here.topics_found_high),
+        caveat=f"mean over {int(result.topics_known)} known sets of words, written into random contexts; with one "
+        f"word in each context {float(fewer):.0%}",
+        select={"variable": "topics_found", "made": "one topic", "words": 4},
+    )
 
 
 def _claim_of_sharing(result: xr.Dataset) -> Iterator[Claim]:
@@ -57,8 +86,12 @@ def _claim_of_sharing(result: xr.Dataset) -> Iterator[Claim]:
         high=number_or_none(result.all_shared_last_token_high),
         significant=layers > 0,
         caveat=f"mean over {int(result.all_shared_last_token_n)} keys; more than random sets in {layers} of {known} "
-        f"layers (permutation over keys, Holm over layers); alike in their other tokens beyond random sets in "
-        f"{coherent}",
+        "layers (permutation over keys, Holm over layers)"
+        + (
+            ""
+            if sees_topics(result) is False
+            else f"; alike in their other tokens beyond random sets in {coherent}"
+        ),
         select={"variable": "all_shared_last_token"},
     )
 
@@ -92,7 +125,7 @@ def _claims_of_halves(result: xr.Dataset) -> Iterator[Claim]:
     for name, (what, more, less) in _HALVES.items():
         here = result.sel(statistic=name)
         difference, p = float(here.halves), number_or_none(here.halves_p_adjusted)
-        if np.isnan(difference):
+        if np.isnan(difference) or (name == "coherence" and sees_topics(result) is False):
             continue
         told = p is not None and p < _ALPHA
         said = f"in the upper half of the layers {what} {more if difference > 0 else less} than in the lower half"

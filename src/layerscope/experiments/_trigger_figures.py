@@ -10,6 +10,7 @@ import xarray as xr
 
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import as_curve
+from layerscope.experiments._trigger_claims import sees_topics
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category
 
@@ -84,7 +85,7 @@ def _ending(result: xr.Dataset) -> Any:
 
 
 def _coherence(result: xr.Dataset) -> Any:
-    if not _known(result, "mean_coherence"):
+    if not _known(result, "mean_coherence") or sees_topics(result) is False:
         return None
     curve = as_curve(result, "mean_coherence", null=result.null_coherence)
     curve = _named(curve, "keys", "cosine of rare tokens", null="random contexts")

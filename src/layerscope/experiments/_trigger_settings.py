@@ -58,6 +58,17 @@ class Settings(ExperimentSettings):
     neighbours: int = Field(
         50, ge=2, description="tokens of like frequency among which the next one is ranked"
     )
+    known_sets: str = Field(
+        "auto",
+        description="a .json file of named sets of words, made topics on which coherence is calibrated; auto: the "
+        "bundled English ones; empty: none",
+    )
+    least_power: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of made topics that coherence must find to be reported, with four words in each context",
+    )
     tuned: str = Field(
         "",
         description="folder of a tuned lens, by whose translators values are read as well; empty: by the logit lens "

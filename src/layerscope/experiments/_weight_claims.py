@@ -17,14 +17,11 @@ from layerscope.results.words import restored
 def claims(result: xr.Dataset) -> list[Claim]:
     """Rates by kind, what exceeds rotations, depth, the last block, subspaces, frequency, removals, words."""
     rater = str(read_json(result, "rate_by"))
-    found = [
-        *_rates(result, rater),
-        *_above_frequency(result, rater),
-        *_depth(result, rater),
-        *_last_block(result, rater),
-    ]
-    found += [*_sinks(result, rater), *_pairs(result), *_subspaces(result), *_frequency(result)]
-    found += [*_removals(result), *_words(result)]
+    found = [*_power(result, rater)]
+    if may_rate(result):
+        found += [*_rates(result, rater), *_above_frequency(result, rater), *_depth(result, rater)]
+        found += [*_last_block(result, rater), *_sinks(result, rater), *_frequency(result)]
+    found += [*_pairs(result), *_subspaces(result), *_removals(result), *_words(result)]
     return found or [
         Claim(
             text="no direction of this model could be rated",
@@ -32,6 +29,48 @@ def claims(result: xr.Dataset) -> list[Claim]:
             select={"variable": "rate"},
         )
     ]
+
+
+def may_rate(result: xr.Dataset) -> bool:
+    """Whether rates may be told: the rater was chosen by the user, or sees known sets. Old results were not asked."""
+    return bool(read_json(result, "rater_may_rate", True))
+
+
+def _power(result: xr.Dataset, rater: str) -> Iterator[Claim]:
+    """What the rater detects of directions that are made of known sets, beside what it makes of unrelated tokens."""
+    if "detected_all" not in result or rater not in result.rater.values:
+        return
+    here = result.sel(rater=rater)
+    if not bool(here.detected_all.notnull().any()):
+        yield Claim(
+            text="Whether a rater detects known token sets cannot be tested: too few of them are single tokens of this "
+            "vocabulary" + ("" if may_rate(result) else ", so no rate of coherent directions is reported"),
+            caveat=f"{_most(here.detected_all_n)} known sets, at least 5 asked",
+            select={"variable": "detected_all", "rater": rater},
+        )
+        return
+    for side in result.side.values:
+        one = here.sel(side=side)
+        alarms = float(one.false_alarms_all)
+        yield Claim(
+            text=f"Rater ({rater}): {float(one.detected_all):.0%} of directions made of known token sets are detected "
+            f"where directions are {'read' if side == 'reads' else 'written'}, and {alarms:.0%} of directions made of "
+            "unrelated tokens",
+            value=float(one.detected_all),
+            low=number_or_none(one.detected_all_low),
+            high=number_or_none(one.detected_all_high),
+            caveat=f"mean over {int(one.detected_all_n)} sets, directions made of 4, 8 or 12 of their tokens"
+            + (
+                ""
+                if may_rate(result)
+                else "; too few for a rate of coherent directions, which is not reported"
+            ),
+            select={"variable": "detected_all", "side": side, "rater": rater},
+        )
+
+
+def _most(numbers: xr.DataArray) -> int:
+    return int(numbers.fillna(0).max())
 
 
 def _rates(result: xr.Dataset, rater: str) -> Iterator[Claim]:

@@ -105,7 +105,8 @@ def rate_over_layers(result: xr.Dataset) -> xr.Dataset:
     """`value`, `low`, `high`, `null` and `n` over layers, all kinds together, by the headline's rater."""
     rater = read_json(result, "rate_by")
     here = result.sel(rater=rater)
-    n = here.rate_n.values.sum(axis=0)
+    # Without a rater that sees known sets there is no rate to tell.
+    n = here.rate_n.values.sum(axis=0) * bool(read_json(result, "rater_may_rate", True))
     hits = np.nansum(here.rate.values * here.rate_n.values, axis=0).round().astype(np.int64)
     chance = np.nansum(here.random_rate.values[:, None] * here.rate_n.values, axis=0) / np.maximum(n, 1)
     columns = rate_variables("value", hits, n, "layer", f"share of interpretable directions ({rater})")

@@ -9,6 +9,7 @@ import xarray as xr
 
 from layerscope.experiments._coordinates import text_coordinate
 from layerscope.experiments._summaries import as_curve
+from layerscope.experiments._weight_claims import may_rate
 from layerscope.experiments._weight_pairs import LIKENESS
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
@@ -19,14 +20,50 @@ from layerscope.results.schema import quantity, read_json
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """See `weight_directions.draw`."""
     rater = str(read_json(result, "rate_by"))
-    figures = {"share of interpretable directions": _rates(result, rater)}
-    others = [r for r in result.rater.values if r != rater and int(result.whole_rate_n.sel(rater=r).sum())]
-    for other in others:
-        figures[f"the same, rated by {other}"] = _rates(result, str(other))
-    figures |= _controls(result, rater) | _character(result)
+    figures: dict[str, Any] = _power(result)
+    if may_rate(result):
+        figures["share of interpretable directions"] = _rates(result, rater)
+        figures |= _controls(result, rater)
+    figures |= _character(result)
     figures["near-equal singular values"] = _near_equal(result)
     figures |= _pairs(result) | _sinks(result) | _removals(result)
     return figures
+
+
+def _power(result: xr.Dataset) -> dict[str, Any]:
+    """What each rater detects by the size of the set, a panel for each side of the vocabulary."""
+    if "detected" not in result or not bool(result.detected.notnull().any()):
+        return {}
+    known = result.rater.values[result.detected.notnull().any(["side", "size"]).values]
+    rows = []
+    for name, what in (("detected", "known sets"), ("false_alarms", "unrelated tokens")):
+        here = xr.Dataset(
+            {
+                column: result[f"{name}{end}"]
+                for column, end in (("value", ""), ("low", "_low"), ("high", "_high"))
+            }
+        )
+        for rater in known:
+            one = (
+                here.sel(rater=rater, drop=True)
+                .transpose("side", "size")
+                .expand_dims(row=[f"{what}: {rater}"], axis=1)
+            )
+            rows.append(one)
+    values = xr.concat(rows, dim="row").rename(side="category")
+    values = values.transpose("category", "row", "size").assign_coords(
+        row=text_coordinate([str(one.row.item()) for one in rows], "row", "directions made of")
+    )
+    values["value"].attrs.update(long_name="share called coherent", units="1")
+    caption = (
+        "Directions made of 4, 8 or 12 tokens: mean over sets, 95% bootstrap interval over sets. "
+        "A rater with power lifts known sets far above unrelated tokens."
+    )
+    return {
+        "do the raters see known sets?": rows_by_category(values, caption=caption).update_yaxes(
+            range=[-0.04, 1.04]
+        )
+    }
 
 
 def _rates(result: xr.Dataset, rater: str) -> Any:

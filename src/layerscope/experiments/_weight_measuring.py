@@ -10,19 +10,17 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import xarray as xr
 
-from layerscope import runs
 from layerscope.experiments._contract import Earlier, Inputs, WorkItem
 from layerscope.experiments._coordinates import number_coordinate
 from layerscope.experiments._weight_matrices import Decomposed, decomposed
 from layerscope.experiments._weight_pairs import joined_pairs
-from layerscope.experiments._weight_rating import Block, Ground, rated
+from layerscope.experiments._weight_power import made_directions
+from layerscope.experiments._weight_rating import Block, Ground, numpy_generator, rated
 from layerscope.experiments._weight_settings import (
     ATTENTION,
-    COMPANY,
-    OTHER,
-    OWN,
     RANDOM,
     ROTATED,
+    SIDES,
     SINGULAR,
     Settings,
 )
@@ -35,16 +33,6 @@ if TYPE_CHECKING:
     from layerscope.models.projections import Projections
 
 GROWING = ("direction", "together", "lack", "pair")
-
-
-def headline(earlier: Earlier, settings: Settings) -> str:
-    """The rater that the headline goes by."""
-    if settings.rate_by != "auto":
-        return settings.rate_by
-    if settings.another_model:
-        return OTHER
-    known = np.isfinite(earlier["random"].coherence.sel(rater=COMPANY).values).any(axis=1)
-    return COMPANY if known.size and known.mean() >= 0.5 else OWN
 
 
 class PartItem(WorkItem):
@@ -84,7 +72,7 @@ def _random_blocks(model: LayeredModel, settings: Settings) -> list[Block]:
     import torch
 
     number, blocks = settings.random_directions, []
-    for side in ("reads", "writes"):
+    for side in SIDES:
         drawn = random_directions(
             number, model.facts.width, generator=numpy_generator(settings, "random", side)
         )
@@ -239,7 +227,10 @@ def measure_twin(model: LayeredModel, item: WorkItem, settings: Settings, earlie
     twin = untrained_twin(model, settings.seed)
     ground = Ground(twin, earlier["vocabulary"], settings, twin=True)
     number = min(settings.untrained_layers, model.n_layers)
-    parts = [rated(ground, _random_blocks(twin, settings), layer=-1)]
+    parts = [
+        rated(ground, _random_blocks(twin, settings), layer=-1),
+        made_directions(ground).drop_vars(["set_name", "set_size"]),
+    ]
     for layer in np.unique(np.linspace(0, model.n_layers - 1, number).round().astype(int)):
         projections = find_projections(twin, int(layer))
         for part, _ in _parts(settings):
@@ -248,8 +239,3 @@ def measure_twin(model: LayeredModel, item: WorkItem, settings: Settings, earlie
     return xr.concat(
         parts, dim="direction", data_vars="minimal", coords="minimal", compat="override", join="override"
     )
-
-
-def numpy_generator(settings: Settings, *names: object) -> np.random.Generator:
-    """Random draws that depend on nothing but their names."""
-    return np.random.default_rng(runs.stream(settings.seed, *names).initial_seed())

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._weight_settings import LANGUAGE, RATERS, WRITES, Settings
+from layerscope.experiments._weight_settings import (
+    LANGUAGE,
+    RANDOM,
+    RATERS,
+    SIDES,
+    UNRELATED,
+    WRITES,
+    Settings,
+)
 from layerscope.maths.trend import rate_error
 from layerscope.results.schema import quantity
 
@@ -26,18 +34,25 @@ class Rated:
         thresholds: likewise, the coherence above which a direction counts.
     """
 
-    def __init__(self, rows: xr.Dataset, random: xr.Dataset, settings: Settings, answers: xr.Dataset) -> None:
-        self.rows, self.best, matched = rows, _best(rows), _best(rows, "matched_coherence")
-        of_random = _best(random)
+    def __init__(
+        self,
+        rows: xr.Dataset,
+        random: xr.Dataset,
+        power: xr.Dataset,
+        settings: Settings,
+        answers: xr.Dataset,
+    ) -> None:
+        self.rows, self.best, matched = rows, best_end(rows), best_end(rows, "matched_coherence")
+        of_random = best_end(random)
         sides = np.array(
             ["writes" if kind in WRITES else "reads" for kind in rows.direction_kind.values.tolist()]
         )
         self.hits = np.full((rows.sizes["direction"], len(ALL_RATERS)), np.nan)
         self.matched = self.hits.copy()
         self.thresholds, self.chance = {}, {}
-        for side in ("reads", "writes"):
+        for side in SIDES:
             chosen = of_random[random.direction_kind.values == side]
-            limit = np.array([_quantile(column, settings.quantile) for column in chosen.T])
+            limit = threshold(side, random, power, settings)
             here = sides == side
             known = np.isfinite(self.best[here]) & np.isfinite(limit)
             self.hits[here, : len(RATERS)] = np.where(known, self.best[here] > limit, np.nan)
@@ -75,7 +90,19 @@ def _asked(answers: xr.Dataset, side: str, layers: np.ndarray) -> np.ndarray:
     return found if found.size else np.array([np.nan])
 
 
-def _best(rows: xr.Dataset, name: str = "coherence") -> np.ndarray:
+def threshold(side: str, random: xr.Dataset, power: xr.Dataset, settings: Settings) -> np.ndarray:
+    """[rater]: the coherence that few random directions and few of those made of unrelated tokens exceed."""
+    limits = []
+    for made, origin in ((random, RANDOM), (power, UNRELATED)):
+        here = (made.direction_kind.values == side) & (made.origin.values == origin)
+        limits.append(
+            [_quantile(column, settings.quantile) for column in best_end(made.isel(direction=here)).T]
+        )
+    return np.fmax(*np.array(limits))
+
+
+def best_end(rows: xr.Dataset, name: str = "coherence") -> np.ndarray:
+    """[direction rater]: the coherence of the better end of each direction; NaN where it cannot be rated."""
     values = rows[name].values.astype(np.float64)
     return np.where(
         np.isnan(values).all(1),

@@ -24,8 +24,8 @@ from layerscope.experiments._weight_settings import (
     WRITES,
     Settings,
 )
-from layerscope.experiments._weight_vocabulary import mean_embedding, other_embedding
-from layerscope.maths.coherence import mean_pairwise_cosine
+from layerscope.experiments._weight_vocabulary import mean_embedding, other_embedding, shared_part_of
+from layerscope.maths.coherence import CommonPart, mean_pairwise_cosine
 from layerscope.maths.decompositions import turned
 from layerscope.results.schema import quantity
 
@@ -86,11 +86,18 @@ class Ground:
     twin: bool = False
 
     @cached_property
-    def mean(self) -> np.ndarray:
-        """The mean embedding of the tokens that may be shown."""
-        if not self.twin:
-            return np.asarray(self.vocabulary.mean_embedding.values)
-        return self.mean_row(self.model.module.get_input_embeddings().weight.detach())
+    def common(self) -> CommonPart:
+        """What the embeddings of all tokens that may be shown have in common."""
+        if self.twin:
+            return shared_part_of(self.model, self.vocabulary.allowed.values)
+        return CommonPart(self.vocabulary.mean_embedding.values, self.vocabulary.shared_direction.values)
+
+    def centre(self, side: Side) -> np.ndarray:
+        """The mean vector of the tokens that directions of a side are held against."""
+        if self.twin or (side == "embedding" and self.settings.tokens_as != "embedding"):
+            return self.mean_row(self.rows(side).rows)
+        name = "mean_embedding" if side == "embedding" else "mean_unembedding"
+        return np.asarray(self.vocabulary[name].values)
 
     def mean_row(self, rows: Any) -> np.ndarray:
         """The mean of the rows of the tokens that may be shown."""
@@ -148,6 +155,7 @@ def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
 
     allowed = torch.tensor(ground.vocabulary.allowed.values)
     tokens, scores, towards = {}, {}, {}
+    by_cosine = ground.settings.tokens_by == "cosine"
     sides: tuple[Side, ...] = ("embedding", "unembedding")
     for side in sides:
         here = [block for block in blocks if ground.side(block.kind) == side and len(block.vectors)]
@@ -156,6 +164,7 @@ def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
         rows = ground.rows(side)
         joined = torch.cat([block.vectors.float() for block in here])
         met = runs.towards_tokens(joined, rows, fold=ground.settings.fold_norms)
+        met = torch.nn.functional.normalize(met, dim=-1) if by_cosine else met
         found = runs.strongest_tokens(
             met,
             rows.rows,
@@ -163,6 +172,7 @@ def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
             top=ground.settings.top_tokens,
             megabytes=ground.settings.megabytes,
             groups=torch.from_numpy(_groups(here)),
+            centre=torch.from_numpy(ground.centre(side)) if by_cosine else None,
         )
         together = iter(found.together.numpy())
         start = 0
@@ -220,55 +230,53 @@ def _part(
         "subspace": block.subspaces[:k],
         "top_token": ids.astype(np.int32),
         "strength": (scores[id(block)] * np.array([1, -1])[None, :, None]).astype(np.float32),
-        "coherence": coherence(ground, ids, towards[id(block)]),
-        "matched_coherence": coherence(ground, _matched(ground, ids, block, layer), towards[id(block)])
+        "coherence": coherence(ground, ids),
+        "matched_coherence": coherence(ground, _matched(ground, ids, block, layer))
         if block.origin == SINGULAR
         else np.full((k, 2, len(RATERS)), np.nan, np.float32),
         "answer": _answers(ground, towards[id(block)], block.kind) * flip,
     }
 
 
+def numpy_generator(settings: Settings, *names: object) -> np.random.Generator:
+    """Random draws that depend on nothing but their names."""
+    return np.random.default_rng(runs.stream(settings.seed, *names).initial_seed())
+
+
 def _matched(ground: Ground, ids: np.ndarray, block: Block, layer: int) -> np.ndarray:
     """Other tokens that occur about as often, one for each: a control for what frequency alone gives."""
-    draw = np.random.default_rng(
-        runs.stream(ground.settings.seed, "matched", layer, block.kind, block.matrix).initial_seed()
-    )
+    draw = numpy_generator(ground.settings, "matched", layer, block.kind, block.matrix)
     places = ground.place_by_frequency[ids]
     steps = draw.integers(1, _NEIGHBOURS + 1, ids.shape) * draw.choice([-1, 1], ids.shape)
     beside = np.clip(places + steps, 0, len(ground.tokens_by_frequency) - 1)
     return np.asarray(ground.tokens_by_frequency[beside])
 
 
-def coherence(ground: Ground, ids: np.ndarray, towards: Any) -> np.ndarray:
+def coherence(ground: Ground, ids: np.ndarray) -> np.ndarray:
     """[direction sign rater]: mean pairwise cosine of the tokens at an end; NaN where a rater cannot tell."""
     result = np.full((*ids.shape[:2], len(RATERS)), np.nan, dtype=np.float32)
     for start in range(0, len(ids), _AT_ONCE):
         at = slice(start, start + _AT_ONCE)
-        for place, (vectors, known, less) in enumerate(_vectors(ground, ids[at], towards[at])):
+        for place, (vectors, known) in enumerate(_vectors(ground, ids[at])):
             if vectors is not None:
-                result[at, :, place] = mean_pairwise_cosine(vectors, known=known, less=less)
+                result[at, :, place] = mean_pairwise_cosine(vectors, known=known)
     return result
 
 
-def _vectors(
-    ground: Ground, ids: np.ndarray, towards: Any
-) -> Iterator[tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]]:
-    """For each rater: vectors of the tokens, which are known, and a direction to take out."""
+def _vectors(ground: Ground, ids: np.ndarray) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
+    """For each rater: vectors of the tokens, and which are known."""
     own = ground.model.module.get_input_embeddings().weight.detach()
-    vectors = own[ids].float().cpu().numpy() - ground.mean
-    direction = towards.float().cpu().numpy()[:, None, :]
-    fits = direction.shape[-1] == vectors.shape[-1]
-    yield vectors, None, np.broadcast_to(direction, (*ids.shape[:2], direction.shape[-1])) if fits else None
+    yield ground.common.taken_from(own[ids].float().cpu().numpy()), None
     company = ground.vocabulary.company.values
     if company.any():
-        yield company[ids], ground.vocabulary.occurrences.values[ids] > 1, None
+        yield company[ids], ground.vocabulary.occurrences.values[ids] > 1
     else:
-        yield None, None, None
-    if ground.settings.another_model:
-        other, known = other_embedding(ground.model, ground.settings.another_model, len(own))
-        yield other[ids], known[ids], None
+        yield None, None
+    if ground.settings.other_embedding:
+        other, known = other_embedding(ground.model, ground.settings.other_embedding, len(own))
+        yield other[ids], known[ids]
     else:
-        yield None, None, None
+        yield None, None
 
 
 def _answers(ground: Ground, towards: Any, kind: str) -> np.ndarray:

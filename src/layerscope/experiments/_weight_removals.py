@@ -13,7 +13,9 @@ from layerscope import runs
 from layerscope.experiments._contract import Earlier, Inputs, WorkItem
 from layerscope.experiments._coordinates import number_coordinate
 from layerscope.experiments._weight_matrices import decomposed
-from layerscope.experiments._weight_measuring import as_text, headline, numpy_generator
+from layerscope.experiments._weight_measuring import as_text
+from layerscope.experiments._weight_power import headline
+from layerscope.experiments._weight_rating import numpy_generator
 from layerscope.experiments._weight_settings import (
     ATTENTION,
     LANGUAGE,
@@ -49,7 +51,7 @@ def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iter
     found = earlier["directions"]
     if not found.sizes.get("direction"):
         return
-    rater = headline(earlier, settings)
+    rater, _ = headline(earlier, settings)
     place = RATERS.index(rater if rater != LANGUAGE else OWN)
     best = found.coherence.values[:, :, place].max(
         axis=1, initial=-np.inf, where=~np.isnan(found.coherence.values[:, :, place])

@@ -20,10 +20,14 @@ KINDS: tuple[Kind, ...] = (
 )
 ATTENTION: tuple[Kind, ...] = KINDS[:4]
 WRITES = ("OV writes", "MLP writes")
-OWN, COMPANY, OTHER, LANGUAGE = "own embedding", "company in texts", "another model", "language model"
+OWN, COMPANY, OTHER, LANGUAGE = "own embedding", "co-occurrence", "another embedding", "language model"
+EMBEDDING_OF = "embedding:"
 RATERS = (OWN, COMPANY, OTHER)
 SINGULAR, ROTATED, RANDOM = "singular", "rotated", "random"
+KNOWN_SET, MATCHED_SET, UNRELATED = "known set", "matched set", "unrelated tokens"
 SIGNS = ("+", "-")
+SIDES = ("reads", "writes")
+"""Of the vocabulary: what is read meets the embedding, what is written the unembedding."""
 
 
 class Settings(ExperimentSettings):
@@ -79,16 +83,32 @@ class Settings(ExperimentSettings):
         lt=1,
         description="a direction counts as interpretable above this quantile of random directions",
     )
-    rate_by: Literal["auto", "own embedding", "company in texts", "another model", "language model"] = Field(
+    rater: str = Field(
         "auto",
-        description="the rater of the headline; auto: another model if one is named, else company in texts if these "
-        "know the tokens of half of all random directions, else the own embedding, which is not independent",
+        description="the rater of the headline: 'own embedding', 'co-occurrence' (in the corpus), 'embedding:FOLDER' "
+        "(another model's, by name or folder; tokens matched by text), 'language model'; auto: the first of "
+        "co-occurrence and own embedding with power, which are both computed",
     )
-    another_model: str = Field(
-        "", description="name or folder of a model whose embedding rates tokens independently; empty: none"
+    least_power: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of directions made of known token sets that a rater must detect to be used by auto",
+    )
+    known_sets: str = Field(
+        "auto",
+        description="a .json file of named sets of words, on which raters are calibrated; auto: the bundled English "
+        "ones; empty: none",
+    )
+    set_draws: int = Field(4, ge=1, description="directions made of each known set at each size")
+    tokens_by: Literal["cosine", "product"] = Field(
+        "cosine",
+        description="how a direction's top tokens are chosen: cosine with the token's vector less the mean, or the "
+        "product with it (the post's), in which frequent and hardly trained tokens lead",
     )
     corpus: str = Field(
-        "auto", description="passages for company and frequency of tokens: a file or bundled set; empty: none"
+        "auto",
+        description="passages for co-occurrence and frequency of tokens: a file or bundled set; empty: none",
     )
     tagged_corpus: str = Field(
         "auto", description="treebank for parts of speech of tokens: a file or bundled set; empty: none"
@@ -120,6 +140,19 @@ class Settings(ExperimentSettings):
     rater_seconds: float = Field(60, gt=0, description="seconds to wait for one answer")
     level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(2000, gt=0, description="bootstrap resamples of texts, for removals")
+
+    @property
+    def other_embedding(self) -> str:
+        """Name or folder of the other model whose embedding rates; empty: none."""
+        return self.rater.removeprefix(EMBEDDING_OF) if self.rater.startswith(EMBEDDING_OF) else ""
+
+    @field_validator("rater")
+    @classmethod
+    def _known_rater(cls, rater: str) -> str:
+        known = ("auto", OWN, COMPANY, LANGUAGE)
+        if rater in known or (rater.startswith(EMBEDDING_OF) and len(rater) > len(EMBEDDING_OF)):
+            return rater
+        raise ValueError(f"one of {', '.join(known)} or {EMBEDDING_OF}FOLDER")
 
     @field_validator("kinds")
     @classmethod

@@ -15,13 +15,16 @@ from layerscope.experiments._coordinates import layer_coordinate, number_coordin
 from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.experiments._weight_character import character, conversation, named_tokens, removals, search
 from layerscope.experiments._weight_depth import depth_variables, with_sinks
-from layerscope.experiments._weight_measuring import headline
 from layerscope.experiments._weight_pairs import pair_summary
+from layerscope.experiments._weight_power import headline, power_variables
 from layerscope.experiments._weight_rated import ALL_RATERS, Rated, counted, means, rate_variables
 from layerscope.experiments._weight_settings import (
+    KNOWN_SET,
+    MATCHED_SET,
     RANDOM,
     ROTATED,
     SINGULAR,
+    UNRELATED,
     WRITES,
     Settings,
 )
@@ -34,8 +37,8 @@ from layerscope.results.schema import quantity, read_json, write_json
 def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
     """See `weight_directions.conclude`."""
     directions, answers = stages["directions"], stages["answers"]
-    rater = headline(stages, settings)
-    rated = Rated(directions, stages["random"], settings, answers)
+    rater, able = headline(stages, settings)
+    rated = Rated(directions, stages["random"], stages["power"], settings, answers)
     found = set(directions.direction_kind.values.tolist())
     kinds = [kind for kind in settings.kinds if kind in found]
     if not kinds:
@@ -64,6 +67,7 @@ def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
         directions[[n for n in directions.variables if str(n).startswith(("together", "lack"))]],
         pair_summary(directions, stages["vocabulary"], n_layers, settings),
         conversation(answers),
+        power_variables(stages["power"], stages["random"], settings).reindex(rater=list(ALL_RATERS)),
     ]
     merged = xr.merge(pieces, compat="override", join="outer", combine_attrs="override")
     merged = named_tokens(_numbered(merged), stages["vocabulary"])
@@ -76,6 +80,8 @@ def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
         near=settings.near,
         tokens_as=settings.tokens_as,
         rate_by=rater,
+        rater_may_rate=settings.rater != "auto" or bool(able),
+        tokens_by=settings.tokens_by,
         naming_prompt=read_json(answers, "naming_prompt", ""),
         choosing_prompt=read_json(answers, "choosing_prompt", ""),
         search=settings.search,
@@ -160,7 +166,9 @@ def _controls(
     twin = stages["untrained"]
     if twin.sizes.get("direction"):
         random = twin.origin.values == RANDOM
-        of_twin = Rated(twin.isel(direction=~random), twin.isel(direction=random), settings, xr.Dataset())
+        made = twin.isel(direction=np.isin(twin.origin.values, (KNOWN_SET, MATCHED_SET, UNRELATED)))
+        singular = twin.isel(direction=twin.origin.values == SINGULAR)
+        of_twin = Rated(singular, twin.isel(direction=random), made, settings, xr.Dataset())
         for i, kind in enumerate(kinds):
             hits[i], n[i] = counted(of_twin.hits[of_twin.of(kind=kind, origin=SINGULAR)])
     variables |= rate_variables(

@@ -13,11 +13,12 @@ from layerscope.bundled import bundled_names
 from layerscope.errors import LayerscopeError
 from layerscope.experiments._coordinates import number_coordinate
 from layerscope.experiments._weight_settings import Settings
-from layerscope.maths.coherence import cooccurrence_vectors
+from layerscope.maths.coherence import CommonPart, common_part, cooccurrence_vectors
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import stored
 from layerscope.text.passages import load_passages
 from layerscope.text.tokens import BosPolicy, bos_id
+from layerscope.text.token_texts import token_texts
 from layerscope.text.treebanks import load_treebank, treebank_sets
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ _FEWEST_WORDS = 500
 def vocabulary(model: LayeredModel, settings: Settings) -> xr.Dataset:
     """A row for each token of the embedding."""
     rows = model.module.get_input_embeddings().weight
+    unembedding = model.module.get_output_embeddings().weight
     n = len(rows)
-    texts = token_texts(model, n)
+    texts = token_texts(model.tokenizer, n)
     allowed, cautions = _allowed(model, texts, settings)
     passages = _tokenised_texts(model, settings, n)
     counts = np.bincount(np.concatenate([np.zeros(0, int), *passages]), minlength=n)
@@ -57,11 +59,24 @@ def vocabulary(model: LayeredModel, settings: Settings) -> xr.Dataset:
                 "component",
                 "mean embedding of the tokens that may be shown",
             ),
+            "shared_direction": quantity(
+                shared_part_of(model, allowed).leading,
+                "shared component",
+                "leading principal direction of those embeddings",
+            ),
+            "mean_unembedding": quantity(
+                mean_embedding(unembedding.detach(), allowed),
+                "output_component",
+                "mean unembedding of the tokens that may be shown",
+            ),
             "company": quantity(company, "entry feature", "co-occurrence vector of the token"),
         },
         coords={
             "entry": number_coordinate(range(n), "entry", "token id"),
             "component": number_coordinate(range(rows.shape[1]), "component", "entry of an embedding"),
+            "output_component": number_coordinate(
+                range(unembedding.shape[1]), "output_component", "entry of an unembedding"
+            ),
             "feature": number_coordinate(
                 range(company.shape[1]), "feature", "entry of a co-occurrence vector"
             ),
@@ -71,24 +86,23 @@ def vocabulary(model: LayeredModel, settings: Settings) -> xr.Dataset:
     return write_json(dataset.assign_attrs(width=width, n_layers=model.n_layers), cautions=cautions)
 
 
+def shared_part(vectors: np.ndarray) -> CommonPart:
+    """What tokens' vectors have in common: the mean, and a hundredth of the width as Mu & Viswanath 2018."""
+    return common_part(vectors, max(1, vectors.shape[1] // 100))
+
+
+def shared_part_of(model: LayeredModel, allowed: np.ndarray) -> CommonPart:
+    """The same of a model's own embedding, over the tokens that may be shown."""
+    rows = model.module.get_input_embeddings().weight.detach()
+    return shared_part(rows[np.flatnonzero(allowed)].float().cpu().numpy())
+
+
 def mean_embedding(rows: Any, allowed: np.ndarray) -> np.ndarray:
     """The mean of the rows of some tokens, summed in pieces."""
     chosen = np.flatnonzero(allowed)
     total = sum(rows[chosen[i : i + 8192]].double().sum(0) for i in range(0, len(chosen), 8192))
     mean: np.ndarray = (total / len(chosen)).float().cpu().numpy()
     return mean
-
-
-def token_texts(model: LayeredModel, n: int) -> list[str]:
-    """What each token reads as, a leading blank included where the vocabulary marks one."""
-    tokenizer = model.tokenizer
-    pieces = tokenizer.convert_ids_to_tokens(list(range(min(n, len(tokenizer)))))
-    texts = []
-    for token, piece in enumerate(pieces):
-        text = str(tokenizer.decode([token], clean_up_tokenization_spaces=False))
-        marked = str(piece).startswith("\u2581") and not text.startswith(" ")
-        texts.append(f" {text}" if marked else text)
-    return texts + [""] * (n - len(texts))
 
 
 def _cut(text: str) -> str:
@@ -216,10 +230,9 @@ def _other_embedding(model: LayeredModel, name: str, n: int) -> tuple[Any, np.nd
 
     other = load_model(name)
     rows = other.module.get_input_embeddings().weight.detach().float().cpu().numpy()
-    rows = rows - rows.mean(0)
     unknown = other.tokenizer.unk_token_id
     vectors, known = np.zeros((n, rows.shape[1]), dtype=np.float32), np.zeros(n, dtype=bool)
-    for token, text in enumerate(token_texts(model, n)):
+    for token, text in enumerate(token_texts(model.tokenizer, n)):
         if not text.strip():
             continue
         ids = other.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -232,4 +245,5 @@ def _other_embedding(model: LayeredModel, name: str, n: int) -> tuple[Any, np.nd
             expected=f"most of them, or at least {_FEWEST_WORDS}",
             hint="a model of the same language",
         )
+    vectors[known] = shared_part(vectors[known]).taken_from(vectors[known])
     return vectors, known

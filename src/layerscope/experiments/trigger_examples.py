@@ -42,6 +42,7 @@ from layerscope.experiments import (
     _trigger_reading,
     _trigger_search,
     _trigger_summaries,
+    _trigger_topics,
 )
 from layerscope.experiments._contract import Claim, Earlier, Judged, Stage
 from layerscope.experiments._summaries import as_curve
@@ -72,6 +73,7 @@ STAGES = (
         measure=_trigger_contexts.measure_contexts,
         along=("context",),
     ),
+    Stage("topics", items=_trigger_topics.topic_items, measure=_trigger_topics.measure_topics),
 )
 
 
@@ -93,6 +95,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         | {str(name): variable.variable for name, variable in halves.data_vars.items()}
         | _trigger_summaries.whole_model(keys, tails, settings)
         | {f"context_{name}": search[name].variable for name in kept}
+        | _trigger_topics.power_of_coherence(stages["topics"], sets["coherence"], settings)
         | {f"random_{name}": quantity(values, "random_set", name) for name, values in sets.items()}
         | {
             name: census[name].variable
@@ -106,6 +109,8 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         }
         | {
             "statistic": halves.statistic.variable,
+            "made": stages["topics"].made.variable,
+            "words": stages["topics"].words.variable,
             "passage": census.passage.variable,
             "random_set": xr.Variable(
                 "random_set", np.arange(settings.null_sets), {"long_name": "random set of contexts"}
@@ -118,7 +123,9 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         "why the key shares nothing, or empty",
     )
     result = result.assign_attrs(
-        corpus_tokens=int(search.counts.values.sum()), kept_share=settings.kept_share
+        corpus_tokens=int(search.counts.values.sum()),
+        kept_share=settings.kept_share,
+        least_power=settings.least_power,
     )
     return write_json(result, cautions=_cautions(result))
 

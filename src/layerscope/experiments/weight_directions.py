@@ -44,6 +44,7 @@ from layerscope.experiments._weight_measuring import (
     measure_vocabulary,
     one_item,
 )
+from layerscope.experiments._weight_power import measure_power
 from layerscope.experiments._weight_removals import items_of_edits, measure_edit
 from layerscope.experiments._weight_settings import Settings as Settings
 from layerscope.experiments._weight_sinks import items_of_sinks, measure_sinks
@@ -54,6 +55,7 @@ TAKES: set[str] = set()
 STAGES = (
     Stage("vocabulary", items=one_item("vocabulary", 1.0), measure=measure_vocabulary),
     Stage("random", items=one_item("random directions", 1.0), measure=measure_random),
+    Stage("power", items=one_item("known token sets", 1.0), measure=measure_power),
     Stage("directions", items=items_of_parts, measure=measure_part, along=GROWING),
     Stage("untrained", items=items_of_twin, measure=measure_twin),
     Stage("sinks", items=items_of_sinks, measure=measure_sinks, along=("sink_text",)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from layerscope.maths.arrays import divide
 def mean_pairwise_cosine(
     vectors: Float[np.ndarray, "*batch member width"],
     *,
-    less: Float[np.ndarray, "*batch width"] | None = None,
     known: Bool[np.ndarray, "*batch member"] | None = None,
     fewest: int = 5,
 ) -> Float[np.ndarray, "*batch"]:
@@ -21,8 +21,6 @@ def mean_pairwise_cosine(
 
     Args:
         vectors: one per member.
-        less: a direction that is taken out of all of a set's vectors first. Members that were chosen for
-            lying along it share it for that reason alone.
         known: members that have a vector; the others do not count, nor do zero vectors.
         fewest: known members below which the mean is NaN.
 
@@ -33,16 +31,55 @@ def mean_pairwise_cosine(
     models": coherence of the top words of a topic.
     """
     vectors = np.asarray(vectors)
-    if less is not None:
-        along = divide(less, np.linalg.norm(less, axis=-1, keepdims=True))
-        along = np.where(np.isnan(along), 0, along)[..., None, :]
-        vectors = vectors - (vectors * along).sum(-1, keepdims=True) * along
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     there = lengths[..., 0] > 0 if known is None else known & (lengths[..., 0] > 0)
     units = np.where(there[..., None], vectors / np.where(lengths > 0, lengths, 1), 0)
     n = there.sum(-1).astype(np.float64)
     total = (units.sum(-2) ** 2).sum(-1)
     return np.where(n >= fewest, divide(total - n, n * (n - 1)), np.nan)
+
+
+@dataclass(frozen=True)
+class CommonPart:
+    """What all members of a set of vectors share.
+
+    Attributes:
+        mean: [width]
+        leading: [direction width], orthonormal principal directions.
+    """
+
+    mean: np.ndarray
+    leading: np.ndarray
+
+    def taken_from(self, vectors: Float[np.ndarray, "*batch width"]) -> Float[np.ndarray, "*batch width"]:
+        """Vectors less the mean and less what lies along the leading directions."""
+        centred = vectors - self.mean
+        return centred - (centred @ self.leading.T) @ self.leading
+
+
+def common_part(
+    vectors: Float[np.ndarray, "member width"], number: int, *, at_once: int = 8192
+) -> CommonPart:
+    """The mean of vectors and their leading principal directions.
+
+    Embeddings of words share a few directions, of frequency above all, along which nearly any two are alike or
+    opposite; what is left tells meanings apart.
+
+    Args:
+        vectors: one per member.
+        number: of leading directions; the source takes width / 100.
+        at_once: members that are copied to float64 together.
+
+    Source: Mu & Viswanath 2018, "All-but-the-top: simple and effective postprocessing for word representations".
+    """
+    width = vectors.shape[1]
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    square = np.zeros((width, width))
+    for start in range(0, len(vectors), at_once):
+        centred = vectors[start : start + at_once] - mean
+        square += centred.T @ centred
+    leading = np.linalg.eigh(square)[1][:, width - number :].T
+    return CommonPart(mean.astype(vectors.dtype), leading.astype(vectors.dtype))
 
 
 def share_of_commonest(labels: np.ndarray, *, fewest: int = 5) -> float:

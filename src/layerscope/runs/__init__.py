@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from layerscope.runs.unit_states import mean_head_outputs as mean_head_outputs
     from layerscope.runs.unit_states import read_units as read_units
     from layerscope.runs.value_lengths import ValueLengths as ValueLengths
+    from layerscope.runs.vocabulary import from_tokens as from_tokens
     from layerscope.runs.vocabulary import strongest_tokens as strongest_tokens
     from layerscope.runs.vocabulary import token_rows as token_rows
     from layerscope.runs.vocabulary import towards_tokens as towards_tokens
@@ -134,6 +135,7 @@ _PLACES = {
     "show_key_activations": "key_activations",
     "states_of_tokens_alone": "embeddings",
     "token_contributions": "embeddings",
+    "from_tokens": "vocabulary",
     "strongest_tokens": "vocabulary",
     "token_rows": "vocabulary",
     "towards_tokens": "vocabulary",

@@ -91,6 +91,21 @@ def token_rows(model: LayeredModel, side: Side) -> TokenRows:
     )
 
 
+def from_tokens(
+    vectors: Float[Tensor, "direction entry"], rows: TokenRows, *, fold: bool
+) -> Float[Tensor, "direction width"]:
+    """Directions of the stream that meet tokens as these vectors do: back through what `towards_tokens` goes through.
+
+    Where the way there loses dimensions, the part that it keeps.
+    """
+    if rows.into is not None:
+        vectors = vectors @ torch.linalg.pinv(rows.into.to(vectors))
+    if fold and rows.norm is not None:
+        gain = rows.norm.gain.to(vectors)
+        vectors = torch.where(gain.abs() > 1e-6, vectors / gain, torch.zeros_like(vectors))
+    return vectors
+
+
 def towards_tokens(
     directions: Float[Tensor, "direction width"], rows: TokenRows, *, fold: bool
 ) -> Float[Tensor, "direction entry"]:
@@ -111,8 +126,9 @@ def strongest_tokens(
     top: int,
     megabytes: float,
     groups: Int[Tensor, "direction"] | None = None,
+    centre: Float[Tensor, "entry"] | None = None,
 ) -> Strongest:
-    """The tokens with the largest and the smallest product with each direction.
+    """The tokens with the largest and the smallest product (or cosine) with each direction.
 
     Args:
         directions: as tokens meet them; any number.
@@ -122,6 +138,8 @@ def strongest_tokens(
         megabytes: memory for pieces of rows and of scores, beside the weights themselves.
         groups: the subspace that each direction belongs to, from 0, or -1; directions of one subspace are
             orthonormal. Without it there are no subspaces.
+        centre: where it is given, tokens are taken less this vector and at length 1, so that products with
+            directions of length 1 are cosines.
 
     Raises:
         LayerscopeError: that memory does not hold even one direction's scores of a handful of tokens.
@@ -136,7 +154,7 @@ def strongest_tokens(
     spans = _Kept(number, top, rows.device)
     total, squares = torch.zeros(2, len(directions), dtype=torch.float64, device=rows.device)
     for first in range(0, len(rows) if len(directions) else 0, piece):
-        part = rows[first : first + piece].float().T
+        part = _part(rows[first : first + piece].float(), centre).T
         passed_over = (~allowed[first : first + piece]).nonzero()[:, 0]
         lengths = part.new_zeros(number, part.shape[1])
         for start in range(0, len(directions), batch):
@@ -157,6 +175,12 @@ def strongest_tokens(
     standard = ((raw.double() - mean[:, None, None]) / spread[:, None, None]).float()
     found = (torch.stack([end.ids for end in ends], dim=1), standard, raw[:, 0, 0], raw[:, 1, 0])
     return Strongest(*(one.cpu() for one in (*found, spans.ids, spans.values)))
+
+
+def _part(rows: Tensor, centre: Tensor | None) -> Tensor:
+    if centre is None:
+        return rows
+    return torch.nn.functional.normalize(rows - centre.to(rows), dim=-1)
 
 
 def _pieces(directions: int, subspaces: int, rows: Tensor, top: int, megabytes: float) -> tuple[int, int]:
