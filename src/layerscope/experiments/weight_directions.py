@@ -3,9 +3,10 @@
 Every head's OV matrix (W_V·W_O), its query-key form, and the MLP's matrices are decomposed into singular
 directions on the side of the residual stream. What is read is held against the embedding, what is written
 against the unembedding, and each direction is shown as the tokens at both of its ends. It counts as
-interpretable where the tokens of an end hang together more than those of 95 % of random directions do: by
-the mean cosine of their vectors in the model's own embedding, less the direction by which they were chosen;
-in vectors of the company they keep in texts; in another model's embedding; or by what a language model says.
+coherent where the tokens of an end are more alike than those of 95 % of random directions and of directions
+made of unrelated tokens: by the mean cosine of their vectors in the model's own embedding, less what all
+embeddings share; by co-occurrence in texts; in another model's embedding; or by what a language model says.
+Raters are first tried on directions made of known sets of tokens: one that does not see these is not used.
 The rate is held against random directions, rotations inside the space that the same directions span, and
 the same matrices of an untrained twin. Near-equal singular values are shown as subspaces. The most coherent
 written directions are removed, and the change of their own tokens' logits compared with others as likely.
