@@ -99,7 +99,8 @@ def test_a_blind_rater_is_not_used(sets: str, corpus: str) -> None:
     said = texts(result)
     assert "too few" in " ".join(c.caveat for c in experiments.load("weight_directions").claims(result))
     assert not any("hang together (" in text for text in said)
-    assert experiments.load("weight_directions").over_depth(result).value.isnull().all()
+    for curve in experiments.load("weight_directions").over_depth(result).values():
+        assert curve["value"].isnull().all()
 
 
 def test_without_known_sets_the_power_is_unknown_and_only_a_named_rater_is_used() -> None:

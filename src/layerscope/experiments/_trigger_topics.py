@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._trigger_settings import Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.shallowness import coherence, rarity, weighted_bags

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier, WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.contract import Earlier, WorkItem
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._weight_rated import best_end, threshold
 from layerscope.experiments._weight_rating import Block, Ground, joined_parts, numpy_generator, rated
 from layerscope.experiments._weight_settings import (

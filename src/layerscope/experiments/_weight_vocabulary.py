@@ -17,8 +17,8 @@ from layerscope.maths.coherence import CommonPart, common_part, cooccurrence_vec
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import stored
 from layerscope.text.passages import load_passages
-from layerscope.text.tokens import BosPolicy, bos_id
 from layerscope.text.token_texts import token_texts
+from layerscope.text.tokens import BosPolicy, bos_id
 from layerscope.text.treebanks import load_treebank, treebank_sets
 
 if TYPE_CHECKING:
