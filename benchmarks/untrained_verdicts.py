@@ -22,13 +22,13 @@ import numpy as np
 import xarray as xr
 
 from layerscope import experiments
+from layerscope.cli.options import Question
 from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.progress import Silent
 from layerscope.models.layered import LayeredModel
 from layerscope.models.untrained import kept_twin
-from layerscope.question import Question
 
 _P_VALUES = re.compile(r"(^|_)p(_adjusted)?(_|$)")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_every_command_shows_an_example_that_can_be_typed(command: Command, name
 
     assert outcome.code == 0
     example = next(line for line in outcome.out.splitlines() if line.strip().startswith(f"layerscope {name}"))
-    words = example.split()[2:]
+    words = shlex.split(example)[2:]
     with typer.main.get_command(cli.cli).commands[name].make_context(name, words) as context:  # type: ignore[attr-defined]
         assert context.params
 

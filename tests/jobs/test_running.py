@@ -321,7 +321,7 @@ def test_a_plan_of_both_tells_both(tiny: Path, prompts_file: Path, tmp_path: Pat
 def test_what_the_twin_cannot_be_asked_is_told_and_stops_nothing(
     tiny_model: Any, prompts_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from layerscope.cli import _told_of_a_twin
+    from layerscope.cli.telling import told_of_a_twin
 
     refusal = LayerscopeError("no prompt is left", found="none", expected="one", hint="another")
     own, twin = (
@@ -329,8 +329,8 @@ def test_what_the_twin_cannot_be_asked_is_told_and_stops_nothing(
         for model in (tiny_model, layerscope.untrained_twin(tiny_model))
     )
 
-    with _told_of_a_twin(twin, "logit_lens"):
+    with told_of_a_twin(twin, "logit_lens"):
         raise refusal
     assert "logit_lens on the untrained twin: no prompt is left" in capsys.readouterr().err
-    with pytest.raises(LayerscopeError, match="no prompt is left"), _told_of_a_twin(own, "logit_lens"):
+    with pytest.raises(LayerscopeError, match="no prompt is left"), told_of_a_twin(own, "logit_lens"):
         raise refusal

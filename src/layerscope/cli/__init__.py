@@ -1,0 +1,46 @@
+"""The command line: parse, call, print the next step."""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+
+import typer
+
+from layerscope.cli import commands, looking
+from layerscope.cli.program import cli
+from layerscope.errors import LayerscopeError
+
+__all__ = ["cli", "commands", "commands_page", "looking", "main"]
+
+_STOPPED = 130
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with 2 and words, never with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what no terminal can show
+    try:
+        cli(standalone_mode=True)
+    except LayerscopeError as error:
+        typer.echo(f"layerscope: {error}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != _STOPPED:  # which typer makes of Ctrl-C
+            raise
+        typer.echo(
+            "layerscope: stopped; what was computed is kept. The same command goes on from there.", err=True
+        )
+        sys.exit(_STOPPED)
+
+
+def commands_page() -> str:
+    """The page docs/commands.md: every command with its help, as the program prints it."""
+    program = typer.main.get_command(cli)
+    pieces = ["# Commands\n\nPrinted by `layerscope list commands`.\n"]
+    with typer.Context(program, info_name="layerscope", terminal_width=100, max_content_width=100) as context:
+        for name, command in program.commands.items():  # type: ignore[attr-defined]
+            with typer.Context(command, info_name=name, parent=context) as inner:
+                pieces.append(f"\n## layerscope {name}\n\n```\n{command.get_help(inner)}\n```\n")
+    return "".join(pieces)

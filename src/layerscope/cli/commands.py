@@ -1,0 +1,227 @@
+"""Commands that measure: run, plan, report, trace, resume, replay.
+
+Heavy imports stay inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from layerscope.cli.options import Question, asking
+from layerscope.cli.program import NamedAgain, Out, RunFolderPath, Trusted, cli
+from layerscope.cli.telling import (
+    end_with,
+    going_on,
+    keep_memory,
+    open_page,
+    refuse_early,
+    tell_plan,
+    tell_run,
+    tell_trace,
+    told_of_a_twin,
+)
+from layerscope.errors import LayerscopeError
+
+if TYPE_CHECKING:
+    from layerscope.results.store import RunFolder
+
+
+@cli.command()
+@asking()
+def run(
+    asked: Question,
+    experiment: Annotated[str, typer.Argument(help="A name from `layerscope list`.")],
+    out: Out = Path("runs"),
+    engine: Annotated[Literal["local"], typer.Option(help="Where work runs.")] = "local",
+) -> None:
+    """Run one experiment and save its result.
+
+    layerscope run causal_trace --model gpt2 --prompts english --set samples=10
+
+    The same command, given again, goes on where it stopped.
+    """
+    refuse_early(experiment, out)
+    keep_memory()
+    from layerscope.jobs import running
+    from layerscope.jobs.progress import for_this_terminal
+
+    saved: list[str] = []
+    for job in asked.jobs(experiment):
+        with told_of_a_twin(job, experiment):
+            folder = running.run(job, out, for_this_terminal())
+            tell_run(folder)
+            typer.echo(f"\nsaved {folder.path}")
+            saved.append(str(folder.path))
+    typer.echo(f"next: layerscope report {' '.join(saved)}")
+
+
+@cli.command()
+@asking()
+def plan(
+    asked: Question,
+    experiment: Annotated[str, typer.Argument(help="A name from `layerscope list`, or 'all'.")],
+    out: Out = Path("runs"),
+    quick: Annotated[bool, typer.Option("--quick", help="What `report --quick` asks.")] = False,
+) -> None:
+    """What a run will cost. The first items are run for real, and kept for the run.
+
+    layerscope plan causal_trace --model gpt2
+    """
+    every = experiment == "all"
+    refuse_early(None if every else experiment, out)
+    keep_memory()
+    from layerscope import experiments
+    from layerscope.jobs import planning
+
+    refused: dict[str, LayerscopeError] = {}
+    for name in experiments.names() if every else [experiment]:
+        started = time.monotonic()
+        with going_on(name, refused) if every else nullcontext():
+            for job in (asked.for_experiment(name, quick=quick) if every or quick else asked).jobs(name):
+                whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
+                with told_of_a_twin(job, name):
+                    tell_plan(whose, planning.plan(job, out, load_seconds=time.monotonic() - started))
+                started = time.monotonic()
+    end_with(refused)
+
+
+@cli.command()
+@asking(without=("settings", "limit", "longest"))
+def report(
+    asked: Question,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders; none: run every experiment.", metavar="[DIR]...")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder for runs and report.html.")] = Path("runs"),
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer texts and draws: a first look.")] = False,
+) -> None:
+    """The main job: every experiment on one model, and one HTML file that shows it all.
+
+    layerscope report --model gpt2
+    """
+    from layerscope.report.write import write_report
+    from layerscope.results.files import make_folder
+    from layerscope.results.store import RunFolder
+
+    refuse_early(None, out)
+    refused: dict[str, LayerscopeError] = {}
+    if runs:
+        # A damaged run is shown as such on the page; what is no run at all is refused here.
+        folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
+    else:
+        folders = _every_experiment(asked, out, quick, refused)
+    path = write_report(folders, make_folder(out) / "report.html", refused=refused)
+    for folder in folders:
+        with going_on(folder.path.name, refused):
+            tell_run(folder)
+    typer.echo(f"\nwrote {path}\nnext: open it in a browser (it needs no network)")
+    end_with(refused)
+
+
+def _every_experiment(
+    asked: Question, out: Path, quick: bool, refused: dict[str, LayerscopeError]
+) -> list[RunFolder]:
+    """Run them all on one model; what stops one is told, and does not keep the others off the page."""
+    from layerscope import experiments
+    from layerscope.jobs import running
+    from layerscope.jobs.progress import for_this_terminal
+
+    keep_memory()
+    model = asked.loaded()
+    folders = []
+    for name in experiments.names():
+        with going_on(name, refused):
+            for job in asked.for_experiment(name, quick=quick).jobs(name, loaded=model):
+                with told_of_a_twin(job, name):
+                    folders.append(running.run(job, out, for_this_terminal()))
+    if not folders:
+        raise next(iter(refused.values()))
+    return folders
+
+
+@cli.command()
+@asking(
+    without=("prompts", "passages", "treebank", "words", "limit", "longest", "untrained_twin"),
+)
+def trace(
+    asked: Question,
+    prompt: Annotated[
+        str, typer.Argument(help="One prompt, with *stars* round what is corrupted.", metavar="PROMPT")
+    ],
+    json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON instead.")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Keep the run, write its figures as a page, and open it.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="With --open: the folder below which the run goes.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """One prompt: its causal trace as a map in the terminal, the top predictions, and the answer's path by logit lens.
+
+    layerscope trace "The *Eiffel* Tower is in the city of" --model gpt2
+    """
+    from layerscope.text.stars import refuse_unstarred
+
+    refuse_unstarred(prompt)
+    if open_:
+        refuse_early("causal_trace", out)
+    keep_memory()
+    from layerscope.jobs.progress import Silent, for_this_terminal
+    from layerscope.jobs.tracing import traced
+
+    small = ["smallest_range=0.01", *(asked.settings or [])]  # one prompt has no average to protect
+    job = replace(asked, prompts=prompt, settings=small).job("causal_trace")
+    found = traced(job, Silent() if json_ else for_this_terminal(), out=out if open_ else None)
+    if json_:
+        typer.echo(json.dumps(found.plain(), allow_nan=False))
+    else:
+        tell_trace(found)
+    if found.folder is not None:
+        open_page(Path(found.folder))
+    elif not json_:
+        typer.echo(
+            "next: the same with --open for its figures; many prompts: layerscope run causal_trace --prompts FILE"
+        )
+
+
+@cli.command()
+def resume(folder: RunFolderPath, model: NamedAgain = None, trust_remote_code: Trusted = False) -> None:
+    """Go on with a run that was interrupted.
+
+    layerscope resume runs/causal_trace-gpt2-0123456789ab
+    """
+    from layerscope.jobs import running
+    from layerscope.jobs.progress import for_this_terminal
+
+    keep_memory()
+    done = running.resume(folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code)
+    tell_run(done)
+    typer.echo(f"\nsaved {done.path}\nnext: layerscope report {done.path}")
+
+
+@cli.command()
+def replay(folder: RunFolderPath, model: NamedAgain = None, trust_remote_code: Trusted = False) -> None:
+    """Run a complete run once more and compare every number; exits with 1 if some changed.
+
+    layerscope replay runs/causal_trace-gpt2-0123456789ab
+    """
+    from layerscope.jobs import running
+    from layerscope.jobs.progress import for_this_terminal
+
+    keep_memory()
+    found = running.replay(folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code)
+    typer.echo(
+        f"{found.verdict}" + (f" (largest relative difference {found.largest:.2g})" if found.largest else "")
+    )
+    for line in found.changed:
+        typer.echo(f"  {line}")
+    typer.echo("since the run: " + ("; ".join(found.since) or "nothing recorded has changed"))
+    if found.verdict == "changed":
+        raise typer.Exit(1)

@@ -1,0 +1,159 @@
+"""Commands that look at what there is: list, show, export, annotate, check-prompts, selftest."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from layerscope.cli.options import Question, asking
+from layerscope.cli.program import Out, RunFolderPath, cli
+from layerscope.cli.telling import end_with, going_on, tell_check, tell_run
+from layerscope.errors import LayerscopeError
+
+
+@cli.command("list")
+def list_(
+    what: Annotated[
+        Literal["experiments", "models", "prompts", "runs", "commands"], typer.Argument(help="What to list.")
+    ] = "experiments",
+    out: Out = Path("runs"),
+) -> None:
+    """What there is: experiments with their questions, models, prompts, saved runs, or all commands with their help.
+
+    layerscope list runs --out runs
+    """
+    if what == "commands":
+        from layerscope.cli import commands_page
+
+        typer.echo(commands_page(), nl=False)
+        return
+    from layerscope.jobs.listing import lines_of
+
+    for line in lines_of(what, out):
+        typer.echo(line)
+
+
+@cli.command()
+def show(
+    folders: Annotated[
+        list[Path], typer.Argument(help="Run folders, or a folder above some.", metavar="DIR...")
+    ],
+) -> None:
+    """What runs found, in the terminal; of one that was refused, why.
+
+    layerscope show runs/causal_trace-gpt2-0123456789ab
+    """
+    from layerscope.results.store import RunFolder, runs_below
+
+    refused: dict[str, LayerscopeError] = {}
+    for folder in folders:
+        below = [] if RunFolder.is_one(folder) else runs_below(folder)
+        for path in [run.path for run in below] or [folder]:
+            with going_on(str(path), refused) if len(folders) > 1 or below else nullcontext():
+                tell_run(RunFolder.open(path), whole=True)
+    end_with(refused)
+
+
+@cli.command()
+def export(
+    folder: RunFolderPath,
+    to: Annotated[Literal["csv", "parquet"], typer.Option(help="The format of the tables.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="Where tables go; by default DIR/tables.")] = None,
+) -> None:
+    """Write a result as plain tables, one for each set of dimensions.
+
+    layerscope export runs/causal_trace-gpt2-0123456789ab --to csv
+    """
+    from layerscope.results import export as tables
+    from layerscope.results.store import RunFolder
+
+    run = RunFolder.open(folder)
+    for path in tables.export(run.result(), out or run.path / "tables", to):
+        typer.echo(path)
+
+
+@cli.command()
+def annotate(
+    folder: RunFolderPath,
+    annotator: Annotated[str, typer.Option(help="Who will fill it in; names the file.")] = "first",
+) -> None:
+    """Write a sheet for a person to fill in; the report uses every sheet that lies in the run's annotations/.
+
+    layerscope annotate runs/trigger_examples-0123 --annotator anna
+    """
+    from layerscope.jobs.annotating import annotate as write
+
+    path = write(folder, annotator)
+    typer.echo(f"wrote {path}\nnext: fill in its last columns, then: layerscope report {folder}")
+
+
+@cli.command("check-prompts")
+@asking(
+    without=(
+        "prompts",
+        "passages",
+        "treebank",
+        "words",
+        "settings",
+        "seed",
+        "limit",
+        "longest",
+        "untrained_twin",
+    )
+)
+def check_prompts(
+    asked: Question,
+    prompts: Annotated[
+        str, typer.Argument(help="A file, a bundled set, or text with *stars*.", metavar="FILE")
+    ],
+) -> None:
+    """Which prompts meet the constraints of a causal trace on a model, and why not; exits with 1 if some do not.
+
+    layerscope check-prompts prompts.jsonl --model gpt2
+    """
+    from layerscope.jobs.checking import check_prompts as check
+    from layerscope.jobs.standing_first import standing_first
+    from layerscope.text.prompts import prompts_of
+
+    prompts_of(prompts)  # a file that is not there is told before a model is loaded
+    model = asked.loaded()
+    first = standing_first(model, asked.bos)
+    typer.echo(first.said() if not asked.chat else "the chat template says what stands first")
+    checks = check(model, prompts, bos=asked.bos if asked.chat else first.used(needed=False), chat=asked.chat)
+    for one in checks:
+        tell_check(one)
+    used = sum(not one.left_out_because for one in checks)
+    typer.echo(f"{used} of {len(checks)} prompts would be traced")
+    if used < len(checks):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def selftest(
+    model: Annotated[
+        str | None, typer.Option(help="Also the load check, on this folder, hub name or 'bundled'.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not look for the weakest effect found.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where that model runs.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Its type of numbers.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+) -> None:
+    """Does every instrument find what was planted in small models, and nothing where there is nothing?
+
+    layerscope selftest --model gpt2
+
+    Exits with 1 if a check does not hold.
+    """
+    from layerscope.jobs.selftest import selftest as outcomes
+
+    Question(threads=threads).use_threads()
+    holds = True
+    for outcome in outcomes(model, device=device, dtype=dtype, quick=quick):
+        holds &= outcome.holds
+        typer.echo("\n".join(outcome.lines()))
+    typer.echo("all checks hold" if holds else "some checks do not hold")
+    if not holds:
+        raise typer.Exit(1)

@@ -1,0 +1,33 @@
+"""The program that commands are added to, and what several commands take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+cli = typer.Typer(
+    name="layerscope",
+    help="What does each layer of a decoder-only language model do?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Option(help="The folder below which run folders go.")]
+RunFolderPath = Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")]
+NamedAgain = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The run's model, named by you: what its record names is never fetched. Its files must be the same.",
+    ),
+]
+Trusted = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code that comes with the weights; a record never decides that."
+    ),
+]

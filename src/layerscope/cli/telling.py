@@ -1,0 +1,115 @@
+"""What commands share: refusing early, telling what was found, going on past a refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from layerscope.errors import LayerscopeError
+
+if TYPE_CHECKING:
+    from layerscope.jobs.checking import PromptCheck, Unreadable
+    from layerscope.jobs.planning import Plan
+    from layerscope.jobs.prepare import Job
+    from layerscope.jobs.tracing import TracedPrompt
+    from layerscope.results.store import RunFolder
+
+
+def keep_memory() -> None:
+    """What only a process of our own may do: memory that it frees stays, ready for the next tensors."""
+    from layerscope.runs.machine import keep_freed_memory
+
+    keep_freed_memory()
+
+
+def refuse_early(experiment: str | None, out: Path) -> None:
+    """What can be told before torch is imported: an unknown name, a folder that cannot be written."""
+    from layerscope import experiments
+    from layerscope.results.files import refuse_unwritable
+
+    refuse_unwritable(out)
+    if experiment is not None:
+        experiments.question(experiment)
+
+
+@contextmanager
+def told_of_a_twin(job: Job, experiment: str) -> Iterator[None]:
+    """An experiment that has nothing to measure on an untrained twin says so; that is no mistake of the user's."""
+    try:
+        yield
+    except LayerscopeError as error:
+        if job.model.facts.untrained is None:
+            raise
+        typer.echo(f"layerscope: {experiment} on the untrained twin: {error}", err=True)
+
+
+def tell_run(folder: RunFolder, *, whole: bool = False) -> None:
+    """What a run asked and found."""
+    from layerscope.jobs.listing import summary_of
+
+    for line in summary_of(folder, whole=whole):
+        typer.echo(line)
+
+
+@contextmanager
+def going_on(name: str, refused: dict[str, LayerscopeError]) -> Iterator[None]:
+    """What is refused is told and remembered, and keeps nothing else back."""
+    try:
+        yield
+    except LayerscopeError as error:
+        typer.echo(f"layerscope: {name}: {error}", err=True)
+        refused[name] = error
+
+
+def end_with(refused: dict[str, LayerscopeError]) -> None:
+    """List once more what was refused, where all can be seen together; the exit code says so too."""
+    if refused:
+        typer.echo(f"{len(refused)} refused:", err=True)
+        for name, error in refused.items():
+            typer.echo(f"  {name}: {error.short}", err=True)
+        raise typer.Exit(2)
+
+
+def tell_trace(found: TracedPrompt) -> None:
+    """A traced prompt as a map, as wide as the terminal."""
+    from rich.console import Console
+
+    from layerscope.jobs.heat_map import lines_of_trace
+
+    console = Console(highlight=False)
+    for line in lines_of_trace(found, width=console.width):
+        console.print(line)
+
+
+def open_page(folder: Path) -> None:
+    """Write the figures of a run as a page beside it, and open that in the browser."""
+    import webbrowser
+
+    from layerscope.report.write import write_report
+    from layerscope.results.store import RunFolder
+
+    page = write_report([RunFolder.open(folder)], folder / "trace.html")
+    shown = webbrowser.open(page.resolve().as_uri())
+    typer.echo(
+        f"wrote {page}\nnext: {'it opens in the browser' if shown else 'open it in a browser'}", err=True
+    )
+
+
+def tell_plan(name: str, found: Plan) -> None:
+    """What a run will cost."""
+    from layerscope.jobs.listing import lines_of_plan
+
+    for line in lines_of_plan(name, found):
+        typer.echo(line)
+
+
+def tell_check(check: PromptCheck | Unreadable) -> None:
+    """What is right and wrong with one prompt."""
+    from layerscope.jobs.listing import lines_of_check
+
+    for line in lines_of_check(check):
+        typer.echo(line)
