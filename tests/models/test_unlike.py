@@ -10,6 +10,7 @@ from layerscope.models.arguments import NotUnderstoodError, along, at_positions,
 from layerscope.models.attention import AttentionCall, attend, replaced
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
+from layerscope.models.projections import find_projections
 from layerscope.models.sites import OF_THE_STREAM, THROUGH_ATTENTION
 from layerscope.runs.attention_questions import asked_of
 from layerscope.runs.attention_statistics import attention_sums
@@ -178,6 +179,13 @@ def test_several_streams_are_refused_by_name() -> None:
         read_states(model, text(9))
     with pytest.raises(LayerscopeError, match="resid_pre is not available"):
         probabilities(model, [Branch((Put("state", (1,), (5,)),))], text(9))
+
+
+def test_values_that_are_read_from_a_compressed_state_have_no_directions_in_it() -> None:
+    found = find_projections(zoo.layered("deepseek_v32"), 1)
+
+    assert found.heads is None
+    assert "not from the state" in found.missing["attention"]
 
 
 def test_arguments_are_cut_along_the_axis_that_grew_with_the_text() -> None:

@@ -209,7 +209,8 @@ def selftest(
     """
     if model is not None:
         with verdicts.tried_anew():
-            yield LoadChecked(load_model(model, device=device, dtype=dtype))
+            loaded = load_model(model, device=device, dtype=dtype)
+        yield LoadChecked(loaded)
     for name, trial in planted.trials():
         yield tried(name, trial, quick=quick)
 

@@ -172,6 +172,8 @@ class _Finder:
         group = tuple(distinct.index(tuple(row)) for row in by_head.tolist())
         firsts = [group.index(kv) for kv in range(len(distinct))]
         value, bias = numbers.weights(fed.columns, fed.factors, n_heads)
+        if value.shape[-2] != self.model.facts.width:
+            raise MissingPart(f"values are read from {value.shape[-2]} numbers, not from the state")
         output = floats(self.maps[name].matrix).reshape(n_heads, -1, self.model.facts.width)
         factor = self.addition.multiplier if self.addition else 1.0
         self.of_attention |= {name, *numbers.owners(fed.columns)}
@@ -206,6 +208,11 @@ class _Finder:
         self.of_attention |= {*numbers.owners(asked.columns), *numbers.owners(answered.columns)}
         query, query_bias = numbers.weights(asked.columns, asked.factors, seen.q.shape[1])
         key, key_bias = numbers.weights(answered.columns, answered.factors, seen.k.shape[1])
+        read = {query.shape[-2], key.shape[-2]} - {self.model.facts.width}
+        if read:
+            return replace(
+                heads, no_product=f"queries or keys are read from {min(read)} numbers, not from the state"
+            )
         if seen.k.shape[1] != len(firsts):  # keys written once per query head, values once per group
             return replace(heads, no_product="keys and values are grouped differently")
         return replace(heads, query=query, key=key, query_bias=query_bias, key_bias=key_bias)
