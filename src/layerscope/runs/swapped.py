@@ -37,7 +37,7 @@ from layerscope.runs.windows import (
 )
 
 _PROBE = 10
-"""Tokens, at the beginning and at the end, on which it is tried whether a donor's keys and values do."""
+"""Tokens on which it is tried first whether a donor's keys and values give the spliced text's states."""
 
 
 @torch.no_grad()
@@ -142,17 +142,22 @@ def _swapped_whole(
 
 
 def swaps_exactly(model: LayeredModel, text: FullRun, donor: FullRun) -> bool:
-    """Whether reading a donor's keys and values gives the spliced text's own states, tried on a few tokens."""
+    """Whether reading a donor's keys and values gives the spliced text's own states, tried on a few tokens and all."""
     if not (can_watch(model) and takes_positions(model) and all(model.attention_modules)):
         return False
     if text.own or not {"k", "v"} <= set(donor.recording.inside):
         return False
-    few = min(_PROBE, len(text.ids), len(donor.ids))
+    longest = min(len(text.ids), len(donor.ids))
+    return all(_swaps_at(model, text, donor, few) for few in sorted({min(_PROBE, longest), longest}))
+
+
+def _swaps_at(model: LayeredModel, text: FullRun, donor: FullRun, few: int) -> bool:
+    """Whether it does for the last token of so many, half of them the donor's."""
     start = few // 2
     if start < 1 or start >= few:
         return True  # a single token: nothing to splice
-    short = full_run(model, text.ids[:few])
-    theirs = full_run(model, donor.ids[:few], keep=("k", "v"))
+    short = text if few == len(text.ids) else full_run(model, text.ids[:few])
+    theirs = donor if few == len(donor.ids) else full_run(model, donor.ids[:few], keep=("k", "v"))
     spliced = read_states(model, [*donor.ids[:start], *text.ids[start:few]])[:, few - 1].float()
     batch = next(
         passes(short.ids, [(few - 1, few - start)], positions="original", tokens_per_pass=few, bos=False)
