@@ -67,7 +67,9 @@ def run_patched(
     keep_other = _sites(branches, "other")
     at_once = _rows_at_once(model, base_run.tokens, len(keep_base | keep_other))
     left = _Source(base, "row", frozenset(keep_base), at_once)
-    taken = None if other is None else _Source(other, "other_row", frozenset(keep_other), at_once)
+    taken = None
+    if other is not None and _takes(branches, "other"):
+        taken = _Source(other, "other_row", frozenset(keep_other), at_once)
     pieces: list[tuple[Sequence[int], Tensor]] = []
     for indices in _by_rows(branches, left, taken):
         here = [branches[index] for index in indices]
@@ -176,9 +178,13 @@ def _run(
 
 
 def _sites(branches: Sequence[Branch], source: str) -> set[str]:
+    return _takes(branches, source) - {"state"}
+
+
+def _takes(branches: Sequence[Branch], source: str) -> set[str]:
+    """Sites that some branch takes from this run."""
     edits = {edit for branch in branches for edit in branch.edits}
-    sites: set[str] = {edit.site for edit in edits if not isinstance(edit, Cut) and edit.source == source}
-    return sites - {"state"}
+    return {edit.site for edit in edits if not isinstance(edit, Cut) and edit.source == source}
 
 
 def _rows_at_once(model: LayeredModel, tokens: int, sites: int) -> int:
