@@ -13,7 +13,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.models.check import check_model
 from layerscope.models.checkpoint import files_digest, look_into, refuse_gaps, refuse_unused
 from layerscope.models.facts import facts_of
-from layerscope.models.gguf_files import build_from_gguf, look_into_gguf, types_of, unused_in_gguf
+from layerscope.models.gguf_files import build_from_gguf, look_into_gguf, read_once, types_of, unused_in_gguf
 from layerscope.models.layered import LayeredModel
 from layerscope.models.objects import unwrapped
 from layerscope.models.places import Place, find_model
@@ -71,8 +71,9 @@ def load_model(
             if not place.gguf:
                 look_into(place.folder)
             digest = _compared(place, files)
-            module, dequantised = _built(place, device, dtype, trust_remote_code)
-            tokenizer = tokenizer or _tokenizer(place, trust_remote_code)
+            with read_once() if place.gguf else contextlib.nullcontext():
+                module, dequantised = _built(place, device, dtype, trust_remote_code)
+                tokenizer = tokenizer or _tokenizer(place, trust_remote_code)
         return _layered(
             module,
             tokenizer,
