@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layerscope.question import Question
+from layerscope.cli.options import Question
 
 
 def test_a_hurry_never_draws_more_than_an_experiment_does_by_itself() -> None:
