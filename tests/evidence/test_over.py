@@ -92,6 +92,18 @@ def test_differences_of_medians_are_taken_draw_by_draw() -> None:
     np.testing.assert_allclose(found.middle_low, -1)  # the same passages are drawn for both
 
 
+def test_means_and_medians_draw_the_same_passages_in_whatever_order_they_come() -> None:
+    tokens = xr.Dataset(coords={"token_passage": ("token", ["b", "a", "c"])})
+    over = Over(tokens, SETTINGS, rows="token_passage")
+    one = named([1.0, 2.0, 100.0], "one", "one token a passage", dims=("token",))
+
+    means, medians = over.means(one), over.medians(one)
+
+    thrice = means.draws.isin([1.0, 2.0, 100.0]).values  # one passage drawn three times
+    assert thrice.sum() > 10
+    np.testing.assert_allclose(means.draws[thrice], medians.draws[thrice])
+
+
 @pytest.mark.parametrize(("n", "least"), [(4, 2 / 16), (8, 2 / 256)])
 def test_paired_differences_say_the_smallest_p_that_was_possible(n: int, least: float) -> None:
     over = Over(_prompts(n), SETTINGS, rows="prompt")

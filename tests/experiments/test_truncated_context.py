@@ -298,10 +298,10 @@ def test_figures_name_the_floor_and_give_each_category_a_panel() -> None:
 
     figures = ls.draw(result)
 
-    curves = figures["similarity with the whole context, by context kept"]
+    curves = figures["How well does each context preserve a state?"]
     assert [trace.name for trace in curves.data if trace.line.dash == "dash"] == ["floor"]
     assert "name" not in result.median_floor.attrs
-    (panels,) = (figure for name, figure in figures.items() if name.startswith("categories of tokens"))
+    (panels,) = (figure for name, figure in figures.items() if name.startswith("Categories of tokens"))
     titles = [note.text.split(" (")[0] for note in panels.layout.annotations]
     assert titles == [name for name in result.category.values.tolist() if name in titles]
     assert "alphabetic" in titles
@@ -348,7 +348,7 @@ def test_the_reach_is_the_shortest_context_from_which_on_the_median_is_high_enou
 
 def test_letters_that_read_like_words_are_told() -> None:
     """Where tokens are letters, "a" is a common word in every word that holds one."""
-    from layerscope.experiments._truncated_summaries import _pieces_as_words
+    from layerscope.experiments.truncated_context.conclude import _pieces_as_words
 
     settings = experiments.load("truncated_context").settings()
 

@@ -18,7 +18,6 @@ import pytest
 import layerscope.experiments
 import layerscope.maths
 from layerscope.experiments._attention_summary import _majority
-from layerscope.experiments._truncated_categories import _two_sided
 from layerscope.experiments._weight_character import _t_test
 from layerscope.maths.alignment import alignment
 from layerscope.maths.attention import crossings
@@ -39,7 +38,7 @@ from layerscope.maths.quantiles import quantile_draws
 from layerscope.maths.rater_agreement import alpha_interval
 from layerscope.maths.ratios import bootstrap_ratio
 from layerscope.maths.regression import regress
-from layerscope.maths.simultaneous import largest_t_p
+from layerscope.maths.simultaneous import largest_t_p, two_sided_p
 from layerscope.maths.transitions import transition
 from layerscope.maths.trend import rate_difference_p, rate_trend
 
@@ -352,7 +351,7 @@ def medians_of_token_categories(rng: Rng, seed: int) -> float:
         ).draws[:, 0]
         for one in range(5)
     ]
-    return float(holm([_two_sided(other - draws[0]) for other in draws[1:]]).min())
+    return float(holm([two_sided_p(other - draws[0]) for other in draws[1:]]).min())
 
 
 def removals_by_student_s_t(rng: Rng, seed: int) -> float:
@@ -447,8 +446,6 @@ _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
     "_state_phases": (place_of_a_change,),
     "_syntax_scores": (score_of_prompts, depth_of_least_loss),
     "_trace_components": (rank_correlation_over_prompts,),
-    "_truncated_categories": (medians_of_token_categories,),
-    "_truncated_ground": (median_of_tokens_in_documents, depth_of_half_height),
     "_weight_character": (removals_by_student_s_t,),
 }
 """Files that make an interval or a p from a statistic of their own, and what simulates that kind."""
@@ -466,7 +463,7 @@ def test_every_statistic_of_an_experiment_s_own_is_simulated() -> None:
     for file in Path(str(layerscope.experiments.__file__)).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             makes = isinstance(node, ast.Call) and getattr(node.func, "id", "") in _MAKES
-            tests = isinstance(node, ast.FunctionDef) and node.name in ("_two_sided", "_t_test")
+            tests = isinstance(node, ast.FunctionDef) and node.name in ("two_sided_p", "_t_test")
             if makes or tests:
                 found.add(_place(file))
 

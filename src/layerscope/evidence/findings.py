@@ -167,8 +167,8 @@ class Finding:
         )
 
     def _text(self, says: str, nothing: str, unknown: str, signed: bool) -> str:
-        if not self.known:
-            return wording.unknown_sentence(nothing or says, unknown)
+        if not self.known and nothing:
+            return wording.unknown_sentence(nothing, unknown)
         if not nothing:
             return wording.sentence(says, self.interval)
         if not self.testable:
@@ -260,30 +260,28 @@ def strongest(
     values = result[name].sel(how).transpose(*dims)
     p_name = options.get("p") or f"{name}_p_adjusted"
     known = np.isfinite(values.values)
-    small = known & (result[p_name].sel(how).transpose(*dims).values < ALPHA) if p_name in result else known
     if not known.any():
         first = {dim: _label(values, dim, 0) for dim in dims}
         return finding(result, name, **options, **how, **first)
-    heights = by(values.values)
-    allowed = small if p_name in result and small.any() else known
-    place = np.unravel_index(int(np.where(allowed, heights, -np.inf).argmax()), values.shape)
+    p = result[p_name].sel(how).transpose(*dims).values if p_name in result else np.full(known.shape, np.nan)
+    clear = known & (p < ALPHA)
+    # Of those that are significant; if none is, of those that could be; if none could, of all.
+    allowed = next(some for some in (clear, known & np.isfinite(p), known) if some.any())
+    place = np.unravel_index(int(np.where(allowed, by(values.values), -np.inf).argmax()), values.shape)
     cell = {dim: _label(values, dim, int(index)) for dim, index in zip(dims, place, strict=True)}
     found = finding(result, name, **options, **how, **cell)
     joint = f"{name}_joint_low" in result
     if joint:
         low, high = (_cell(result, f"{name}_joint_{end}", how | cell) for end in ("low", "high"))
         found = replace(found, low=low, high=high)
-    also = (
-        tuple(int(one) for one in values[dims[0]].values[small])
-        if len(dims) == 1 and p_name in result
-        else ()
-    )
+    line = values[dims[0]].values
+    numbered = len(dims) == 1 and line.dtype.kind in "iu"
     return replace(
         found,
         family=int(known.sum()),
         joint=joint,
-        also=also,
-        clear=int(small.sum()) if p_name in result else 0,
+        also=tuple(int(one) for one in line[clear]) if numbered else (),
+        clear=int(clear.sum()),
     )
 
 

@@ -36,7 +36,7 @@ def named(
         "units": units or values.attrs.get("units", "1"),
     }
     found: xr.DataArray = values.rename(name)
-    return found.drop_attrs().assign_attrs(attributes)
+    return found.drop_attrs(deep=False).assign_attrs(attributes)
 
 
 def samples(*arrays: xr.DataArray, **coordinates: xr.Variable) -> xr.Dataset:

@@ -92,7 +92,9 @@ class Over:
         self.unit = rows.rpartition("_")[2]
         self.places = groups_along(samples, rows)
         self.names = list(self.places)
+        # Resamples that are computed with draw units by rank of their names, whichever way they are averaged.
         self._numbers = np.unique(samples[rows].values, return_inverse=True)[1]
+        self._ranks = np.array([self._numbers[where[0]] for where in self.places.values()], dtype=int)
 
     @property
     def n(self) -> int:
@@ -165,6 +167,7 @@ class Over:
         """Mean over units of the data and of each resample, to compute with; NaN is a missing value."""
         units = self.units(values).transpose(self.unit, ...)
         counts = resampled_counts(self.n, seed=self.settings.seed, resamples=self.settings.resamples)
+        counts = counts[:, self._ranks]
         whole = means_of_resamples(units.values, np.ones((1, self.n)))[0]
         return self._resampled(
             units.isel({self.unit: 0}, drop=True),

@@ -81,3 +81,14 @@ def recovery_by_draw(
     ratio = recovery(means[0], noised=means[1], clean=means[2])
     a, b, c = (values - mean for values, mean in zip(draws, means, strict=True))
     return ratio + divide(a - (1 - ratio) * b - ratio * c, means[2] - means[1])
+
+
+def between_floor_and_ceiling(
+    value: Float[Array, "*batch"], floor: Float[Array, "*#batch"], ceiling: Float[Array, "*#batch"]
+) -> Float[Array, "*batch"]:
+    """(value − floor) / (ceiling − floor): 0 at the floor, 1 at the ceiling; NaN where they are within 1e-6.
+
+    Source: definition; the same scale as `recovery`, for values between two references that may touch.
+    """
+    room = ceiling - floor
+    return divide(value - floor, room * (room > 1e-6))

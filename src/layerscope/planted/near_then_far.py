@@ -63,7 +63,17 @@ TRIALS = (
         experiment="truncated_context",
         plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one twenty back",
         model=lambda strength: near_then_far(far=20, strength=strength),
-        answers=(Answer("half_rise_difference", FAR_BLOCK - NEAR_BLOCK, 0.1, nothing=0.0),),
+        opposite=lambda: near_then_far(far=20, far_first=True),
+        answers=(
+            Answer(
+                "half_rise_difference",
+                FAR_BLOCK - NEAR_BLOCK,
+                0.1,
+                nothing=0.0,
+                says="later",
+                opposite="earlier",
+            ),
+        ),
         texts=passages,
         strengths=(1.0, 0.5, 0.3),
         strength_is=_STRENGTH_IS,

@@ -1,4 +1,4 @@
-"""The tokens that their last tokens decide least, in their context, for reading."""
+"""The tokens whose states their last tokens preserve least, in their context, to read."""
 
 from __future__ import annotations
 

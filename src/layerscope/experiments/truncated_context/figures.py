@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import as_curve
-from layerscope.experiments._truncated_categories import FEWEST_PASSAGES, base_category
+from layerscope.evidence import as_curve, text_coordinate
+from layerscope.experiments.truncated_context.conclude.categories import FEWEST_PASSAGES, base_category
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
 from layerscope.plots.fan import fan_over_depth
@@ -24,20 +23,20 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     local = int(result.attrs["local"])
     figures = {
-        "similarity with the whole context, by context kept": _by_length(result),
-        "between floor and ceiling": _rescaled(result),
-        f"spread over tokens, last {local} tokens kept": _spread(result, local),
-        "every context length": _every(result),
-        "context that decides a state": _reach(result),
-        f"categories of tokens, last {local} tokens kept": _by_category(result, traits=False),
-        f"pieces of words, pronouns and names, last {local} tokens kept": _by_category(result, traits=True),
-        f"categories without sink-like tokens, last {local} tokens kept": _without_sinks(result),
-        "categories after the first block": _contrasts(result, local),
-        "norm of cut states": _norms(result, local),
-        "when is each distance felt?": _arrivals(result),
+        "How well does each context preserve a state?": _by_length(result),
+        "Between floor and ceiling": _rescaled(result),
+        f"Spread over tokens, last {local} kept": _spread(result, local),
+        "Every context length": _every(result),
+        "How much context preserves a state?": _reach(result),
+        f"Categories of tokens, last {local} tokens kept": _by_category(result, traits=False),
+        f"Word pieces, pronouns, names, last {local} tokens kept": _by_category(result, traits=True),
+        f"Categories without sink-like tokens, last {local} kept": _without_sinks(result),
+        "Categories after the first layer": _contrasts(result, local),
+        "Norm of cut states": _norms(result, local),
+        "At which depth does each distance matter?": _arrivals(result),
     }
     if "mean_prefix_similarity" in result:
-        figures["names behind a prefix"] = _prefix(result)
+        figures["Names behind a prefix"] = _prefix(result)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -68,7 +67,7 @@ def _rescaled(result: xr.Dataset) -> Any:
     if np.isnan(result.rescaled_similarity.values).all():
         return None
     curve = as_curve(result, "rescaled_similarity")
-    # Where the token itself decides the state, floor and ceiling meet and the ratio says nothing.
+    # Where the token itself fixes the state, floor and ceiling meet and the ratio says nothing.
     tight = result.median_floor > 0.98
     curve = curve.where(~tight)
     below = bool((curve["value"] < -1).any())
@@ -76,7 +75,11 @@ def _rescaled(result: xr.Dataset) -> Any:
         _named(curve, "context_length", _lengths(result)),
         caption="0: only the token itself is the same; 1: everything is. Depths at which the floor is above 0.98 are "
         "left out."
-        + (" Below 0 a cut is felt more than another text; values below −1 are not drawn." if below else ""),
+        + (
+            " Below 0 a cut changes more than another text does; values below −1 are not drawn."
+            if below
+            else ""
+        ),
     )
     if below:
         figure.update_yaxes(range=[-1.05, 1.05])

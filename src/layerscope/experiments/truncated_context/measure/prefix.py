@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import depth_coordinate, text_coordinate
-from layerscope.experiments._distances import names_in
-from layerscope.experiments._truncating import mean_state, resolved
+from layerscope.contract import Earlier
+from layerscope.evidence import depth_coordinate, named, samples, text_coordinate
+from layerscope.evidence.mean_states import mean_state
+from layerscope.evidence.positions import resolved
+from layerscope.experiments.truncated_context.items import PrefixItem
+from layerscope.experiments.truncated_context.settings import Settings
 from layerscope.maths.similarity import centred_cosine
-from layerscope.results.schema import quantity
 from layerscope.text.tokens import BosPolicy, bare_encoding, bos_id
 
 if TYPE_CHECKING:
-    from layerscope.experiments.truncated_context import Settings
     from layerscope.models.layered import LayeredModel
-
-
-class PrefixItem(WorkItem):
-    """Names, to be read with and without a prefix."""
-
-    names: tuple[str, ...]
-    bos: BosPolicy
-    tokens_per_pass: int
-
-
-def prefix_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PrefixItem]:
-    """All names together: they are short."""
-    found = list(settings.names) or names_in(inputs.passages, settings.most_names)
-    names = tuple(dict.fromkeys(found))[: settings.most_names]
-    if names:
-        yield PrefixItem(
-            name="names behind a prefix",
-            size=8.0 * len(names),
-            names=names,
-            bos=inputs.bos,
-            tokens_per_pass=inputs.tokens_per_pass,
-        )
 
 
 def behind_prefix(model: LayeredModel, item: PrefixItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
@@ -58,17 +35,22 @@ def behind_prefix(model: LayeredModel, item: PrefixItem, settings: Settings, ear
     for row, (_, (ids, length)) in enumerate(kept):
         alike[:, row] = _ends_of_names(model, ids, [length, 1], mean, positions, item.tokens_per_pass)
     without, last = alike
-    names = [name for name, _ in kept]
-    return xr.Dataset(
-        {
-            "prefix_similarity": quantity(
-                without, "name depth", "similarity of a name's last state with and without the prefix"
-            ),
-            "last_token_similarity": quantity(
-                last, "name depth", "similarity of a name's last state with that of its last token alone"
-            ),
-        },
-        coords={"name": text_coordinate(names, "name", "name"), "depth": depth_coordinate(model.n_layers)},
+    over = ("name", "depth")
+    return samples(
+        named(
+            without,
+            "prefix_similarity",
+            "similarity of a name's last state with and without the prefix",
+            dims=over,
+        ),
+        named(
+            last,
+            "last_token_similarity",
+            "similarity of a name's last state with that of its last token alone",
+            dims=over,
+        ),
+        name=text_coordinate([name for name, _ in kept], "name", "name"),
+        depth=depth_coordinate(model.n_layers),
     )
 
 

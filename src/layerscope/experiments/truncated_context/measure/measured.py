@@ -10,7 +10,7 @@ import numpy as np
 from layerscope.maths.similarity import centred_cosine, norm
 
 if TYPE_CHECKING:
-    from layerscope.experiments._truncating import CutItem
+    from layerscope.experiments.truncated_context.items import CutItem
 
 
 @dataclass

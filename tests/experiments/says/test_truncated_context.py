@@ -1,0 +1,127 @@
+# ruff: noqa: E501
+"""What truncated_context says, from samples through its own conclusion: both ways, of nothing, of too little."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from layerscope.contract import Claim
+from layerscope.experiments.truncated_context import Settings, claims, conclude
+
+DEPTHS, LADDER, TARGETS = 11, (12, 24, 40), 6
+KEPT = (*range(1, 11), *LADDER)
+
+
+def _cut(
+    passages: int = 8, *, curve: Any = 0.5, half: float = 0.0, far: float = 0.0, commas: float = 0.0
+) -> xr.Dataset:
+    """Similarities that follow a curve over depth, more of it with more context, give or take.
+
+    Args:
+        passages: how many.
+        curve: similarity with the whole local context at each depth.
+        half: how much more five tokens keep than one.
+        far: by how many layers the effect of far context rises after that of near context.
+        commas: how much less the commas keep.
+    """
+    rng, n = np.random.default_rng(0), passages * TARGETS
+    wobble = rng.normal(scale=0.005, size=(passages, 1, 1)).repeat(TARGETS, axis=0)
+    kind = np.array(["alphabetic", "comma"] * (n // 2))
+    more = np.where(np.array(KEPT) >= 5, half, 0.0)[None, :, None]
+    similarity = np.broadcast_to(curve, (n, len(KEPT), DEPTHS)) + more + wobble
+    similarity = similarity - np.where(kind == "comma", commas, 0.0)[:, None, None]
+    depth = np.arange(DEPTHS)
+    rises = np.stack([1 / (1 + np.exp(3 - depth)), 1 / (1 + np.exp(3 + far - depth)), depth / 10], axis=0)
+    arrival = rises[None] * (1 + wobble)
+    text = {"token_text": "x", "token_before": "", "token_genre": "", "token_piece": "whole word"}
+    flags = dict.fromkeys(("pronoun", "entity_final", "climbs"), False)
+    each, cells = ("token", "depth"), ("token", "kept_tokens", "depth")
+    return xr.Dataset(
+        {
+            "similarity": (cells, similarity),
+            "cut_norm": (cells, np.ones_like(similarity)),
+            "full_norm": (each, np.ones((n, DEPTHS))),
+            "text_norm": (each, np.ones((n, DEPTHS))),
+            "floor": (each, np.full((n, DEPTHS), 0.1)),
+            "ceiling": (each, np.full((n, DEPTHS), np.nan)),
+            "arrival": (("token", "range", "depth"), arrival),
+            **{name: ("token", np.zeros(n, dtype=bool)) for name in ("shifted", "sink", "window_unknown")},
+        },
+        coords={
+            "token_passage": ("token", np.repeat([f"p{i}" for i in range(passages)], TARGETS)),
+            "token_category": ("token", kind),
+            "position": ("token", np.tile(np.arange(50, 50 + TARGETS), passages)),
+            "token_unread": ("token", np.zeros(n, dtype=int)),
+            **{name: ("token", np.full(n, value)) for name, value in (text | flags).items()},
+            "kept_tokens": list(KEPT),
+            "range": ["12 to 24 tokens", "24 to 40 tokens", "40 to all tokens"],
+            "depth": depth,
+        },
+    )
+
+
+def _said(name: str, **how: Any) -> Claim:
+    result = conclude({"cut": _cut(**how), "prefix": xr.Dataset()}, Settings(resamples=200, ladder=LADDER))
+    return next(claim for claim in claims(result) if claim.select["variable"] == name)
+
+
+FALLS, RISES = np.linspace(0.9, 0.5, DEPTHS), np.linspace(0.5, 0.9, DEPTHS)
+HALF = {"curve": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other", "says", "opposite", "nothing"),
+    [
+        ("early_less_middle", {"curve": FALLS}, {"curve": RISES}, "preserves early layers better than middle ones, by 0.1",
+         "preserves early layers worse than middle ones, by 0.1",
+         "difference between early and middle layers in what keeping only the last 10 tokens preserves"),
+        ("recent_tokens", {"half": 0.2}, {"half": -0.2}, "the last 5 tokens preserve a state better than the token alone, by",
+         "the last 5 tokens preserve a state worse than the token alone, by",
+         "difference between the last 5 tokens and the token alone after the first layer"),
+        ("last_step", {"curve": RISES}, {"curve": FALLS}, "brings a state nearer to what the last 10 tokens alone give",
+         "brings a state farther from what the last 10 tokens alone give",
+         "change in the last layer of what the last 10 tokens preserve"),
+        ("half_rise_difference", {"far": 2.0}, {"far": -2.0}, "Context 24-40 tokens back has half of its effect 1.",
+         "layers earlier than context 12-24 tokens back",
+         "difference in depth between the effects of context 24-40 tokens back and context 12-24 tokens back"),
+        ("category_difference", {"commas": 0.2}, {"commas": -0.2}, "preserve “comma” worse than alphabetic tokens, by 0.2",
+         "preserve “comma” better than alphabetic tokens, by 0.2",
+         "difference between “comma” and alphabetic tokens in what the last 10 tokens preserve"),
+    ],
+)  # fmt: skip
+def test_each_direction_nothing_and_too_little(
+    name: str, one: dict[str, Any], other: dict[str, Any], says: str, opposite: str, nothing: str
+) -> None:
+    said, turned, null, few = (_said(name, **how) for how in (one, other, HALF, one | {"passages": 4}))
+
+    assert says in said.text
+    assert opposite in turned.text
+    assert "(95% CI " in said.text
+    assert (said.significant, turned.significant, null.significant, few.significant) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    assert null.text.startswith(f"No detectable {nothing}")
+    assert few.text.startswith(f"Too few passages to test the {nothing} (4 passages; ")
+
+
+def test_the_least_preserved_depth_is_said_with_an_interval_for_all_of_them() -> None:
+    said = _said("median_similarity", curve=FALLS)
+
+    assert said.text.startswith(
+        "Keeping only the last 10 tokens preserves a state least at depth 10: cosine similarity 0.5"
+    )
+    assert "best of 10, interval for all of them at once" in said.caveat
+    assert said.significant is None
+
+
+def test_the_reach_is_said_in_tokens_or_as_more_than_was_measured() -> None:
+    here, nowhere = (_said("reach", curve=level, half=0.1) for level in (0.85, 0.2))
+
+    assert "by the last 5 tokens at depth 2 and by the last 5 tokens at depth 5" in here.text
+    assert "by more than the last 40 tokens at depth 2" in nowhere.text
+    assert nowhere.value is None
