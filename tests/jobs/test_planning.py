@@ -72,6 +72,21 @@ def test_a_plan_of_a_long_run_keeps_what_it_ran_and_the_run_does_the_rest(
     assert found.seconds > 0
 
 
+def test_a_stage_that_takes_a_few_texts_does_not_grow_with_all(
+    tmp_path: Path, tiny_model: Any, passages_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "_ENOUGH_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "_FEWEST_ITEMS", 1)
+    monkeypatch.setattr(planning, "_WHOLE_STAGE_SECONDS", 0.0)
+    settings = {"mean_passages": 4, "ablated_passages": 2, "ablations": ["skip"]}
+    job = prepare("layer_ablation", model=tiny_model, passages=str(passages_file), settings=settings)
+
+    found = plan(job, tmp_path)
+
+    # Two of four means were measured, of five texts; both ablated passages lie among those two.
+    assert [(s.items, s.measured, s.exact) for s in found.stages] == [(4, 2, True), (2, 0, False)]
+
+
 def test_a_plan_does_not_despair_where_the_first_prompts_are_unfit(
     tmp_path: Path, tiny_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,9 +146,8 @@ def _item(
         targets = tuple(t for t in targets if t < min(len(donor.tokens) for donor in donors))
         left_out = "" if targets else "no other passage is long enough to take its place"
     depths = inputs.facts.n_layers + 1
-    size = len(passage.tokens) * (2 + len(donors)) + len(targets) * samples * depths * (
-        horizon + len(targets)
-    )
+    # Tokens through the layers: two whole runs, the donors', and half of the layers for both perturbations.
+    size = len(passage.tokens) * (2 + len(donors)) + len(targets) * samples * depths * (horizon + 1)
     return FutureItem(
         name=passage.name,
         size=size,

@@ -140,11 +140,36 @@ def _items(job: Job, folder: RunFolder, stage: Stage, ground: _Ground) -> list[W
     return list(stage.items(ground.inputs, job.settings, ground.earlier))
 
 
+def _share_of_all(job: Job, stage: Stage, items: Sequence[WorkItem], ground: _Ground) -> float:
+    """How much of the whole run's work in a stage these items are.
+
+    Where the stage can cut items of texts that no earlier stage has seen, it waits for none of them, and all of its
+    items are known: some stages take a few texts, however many there are. Else it is taken to grow with the texts.
+    """
+    if ground.share == 1.0:
+        return 1.0
+    try:
+        waits = not list(stage.items(_others(job.inputs, ground.inputs), job.settings, ground.earlier))
+        every = [] if waits else list(stage.items(job.inputs, job.settings, ground.earlier))
+    except (ValueError, LookupError):
+        return ground.share
+    return sum(item.size for item in items) / sum(item.size for item in every) if every else ground.share
+
+
+def _others(inputs: Inputs, covered: Inputs) -> Inputs:
+    """The texts that are not among the covered ones."""
+    kinds = ("prompts", "passages", "treebank")
+    seen = {id(text) for kind in kinds for text in getattr(covered, kind)}
+    return inputs.model_copy(
+        update={kind: tuple(text for text in getattr(inputs, kind) if id(text) not in seen) for kind in kinds}
+    )
+
+
 def _planned(
     job: Job, folder: RunFolder, stage: Stage, items: Sequence[WorkItem], ground: _Ground
 ) -> StagePlan:
     """Measure some items of a stage, or all if that is quick, and scale up."""
-    kept = ground.folder is folder
+    kept, share = ground.folder is folder, _share_of_all(job, stage, items, ground)
     done_before = ground.folder.done(stage.name)
     times: list[tuple[float, float]] = []
     for index in _spread(items):
@@ -160,9 +185,9 @@ def _planned(
         seconds = _spent(ground, stage)
     return StagePlan(
         stage=stage.name,
-        items=round(len(items) / ground.share),
+        items=round(len(items) / share),
         measured=len(done) if kept else 0,
-        seconds=seconds / ground.share,
+        seconds=seconds / share,
         spent=_spent(ground, stage) if kept else 0.0,
         exact=kept,
     )
