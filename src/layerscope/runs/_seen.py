@@ -11,29 +11,47 @@ from layerscope.maths.distributions import Distribution, Normaliser, distributio
 from layerscope.models.layered import LayeredModel
 from layerscope.models.wide_linear import is_plain_linear
 
+_MOST_PROBABLE = 8
+
 
 class Reference:
     """Distributions that predictions are compared with.
 
+    Where logits are linear in normed states h, and no coarser than float32, Σ p z is Σ w z over the most probable
+    tokens, the first of which stands for all others, plus (Σ p (W − W of the first) over the others) · h. So what
+    rounding does to the logits that matter is the same in Σ p z as in the log-sum-exp, and cancels.
+
     Attributes:
         own: probabilities and negative entropy of each.
-        mean: of each the mean unembedding Σ p W [row width] and the mean bias; None where logits are not linear in
-            states, or coarser than float32.
+        tokens: the most probable tokens [row place]; None where Σ p z is summed over blocks.
+        weights: theirs, w [row place].
+        rest: what the others add, for each entry of h [row width].
+        offset: what their biases add [row].
     """
 
     @torch.no_grad()
     def __init__(self, model: LayeredModel, logits: Float[Tensor, "row vocabulary"]) -> None:
         """Of these logits."""
         self.own: Distribution = distribution(logits.to(model.device))
-        self.mean: tuple[Tensor, Tensor | float] | None = None
+        self.tokens: Tensor | None = None
         head = model.structure.after[-1]
         capped = any(kind == "soft cap" for kind, _ in model.structure.logit_map)
         if "unembed" not in model.refused and is_plain_linear(head) and not capped:
             assert isinstance(head, nn.Linear)
             if head.weight.dtype in (torch.float32, torch.float64):
-                p = self.own.probabilities.to(head.weight)
-                bias = 0.0 if head.bias is None else p @ head.bias
-                self.mean = p @ head.weight, bias
+                self._of_others(head)
+
+    def _of_others(self, head: nn.Linear) -> None:
+        p = self.own.probabilities.to(head.weight)
+        top = p.topk(min(_MOST_PROBABLE, p.shape[-1]), dim=-1)
+        self.tokens, self.weights, first = top.indices, top.values, top.indices[:, 0]
+        others = p.scatter(1, self.tokens, 0.0)
+        mass = others.sum(-1)
+        self.weights[:, 0] += mass
+        self.rest = others @ head.weight - mass[:, None] * head.weight[first]
+        self.offset = (
+            torch.zeros_like(mass) if head.bias is None else others @ head.bias - mass * head.bias[first]
+        )
 
 
 class Seen:

@@ -112,13 +112,15 @@ class Predictions:
     def _read(
         self, tokens: Tensor | None, top: bool, rank: bool, against: Reference | None, rows_of: Tensor | None
     ) -> Reading:
-        device = self._device
-        wanted = (
-            torch.empty((self.shape[0] * self.shape[1], 0), dtype=torch.long) if tokens is None else tokens
-        )
-        linear = against is not None and self._states is not None and against.mean is not None
-        wanted = wanted.to(device)
+        rows, device = self.shape[0] * self.shape[1], self._device
+        wanted = torch.empty((rows, 0), dtype=torch.long) if tokens is None else tokens
+        wanted, asked = wanted.to(device), wanted.shape[1]
         own = self._chosen(wanted[:, 0])[:, None] if rank else None
+        linear = against is not None and self._states is not None and against.tokens is not None
+        if against is not None and rows_of is not None:
+            rows_of = rows_of.to(device)
+            if linear and against.tokens is not None:
+                wanted = torch.cat([wanted, against.tokens[rows_of]], dim=1)
         seen = Seen(
             wanted,
             top=top,
@@ -129,15 +131,13 @@ class Predictions:
         )
         for block in self._blocks():
             seen.take(*block)
-        found = seen.normaliser()
+        found, logits = seen.normaliser(), seen.logits()
         divergence = found.highest[:0]
         if against is not None and rows_of is not None:
-            rows_of = rows_of.to(device)
-            crossed = self._crossed(against, rows_of) if linear else seen.crossed()
-            entropy = against.own.negative_entropy.to(device)[rows_of]
-            divergence = divergence_of_sums(entropy, crossed, found.total)
+            crossed = self._crossed(against, rows_of, logits[:, asked:]) if linear else seen.crossed()
+            divergence = divergence_of_sums(against.own.negative_entropy[rows_of], crossed, found.total)
         ranks = self._ranks(seen, wanted[:, 0]) if rank else seen.tops()[:0]
-        return Reading(found, seen.logits(), seen.tops(), divergence, ranks)
+        return Reading(found, logits[:, :asked], seen.tops(), divergence, ranks)
 
     def _ranks(self, seen: Seen, tokens: Tensor) -> Tensor:
         ranks, shared = seen.ranks()
@@ -178,12 +178,11 @@ class Predictions:
         assert given is not None
         return given.device
 
-    def _crossed(self, against: Reference, rows_of: Tensor) -> Tensor:
-        """Σ p z of each row, by the mean unembedding of its reference."""
-        assert against.mean is not None
-        rows, bias = against.mean
-        offset = bias if isinstance(bias, float) else bias[rows_of]
-        return map_logits((self._normed * rows[rows_of]).sum(-1) + offset, self.model.structure.logit_map)
+    def _crossed(self, against: Reference, rows_of: Tensor, logits: Tensor) -> Tensor:
+        """Σ p z of each row, from the logits of its reference's most probable tokens and its state."""
+        others = (self._normed * against.rest[rows_of]).sum(-1) + against.offset[rows_of]
+        scaled = map_logits(others, self.model.structure.logit_map)
+        return (against.weights[rows_of] * logits).sum(-1) + scaled
 
     @cached_property
     def _normed(self) -> Tensor:
