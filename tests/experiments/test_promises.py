@@ -203,3 +203,17 @@ def test_the_untrained_twin_is_asked_like_any_model(made: tuple[str, xr.Dataset]
 def test_an_unknown_experiment_is_answered_with_the_nearest_name() -> None:
     with pytest.raises(LayerscopeError, match="causal_trace"):
         experiments.load("casual_trace")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("family", ["gemma3n_text", "doge", "deepseek_v32", "beam", "phi3_longrope"])
+def test_it_runs_or_is_refused_by_name_on_families_unlike_others(family: str, name: str) -> None:
+    model = zoo.layered(family)
+    try:
+        result = run(name, model=model)
+    except LayerscopeError as refusal:
+        assert model.facts.name in str(refusal)  # noqa: PT017
+        assert "found" in str(refusal)  # noqa: PT017
+        return
+    assert experiments.load(name).draw(result)
