@@ -115,6 +115,7 @@ def weights_of_a_block(model: Any) -> tuple[int, int]:
 def loop_of(model: Any, asked: dict[str, Any], cells: int) -> tuple[float, float, int]:
     """Seconds of the whole grid by plain forward passes, the largest difference from the trace, cells run."""
     import numpy as np
+    import torch
 
     from layerscope import runs
     from layerscope.experiments import _trace_items, _trace_runs
@@ -146,7 +147,7 @@ def loop_of(model: Any, asked: dict[str, Any], cells: int) -> tuple[float, float
             [runs.Branch(edit, row=row) for row in range(run.samples)],
             base=run.corrupted,
             other=run.clean,
-            read=lambda logits, _: logits[:, -1].float().log_softmax(-1)[:, answer],
+            read=lambda said, _: said.read(tokens=torch.full(said.shape, answer)).log_probability[:, 0],
             plain=True,
         )
         worst = max(worst, float(np.abs(np.exp(values.numpy()) - np.exp(saved[position, depth])).max()))
