@@ -1,6 +1,7 @@
 """Small random models of many families, each in its default shape and with every switch flipped.
 
-Weights are large enough that probabilities spread, so that a wrong number shows.
+`families/configurations.py` makes one of every family by rule; the shapes here are written out, because tests name
+what is in them.
 """
 
 from __future__ import annotations
@@ -339,7 +340,11 @@ def make(family: str, *, flipped: bool = False, seed: int = 0, over: dict[str, A
     kind, shape, switches = (FAMILIES | MORE_FAMILIES | UNLIKE)[family]
     torch.manual_seed(seed)
     config = CONFIG_MAPPING[kind](**(shape | (switches if flipped else {}) | (over or {})))
-    model = AutoModelForCausalLM.from_config(config).eval()
+    return spread_out(AutoModelForCausalLM.from_config(config).eval())
+
+
+def spread_out(model: Any) -> Any:
+    """The model with weights that are large enough for probabilities to spread, so that a wrong number shows."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() >= 2:

@@ -5,11 +5,13 @@ import torch
 from torch import Tensor
 
 import zoo
+from layerscope.errors import LayerscopeError
 from layerscope.models.attention import AttentionCall
-from layerscope.models.lengths import check_length
+from layerscope.models.lengths import check_length, prefixes_hold_to
 from layerscope.models.sites import THROUGH_ATTENTION
 from layerscope.runs import branch_check
 from layerscope.runs.branch_check import EDGE, NAME, check_branches
+from layerscope.runs.windows import full_run
 
 FEW = 16
 
@@ -96,3 +98,12 @@ def test_a_check_that_raises_refuses_only_the_sites_that_need_it(monkeypatch: py
 
     assert set(model.refused) == {"attn_out", "mlp_out"}
     assert "nobody expected this" in model.refused["mlp_out"]
+
+
+def test_states_of_a_text_beyond_the_context_are_not_taken_for_those_of_its_beginning() -> None:
+    """Where positions go on beyond the context they may be others (dynamic NTK), and nothing has tried them."""
+    model = zoo.layered("llama")
+
+    assert prefixes_hold_to(model, 80) == 64
+    with pytest.raises(LayerscopeError, match="longer than the context"):
+        full_run(model, [0, *range(2, 70)])

@@ -53,8 +53,17 @@ def need_prefixes(model: LayeredModel, tokens: int) -> None:
     """Refuse to take states of a longer run for those of its beginning where they differ.
 
     Raises:
-        LayerscopeError: in texts of so many tokens, the first ones mean something else than alone.
+        LayerscopeError: in texts of so many tokens, the first ones mean something else than alone, or the model's
+            context is shorter, beyond which nothing is tried.
     """
+    context = model.facts.context
+    if context is not None and tokens > context:
+        raise LayerscopeError(
+            f"this text is longer than the context of {model.facts.name}",
+            found=f"a text of {tokens} tokens; the context is {context}",
+            expected=f"at most {context} tokens, beyond which positions may mean something else",
+            hint=f"--longest {context}",
+        )
     limit = prefixes_hold_to(model, tokens)
     if tokens > limit:
         raise LayerscopeError(
@@ -66,7 +75,8 @@ def need_prefixes(model: LayeredModel, tokens: int) -> None:
 
 
 def prefixes_hold_to(model: LayeredModel, tokens: int) -> int:
-    """So many tokens, or the fewer up to which a text's beginning is read as it is alone."""
+    """So many tokens, or the fewer that the context holds or up to which a text's beginning is read as it is alone."""
+    tokens = min(tokens, model.facts.context or tokens)
     if tokens > model.checked_to:
         check_length(model, at_least(tokens))
     return tokens if model.prefixes_to is None else min(tokens, model.prefixes_to)
