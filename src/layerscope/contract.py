@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from layerscope.models.facts import ModelFacts
 from layerscope.results.pages import Page
+from layerscope.results.record import PlugIn
 from layerscope.results.schema import GROWS
 from layerscope.results.sheets import Judgements, Sheet
 from layerscope.text.passages import Passage
@@ -38,6 +39,10 @@ __all__ = [
     "Passage",
     "Prompt",
     "Stage",
+    "TokenisedPassage",
+    "TokenisedPrompt",
+    "TokenisedSentence",
+    "TokenisedWord",
     "Untrained",
     "WorkItem",
 ]
@@ -52,6 +57,11 @@ class ExperimentSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(0, ge=0, description="seed of every random draw; resamples and permutations use it too")
+
+    @property
+    def together(self) -> int:
+        """Draws that depend on one another: numbers of draws are multiples of it."""
+        return 1
 
     @property
     def needs_first(self) -> bool:
@@ -177,7 +187,7 @@ class Experiment:
     `over_depth` gives named measures over layer or depth, the one that speaks for the experiment first; each
     is a Dataset of `value`, `low`, `high`, and where known `null` and `draws`, with the attributes `label`
     and `sense` (see `evidence.measure`). `headlines` names at most two variables of the result that compare
-    models.
+    models. `plugin` is the package that it comes from, by its distribution, where that is not Layerscope.
 
     The last three are optional, None where an experiment has none: `read` gives pages of excerpts for reading,
     `sheet` what a person can be asked to judge, and `judged` what the answers say.
@@ -195,6 +205,7 @@ class Experiment:
     draw: Callable[[xr.Dataset], dict[str, Any]]
     doc: str = field(repr=False)
     headlines: tuple[str, ...] = ()
+    plugin: Mapping[str, PlugIn] = field(default_factory=dict)
     read: Callable[[xr.Dataset], dict[str, Page]] | None = None
     sheet: Callable[[xr.Dataset], Sheet] | None = None
     judged: Callable[[xr.Dataset, Judgements], Judged] | None = None

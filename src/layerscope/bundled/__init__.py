@@ -14,6 +14,12 @@ def bundled_folder(kind: str) -> Path:
     return _HERE / kind
 
 
+def example_folder() -> Path:
+    """The package of one experiment that new ones are made from: bundled when installed, else where it is written."""
+    bundled = bundled_folder("example")
+    return bundled if bundled.is_dir() else _HERE.parents[2] / "examples" / "layerscope-state-growth"
+
+
 def bundled_names(kind: str) -> list[str]:
     """Names of the bundled sets of one kind."""
     return sorted(path.stem for path in bundled_folder(kind).glob("*.*") if path.suffix != ".md")

@@ -30,10 +30,18 @@ def list_(
 
         typer.echo(commands_page(), nl=False)
         return
-    from layerscope.jobs.listing import lines_of
+    from layerscope import experiments
+    from layerscope.jobs.listing import line_of_experiment, lines_of
 
-    for line in lines_of(what, out):
-        typer.echo(line)
+    if what != "experiments":
+        for line in lines_of(what, out):
+            typer.echo(line)
+        return
+    refused: dict[str, LayerscopeError] = {}
+    for name in experiments.names():
+        with going_on(name, refused):
+            typer.echo(line_of_experiment(name))
+    end_with(refused)
 
 
 @cli.command()
@@ -131,8 +139,28 @@ def check_prompts(
         raise typer.Exit(1)
 
 
+@cli.command("new-experiment")
+def new_experiment(
+    name: Annotated[
+        str, typer.Argument(help="Its name on the command line: small letters, digits and underscores.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder in which its package is made.")] = Path(),
+) -> None:
+    """Make the package of a new experiment: its roles, a planted model and tests; it works as it is made.
+
+    layerscope new-experiment state_growth
+    """
+    from layerscope.jobs.new_experiment import new_experiment as make
+
+    folder = make(name, out)
+    typer.echo(f"wrote {folder}\nnext: pip install --editable {folder}, then: layerscope run {name}")
+
+
 @cli.command()
 def selftest(
+    experiment: Annotated[
+        str | None, typer.Argument(help="A name from `layerscope list`; none: every experiment.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Also the load check, on this folder, hub name or 'bundled'.")
     ] = None,
@@ -151,7 +179,7 @@ def selftest(
 
     Question(threads=threads).use_threads()
     holds = True
-    for outcome in outcomes(model, device=device, dtype=dtype, quick=quick):
+    for outcome in outcomes(model, experiment=experiment, device=device, dtype=dtype, quick=quick):
         holds &= outcome.holds
         typer.echo("\n".join(outcome.lines()))
     typer.echo("all checks hold" if holds else "some checks do not hold")

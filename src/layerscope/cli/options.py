@@ -14,6 +14,7 @@ import typer
 from layerscope.errors import LayerscopeError
 
 if TYPE_CHECKING:
+    from layerscope.contract import Experiment
     from layerscope.jobs.prepare import Job
     from layerscope.models.layered import LayeredModel
 
@@ -142,8 +143,10 @@ class Question:
         samples = wanted.settings.model_fields.get("samples")
         # Never more than an experiment draws by itself, and what was asked for counts.
         many = samples is not None and isinstance(samples.default, int) and samples.default > _QUICK_SAMPLES
-        asked = any(written.partition("=")[0].strip() == "samples" for written in given)
-        fewer = [f"samples={_QUICK_SAMPLES}"] if many and not asked else []
+        chosen = dict(_setting(written) for written in given)
+        fewer = (
+            [f"samples={_whole(_QUICK_SAMPLES, wanted, chosen)}"] if many and "samples" not in chosen else []
+        )
         return replace(heard, limit=10, longest=128, settings=[*given, *fewer])
 
     def chosen(self) -> dict[str, Any]:
@@ -164,6 +167,15 @@ class Question:
             import torch
 
             torch.set_num_threads(self.threads)
+
+
+def _whole(samples: int, wanted: Experiment, chosen: dict[str, Any]) -> int:
+    """At least so many draws, in whole units where draws depend on one another."""
+    try:
+        unit = wanted.settings.model_construct(**chosen).together
+    except (LookupError, TypeError):  # of settings that will be refused by name
+        return samples
+    return -(-samples // unit) * unit
 
 
 def _setting(written: str) -> tuple[str, Any]:

@@ -1,16 +1,16 @@
-"""One folder, one question. The folders are the list: one added here is an experiment everywhere."""
+"""One folder, one question. Folders here, and entry points of other packages, are the list: what is added there is an
+experiment everywhere."""
 
 from __future__ import annotations
 
-import ast
 import difflib
-import importlib
-import pkgutil
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from layerscope.errors import LayerscopeError
+from layerscope.experiments._found import Found, found, only, refuse_bad_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,33 +18,46 @@ if TYPE_CHECKING:
     from layerscope.contract import Claim, Experiment, ExperimentSettings
 
 
+_HOLDS = ("TAKES", "Settings", "STAGES", "conclude", "claims", "over_depth", "draw")
+_STAGE = re.compile(r"\w[\w ]*", re.ASCII)  # parts lie in folders of these names
+_KINDS = {"prompts", "passages", "treebank", "words"}
+
+
 def names() -> list[str]:
-    """Names of folders are the names used on the command line, in reports and in the app."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    """Names of folders and entry points are the names used on the command line, in reports and in the app.
+
+    One that two packages claim, or that cannot be imported, is among them: it is refused where it is used.
+    """
+    return list(found())
 
 
 def question(name: str) -> str:
-    """The first line of an experiment's docstring, without importing it."""
-    for file in (
-        Path(folder) / place for folder in __path__ for place in (f"{name}/__init__.py", f"{name}.py")
-    ):
-        if file.is_file():
-            return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-    raise _unknown(name)
+    """The first line of an experiment's docstring, without importing it.
+
+    Raises:
+        LayerscopeError: as `load`, as far as it can be told without importing it.
+    """
+    return _one(name).question
+
+
+def whose(name: str) -> str:
+    """Who brings an experiment, in words: "Layerscope", or another package with its version."""
+    return _one(name).whose
 
 
 def load(name: str) -> Experiment:
     """The experiment of that name.
 
     Raises:
-        LayerscopeError: there is none; the nearest name is given.
-        AttributeError: the folder lacks something that an experiment holds.
+        LayerscopeError: there is none (the nearest name is given); several packages bring one; or what another
+            package brings cannot be imported, or lacks something that an experiment holds.
     """
     from layerscope.contract import Experiment
+    from layerscope.results.record import PlugIn
 
-    if name not in names():
-        raise _unknown(name)
-    module = importlib.import_module(f"{__name__}.{name}")
+    one = _one(name)
+    module = one.imported()
+    _refuse_incomplete(one, module)
     doc = module.__doc__ or ""
     return Experiment(
         name=name,
@@ -52,15 +65,87 @@ def load(name: str) -> Experiment:
         takes=frozenset(module.TAKES),
         needs=frozenset(getattr(module, "NEEDS", module.TAKES)),
         settings=module.Settings,
-        stages=module.STAGES,
+        stages=tuple(module.STAGES),
         conclude=module.conclude,
         claims=_listed(module.claims),
         over_depth=_named(module.over_depth, name),
         draw=module.draw,
         doc=doc,
         headlines=tuple(getattr(module, "HEADLINES", ())),
+        plugin={one.distribution: PlugIn(version=one.version, code=one.code())} if one.distribution else {},
         **{name: getattr(module, name) for name in ("read", "sheet", "judged") if hasattr(module, name)},
     )
+
+
+def planted_by(name: str) -> tuple[str, tuple[Any, ...]]:
+    """Planted models that an experiment brings itself: where they are, and its trials; nothing but `selftest` asks.
+
+    They are the `TRIALS` of the role `planted`.
+
+    Raises:
+        LayerscopeError: as `load`.
+    """
+    one = _one(name)
+    if not one.has("planted"):
+        return "", ()
+    planted = one.imported("planted")
+    return planted.__name__, tuple(planted.TRIALS)
+
+
+def refuse_name(name: str) -> None:
+    """Refuse a name for a new experiment: one that cannot be used, or that another one has.
+
+    Raises:
+        LayerscopeError: with who has it.
+    """
+    refuse_bad_name(name)
+    if name in found():
+        raise LayerscopeError(
+            "there is an experiment of this name already",
+            found=f"{name}, of {' and of '.join(one.whose for one in found()[name])}",
+            expected="a name of its own",
+            hint="layerscope list   (shows the names that are taken)",
+        )
+
+
+def _one(name: str) -> Found:
+    claimed = found().get(name)
+    if claimed is None:
+        raise _unknown(name)
+    return only(claimed)
+
+
+def _refuse_incomplete(one: Found, module: ModuleType) -> None:
+    wrong = list(_wrong_with(module))
+    if wrong:
+        raise LayerscopeError(
+            f"the experiment {one.name} of {one.whose} is not complete",
+            found="; ".join(wrong),
+            expected="what docs/adding_an_experiment.md lists",
+            hint=f"see {module.__file__}",
+        )
+
+
+def _wrong_with(module: ModuleType) -> Iterator[str]:
+    from layerscope.contract import ExperimentSettings, Stage
+
+    lacking = [name for name in _HOLDS if not hasattr(module, name)]
+    if lacking:
+        yield f"no {', '.join(lacking)}"
+        return
+    if not (module.__doc__ or "").strip().partition("\n")[0].endswith("?"):
+        yield "its docstring does not begin with a question"
+    if unknown := set(module.TAKES) - _KINDS:
+        yield f"TAKES {', '.join(map(str, sorted(unknown)))}, which no text is"
+    if not (isinstance(module.Settings, type) and issubclass(module.Settings, ExperimentSettings)):
+        yield "Settings is not a class of ExperimentSettings"
+    stages = list(module.STAGES)
+    if not stages or not all(isinstance(stage, Stage) for stage in stages):
+        yield "STAGES are not Stages"
+    elif any(not _STAGE.fullmatch(stage.name) for stage in stages):
+        yield "a stage's name is not made of letters, digits, blanks and _"
+    elif len({stage.name for stage in stages}) < len(stages):
+        yield "two stages of one name"
 
 
 def _listed(claims: Callable[[xr.Dataset], Any]) -> Callable[[xr.Dataset], list[Claim]]:
@@ -125,5 +210,5 @@ def _unknown(name: str) -> LayerscopeError:
         "there is no such experiment",
         found=name,
         expected=_nearest(name, names()),
-        hint=f"layerscope list   (or add experiments/{name}/)",
+        hint="layerscope list   (or make it: layerscope new-experiment NAME)",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from layerscope.contract import Claim, Experiment
     from layerscope.jobs.checking import PromptCheck, Unreadable
     from layerscope.jobs.planning import Plan
-    from layerscope.results.record import RunRecord
+    from layerscope.results.record import PlugIn, RunRecord
     from layerscope.results.store import RunFolder
 
 
 def lines_of(what: str, out: Path) -> Iterator[str]:
-    """The lines of `layerscope list`."""
-    if what == "experiments":
-        yield from (f"{name:<20} {experiments.question(name)}" for name in experiments.names())
-    elif what == "models":
+    """The lines of `layerscope list`, but for experiments."""
+    if what == "models":
         there = (bundled_folder("model") / "config.json").is_file()
         yield "bundled              " + (
             "the small model that ships with Layerscope" if there else "(not in this copy)"
@@ -45,6 +43,13 @@ def lines_of(what: str, out: Path) -> Iterator[str]:
         yield from (f"{'words':<10} {name:<20} {len(load_words(name))} words" for name in word_sets())
     else:
         yield from _runs(out)
+
+
+def line_of_experiment(name: str) -> str:
+    """An experiment's name and question; one of another package says whose it is."""
+    whose = experiments.whose(name)
+    brought = "" if whose == "Layerscope" else f"   ({visible(whose, blanks=False)})"
+    return f"{name:<20} {visible(experiments.question(name), blanks=False)}{brought}"
 
 
 def _bundled(kind: str) -> Iterator[str]:
@@ -116,6 +121,7 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
         machine = record.machine
         yield f"  {record.facts.get('architecture')}, {record.asked.dtype}"
         yield f"  on {machine.device_name}, {machine.threads} threads"
+        yield from (f"  experiment of {name} {package.version}" for name, package in machine.plugin.items())
         yield f"  measured in {record.seconds:.0f} s, at most {record.peak_bytes / 1e6:.0f} MB"
         yield from (f"  note: {note}" for note in record.notes)
 
@@ -144,14 +150,19 @@ def _claims(experiment: Experiment, result: xr.Dataset, record: RunRecord) -> li
     except (LookupError, AttributeError, ValueError) as error:
         from layerscope.jobs.prepare import code_digest
 
-        if record.machine.code == code_digest():
+        if record.machine.code == code_digest() and record.machine.plugin == experiment.plugin:
             raise
+        whose = " and ".join(experiment.plugin) or "Layerscope"
         raise LayerscopeError(
-            "this result is of another version of Layerscope, and this one cannot put it into words",
-            found=f"code {record.machine.code[:12]}: {type(error).__name__}: {error}",
-            expected=f"a result of code {code_digest()[:12]}",
+            f"this result is of another version of {whose}, and this one cannot put it into words",
+            found=f"code {_code(record.machine.code, record.machine.plugin)}: {type(error).__name__}: {error}",
+            expected=f"a result of code {_code(code_digest(), experiment.plugin)}",
             hint="run the same command again, or `layerscope export` for the numbers that are saved",
         ) from error
+
+
+def _code(own: str, plugin: Mapping[str, PlugIn]) -> str:
+    return " and ".join(code[:12] for code in (own, *(package.code for package in plugin.values())))
 
 
 def _claim(claim: Claim) -> str:

@@ -61,7 +61,7 @@ def _refusal_recorded(folder: RunStore, record: RunRecord) -> Iterator[None]:
 
 def _begun(job: Job, folder: RunStore) -> RunRecord:
     record = folder.record
-    here = this_machine(job.model.device)
+    here = this_machine(job.model.device, job.experiment)
     differences = differing(record.machine.model_dump(), here.model_dump())
     if record.stages and differences:
         record.notes.append(f"resumed {now()} with other {', '.join(differences)}")

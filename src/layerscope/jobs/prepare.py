@@ -43,7 +43,7 @@ from layerscope.text.treebanks import load_treebank
 from layerscope.text.words import load_words
 
 # Rooms whose code decides numbers; figures, pages and the command line do not.
-_NUMBER_ROOMS = ("engines", "experiments", "maths", "models", "results", "runs", "text")
+_NUMBER_ROOMS = ("engines", "evidence", "experiments", "maths", "models", "results", "runs", "text")
 _LOADERS: dict[str, Callable[[Any], Any]] = {
     "prompts": load_prompts,
     "passages": load_passages,
@@ -299,7 +299,7 @@ def new_record(
     path = "plain" if "branches" in model.refused else "branches"
     return RunRecord(
         asked=asked,
-        machine=this_machine(model.device),
+        machine=this_machine(model.device, experiment),
         facts=facts.model_dump(mode="json"),
         chunk_plan={"tokens_per_pass": inputs.tokens_per_pass, "path": path},
         checks=model.checks,
@@ -312,8 +312,8 @@ def _caution_of(first: StandsFirst, inputs: Inputs, experiment: Experiment) -> s
     return first.said_of_need(experiment.name) if inputs.bos == first.best else ""
 
 
-def this_machine(device: torch.device) -> Machine:
-    """What a run on this device, now, runs on."""
+def this_machine(device: torch.device, experiment: Experiment) -> Machine:
+    """What a run of an experiment on this device, now, runs on and with."""
     return Machine(
         processor=machine.processor(),
         device_name=machine.device_name(device),
@@ -321,6 +321,7 @@ def this_machine(device: torch.device) -> Machine:
         environment=machine.arithmetic_environment(),
         versions=machine.versions() | {"layerscope": layerscope.__version__},
         code=code_digest(),
+        plugin=dict(experiment.plugin),
     )
 
 

@@ -113,7 +113,8 @@ def replay(
         carry_out(job, fresh, progress or Silent())
         now = fresh.result()
     with threads(folder.record.machine.threads):
-        since = differing(folder.record.machine.model_dump(), this_machine(job.model.device).model_dump())
+        here = this_machine(job.model.device, job.experiment)
+        since = differing(folder.record.machine.model_dump(), here.model_dump())
     return compared(folder.result(), now, tuple(since))
 
 

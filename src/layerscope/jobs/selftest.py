@@ -194,25 +194,72 @@ class LoadChecked:
                 yield f"         refused in consequence: {', '.join(taken)}"
 
 
+@dataclass(frozen=True)
+class Untried:
+    """An experiment of another package that cannot be tried, and why."""
+
+    name: str
+    error: LayerscopeError | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong with it, as far as can be known."""
+        return self.error is None
+
+    def lines(self) -> Iterator[str]:
+        """Why not."""
+        if self.error is None:
+            yield f"{self.name}: not tried: its package plants no model (a file planted.py beside its other roles)"
+        else:
+            yield f"{self.name}: DOES NOT HOLD"
+            yield from (f"  {line.strip()}" for line in str(self.error).splitlines())
+
+
 def selftest(
-    model: Any = None, *, device: str | None = None, dtype: str | None = None, quick: bool = False
-) -> Iterator[LoadChecked | Tried]:
+    model: Any = None,
+    *,
+    experiment: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    quick: bool = False,
+) -> Iterator[LoadChecked | Tried | Untried]:
     """Everything that is tried, one by one.
 
     Args:
         model: also try this model, by the load check; what `load_model` takes.
+        experiment: try this one alone.
         device, dtype: for that model. Planted models run on the CPU.
         quick: leave out the sweep for the weakest effect.
 
     Raises:
-        LayerscopeError: the model cannot be loaded, or the load check refuses it as a whole.
+        LayerscopeError: there is no such experiment, the model cannot be loaded, or the load check refuses it as a
+            whole.
     """
+    if experiment is not None:
+        experiments.load(experiment)
     if model is not None:
         with verdicts.tried_anew():
             loaded = load_model(model, device=device, dtype=dtype)
         yield LoadChecked(loaded)
     for name, trial in planted.trials():
-        yield tried(name, trial, quick=quick)
+        if experiment in (None, trial.experiment):
+            yield tried(name, trial, quick=quick)
+    for name in experiments.names() if experiment is None else [experiment]:
+        yield from _of_its_own(name, quick=quick)
+
+
+def _of_its_own(name: str, *, quick: bool) -> Iterator[Tried | Untried]:
+    """What an experiment brings its own planted models for."""
+    try:
+        where, trials = experiments.planted_by(name)
+        brought = bool(experiments.load(name).plugin)
+    except LayerscopeError as error:
+        yield Untried(name, error)
+        return
+    if brought and not trials:
+        yield Untried(name)
+    for trial in trials:
+        yield tried(where, trial, quick=quick)
 
 
 def tried(name: str, trial: Trial, *, quick: bool = False) -> Tried:

@@ -1,16 +1,28 @@
 """Small models whose answer is known, because somebody wrote their weights by hand.
 
-The folder is the list: a file that holds `TRIALS` calibrates the experiments that its trials name.
+The folder is the list: a file that holds `TRIALS` calibrates the experiments that its trials name. Other packages
+write theirs with the same tools: `from layerscope.planted import Answer, Trial, Canvas`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerscope.planted._trial import Trial
+    from layerscope.planted._trial import Answer as Answer
+    from layerscope.planted._trial import Trial as Trial
+    from layerscope.planted._writing import Canvas as Canvas
+    from layerscope.planted._writing import gpt2 as gpt2
+    from layerscope.planted._writing import head_of as head_of
+    from layerscope.planted._writing import pieces_tokenizer as pieces_tokenizer
+    from layerscope.planted._writing import silence as silence
+    from layerscope.planted._writing import word_tokenizer as word_tokenizer
+
+_PLACES = dict.fromkeys(("Answer", "Trial"), "_trial") | dict.fromkeys(
+    ("Canvas", "gpt2", "head_of", "pieces_tokenizer", "silence", "word_tokenizer"), "_writing"
+)
 
 
 def names() -> list[str]:
@@ -25,3 +37,9 @@ def trials() -> list[tuple[str, Trial]]:
         for name in names()
         for trial in getattr(importlib.import_module(f"{__name__}.{name}"), "TRIALS", ())
     ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -78,6 +78,8 @@ def _machine(record: RunRecord) -> dict[str, Any]:
         "environment": machine.environment,
         "versions": machine.versions,
         "Layerscope's code (sha256)": machine.code,
+        "experiment of": ", ".join(f"{name} {package.version}" for name, package in machine.plugin.items()),
+        "its code (sha256)": ", ".join(package.code for package in machine.plugin.values()),
     }
 
 

@@ -97,9 +97,11 @@ def section(run: RunFolder, number: int, *, beside: Path) -> Section:
 
 def refused_section(name: str, error: LayerscopeError, number: int) -> Section:
     """An experiment that could not be run: its question, and why it has no answer here."""
-    return Section(
-        f"run-{number}", "", "refused", name, question=experiments.question(name), problems=[str(error)]
-    )
+    try:
+        question = experiments.question(name)
+    except LayerscopeError:  # which is why it was refused
+        question = ""
+    return Section(f"run-{number}", "", "refused", name, question=question, problems=[str(error)])
 
 
 def _path_from(folder: Path, path: Path) -> str:

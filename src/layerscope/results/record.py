@@ -49,6 +49,15 @@ class Asked(BaseModel):
         return digest(self.model_dump(mode="json", exclude=without))
 
 
+class PlugIn(BaseModel):
+    """The package that an experiment comes from, where that is not Layerscope."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    code: str = Field(description="sha256 over its source")
+
+
 class Machine(BaseModel):
     """Where it ran and with what; named when a replay differs."""
 
@@ -60,6 +69,13 @@ class Machine(BaseModel):
     environment: dict[str, str] = Field(description="variables that change arithmetic")
     versions: dict[str, str]
     code: str = Field(description="sha256 over Layerscope's own source")
+    plugin: dict[str, PlugIn] = Field(
+        default_factory=dict, description="by its distribution, the package that the experiment comes from"
+    )
+
+    def answering(self) -> dict[str, Any]:
+        """The code that answers: Layerscope's own, and the package's that the experiment comes from."""
+        return self.model_dump(mode="json", include={"code", "plugin"}, exclude_defaults=True)
 
 
 class StageRecord(BaseModel):
@@ -110,7 +126,7 @@ class RunRecord(BaseModel):
 
     def key(self) -> str:
         """Twelve hex digits that name what was asked and the code that answers it."""
-        return digest({"asked": self.asked.model_dump(mode="json"), "code": self.machine.code})[:12]
+        return digest({"asked": self.asked.model_dump(mode="json")} | self.machine.answering())[:12]
 
 
 def digest(value: Any) -> str:
