@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
@@ -84,6 +85,8 @@ def test_a_rater_that_sees_the_sets_is_used_and_says_how_many_it_sees(sets: str,
     assert float(seen.detected_all) > 0.8
     assert float(seen.false_alarms_all) < 0.2
     assert json.loads(result.attrs["rater_may_rate"]) is True
+    figure = ls.draw(result)["do the raters see known sets?"]
+    assert float(seen.detected_all) in np.concatenate([trace.x for trace in figure.data])
     said = texts(result)
     assert said[0].startswith(
         f"Rater (own embedding): {float(seen.detected_all):.0%} of directions made of known"

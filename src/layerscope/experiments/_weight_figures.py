@@ -31,39 +31,33 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
 
 
 def _power(result: xr.Dataset) -> dict[str, Any]:
-    """What each rater detects by the size of the set, a panel for each side of the vocabulary."""
-    if "detected" not in result or not bool(result.detected.notnull().any()):
+    """What each rater detects of known sets, and what it makes of unrelated tokens, on both sides of the vocabulary."""
+    if "detected_all" not in result or not bool(result.detected_all.notnull().any()):
         return {}
-    known = result.rater.values[result.detected.notnull().any(["side", "size"]).values]
-    rows = []
-    for name, what in (("detected", "known sets"), ("false_alarms", "unrelated tokens")):
-        here = xr.Dataset(
-            {
-                column: result[f"{name}{end}"]
-                for column, end in (("value", ""), ("low", "_low"), ("high", "_high"))
-            }
-        )
-        for rater in known:
-            one = (
-                here.sel(rater=rater, drop=True)
-                .transpose("side", "size")
-                .expand_dims(row=[f"{what}: {rater}"], axis=1)
-            )
-            rows.append(one)
-    values = xr.concat(rows, dim="row").rename(side="category")
-    values = values.transpose("category", "row", "size").assign_coords(
-        row=text_coordinate([str(one.row.item()) for one in rows], "row", "directions made of")
+    names, columns = [], []
+    known = result.rater[result.detected_all.notnull().any("side").values].values
+    for rater in known:
+        for side, done in zip(result.side.values, ("read", "written"), strict=True):
+            for name, what in (("detected_all", "known sets"), ("false_alarms_all", "unrelated tokens")):
+                here = result.sel(rater=rater, side=side)
+                names.append(f"{rater}, {done}: {what}")
+                columns.append([float(here[f"{name}{end}"]) for end in ("", "_low", "_high")])
+    value, low, high = np.array(columns).T
+    shares = xr.Dataset(
+        {
+            "difference": quantity(value, "made", "share of made directions called coherent"),
+            "low": quantity(low, "made", "lower end"),
+            "high": quantity(high, "made", "upper end"),
+            "p_adjusted": quantity(np.full(len(names), np.nan), "made", "p"),
+            "significant": quantity(np.ones(len(names), bool), "made", "drawn in colour"),
+        },
+        coords={"made": text_coordinate(names, "made", "rater, side and what directions are made of")},
     )
-    values["value"].attrs.update(long_name="share called coherent", units="1")
     caption = (
         "Directions made of 4, 8 or 12 tokens: mean over sets, 95% bootstrap interval over sets. "
         "A rater with power lifts known sets far above unrelated tokens."
     )
-    return {
-        "do the raters see known sets?": rows_by_category(values, caption=caption).update_yaxes(
-            range=[-0.04, 1.04]
-        )
-    }
+    return {"do the raters see known sets?": differences(shares, caption=caption)}
 
 
 def _rates(result: xr.Dataset, rater: str) -> Any:
