@@ -31,8 +31,10 @@ import numpy as np
 import torch
 
 from layerscope import runs
-from layerscope.experiments import _trace_items, _trace_measures
-from layerscope.experiments._trace_runs import NoisedItem, PromptRuns
+from layerscope.experiments.causal_trace import items as _trace_items
+from layerscope.experiments.causal_trace import measure as _trace_measures
+from layerscope.experiments.causal_trace.items.noised import NoisedItem
+from layerscope.experiments.causal_trace.measure.runs import PromptRuns
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.recovery import recovery_by_draw

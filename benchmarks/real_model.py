@@ -118,7 +118,8 @@ def loop_of(model: Any, asked: dict[str, Any], cells: int) -> tuple[float, float
     import torch
 
     from layerscope import runs
-    from layerscope.experiments import _trace_items, _trace_runs
+    from layerscope.experiments.causal_trace import items as _trace_items
+    from layerscope.experiments.causal_trace.measure import runs as _trace_runs
     from layerscope.jobs.measuring import carry_out
     from layerscope.jobs.prepare import prepare
     from layerscope.jobs.progress import Silent

@@ -23,7 +23,7 @@ if "torch" not in sys.modules:
 
 if TYPE_CHECKING:
     from layerscope.errors import LayerscopeError
-    from layerscope.experiments._trace_runs import metric
+    from layerscope.experiments.causal_trace.measure.runs import metric
     from layerscope.jobs.python import draw, open_run, read, run, trace
     from layerscope.models.load import load_model
     from layerscope.models.untrained import untrained_twin
@@ -36,7 +36,7 @@ _PLACES = {
     "load_model": "layerscope.models.load",
     "load_passages": "layerscope.text.passages",
     "load_prompts": "layerscope.text.prompts",
-    "metric": "layerscope.experiments._trace_runs",
+    "metric": "layerscope.experiments.causal_trace.measure.runs",
     "open_run": "layerscope.jobs.python",
     "read": "layerscope.jobs.python",
     "run": "layerscope.jobs.python",

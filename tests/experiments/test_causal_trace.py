@@ -41,18 +41,19 @@ def test_recovery_is_all_or_nothing_where_it_was_planted_so(trace: xr.Dataset) -
     np.testing.assert_allclose(trace.mean_routed_elsewhere, 0, atol=1e-4)
 
 
-def test_categories_that_differ_in_nothing_are_not_distinguishable(trace: xr.Dataset) -> None:
+def test_categories_that_differ_in_nothing_have_no_detectable_difference(trace: xr.Dataset) -> None:
     from layerscope.experiments import load
 
     claims = load("causal_trace").claims(trace)
 
     comparison = next(claim for claim in claims if claim.p_adjusted is not None)
     assert comparison.significant is False
-    assert "not distinguishable" in comparison.text
+    assert comparison.text.startswith("No detectable difference in crossover depth between ")
 
 
 def test_categories_that_cross_at_other_layers_are_told_apart(trace: xr.Dataset) -> None:
-    from layerscope.experiments import _tracing, load
+    from layerscope.experiments import load
+    from layerscope.experiments.causal_trace import conclude
 
     early = ls.run("causal_trace", mover(layer=1), prompts_about(), samples=4, progress=False)
     # One result out of two models: all that differs between its categories is the layer.
@@ -63,17 +64,22 @@ def test_categories_that_cross_at_other_layers_are_told_apart(trace: xr.Dataset)
     }
     stages = {
         "clean": trace[
-            ["clean_log_probability", "clean_probability", "left_out_because", "answer_tokens", "note"]
+            [
+                *("clean_log_probability", "clean_probability", "left_out_because", "answer_tokens", "note"),
+                *("subject_entries", "subject_mean", "subject_squares"),
+            ]
         ],
         "noised": xr.merge([both["noised_log_probability"], both["subject_log_probability"]]),
         "trace": both["restored_log_probability"].to_dataset(),
     }
 
-    result = _tracing.conclude(stages, load("causal_trace").settings(samples=4), noise_sd=1.0)
+    result = conclude(stages, load("causal_trace").settings(samples=4))
     comparison = next(claim for claim in load("causal_trace").claims(result) if claim.p_adjusted is not None)
 
     assert comparison.significant is True
-    assert comparison.text == "near crosses 2.0 blocks later than far"
+    assert comparison.text.startswith(
+        "Crossover comes 2 layers later for near than for far (95% CI 2 to 2, p"
+    )
     assert comparison.value == pytest.approx(2.0, abs=1e-3)
 
 

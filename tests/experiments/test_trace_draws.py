@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 import layerscope as ls
 from layerscope import runs
-from layerscope.experiments import _trace_items, _trace_measures
-from layerscope.experiments._trace_runs import NoisedItem, PromptRuns
-from layerscope.experiments._trace_settings import Settings
+from layerscope.experiments.causal_trace import items as _trace_items
+from layerscope.experiments.causal_trace import measure as _trace_measures
+from layerscope.experiments.causal_trace.items.noised import NoisedItem
+from layerscope.experiments.causal_trace.measure.runs import PromptRuns
+from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.jobs.prepare import prepare
 from layerscope.maths.recovery import recovery_by_draw
 from layerscope.maths.sample_size import mean_half_width, units_needed

@@ -9,10 +9,10 @@ import layerscope as ls
 import zoo
 from layerscope import LayerscopeError
 from layerscope.experiments import load
-from layerscope.experiments._trace_conclusions import _peaks
-from layerscope.experiments._trace_items import noise_sd
-from layerscope.experiments._trace_measures import token_class
-from layerscope.experiments._trace_settings import Settings
+from layerscope.experiments.causal_trace.conclude.variants import _peaks
+from layerscope.experiments.causal_trace.items import noise_sd
+from layerscope.experiments.causal_trace.measure.tokens import token_class
+from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.planted.mover import ANSWERS, SUBJECTS, mover, prompts_about
 from layerscope.planted.stored_fact import stored_fact
 from layerscope.runs.noise import matched_noise, uniform_noise
@@ -74,7 +74,8 @@ def test_the_one_head_that_moves_is_found(stored_in_an_mlp: xr.Dataset) -> None:
     assert (p[expected == 0] > 0.05).all()
     texts = [claim.text for claim in load("causal_trace").claims(stored_in_an_mlp)]
     assert any(
-        text.startswith("head 1 of block 3 at the last token restores most alone: 100%") for text in texts
+        text.startswith("L3H1 restores most of all single heads at the last token: 100% of the answer")
+        for text in texts
     )
 
 
@@ -89,12 +90,13 @@ def test_averages_stand_by_category_too(stored_in_an_mlp: xr.Dataset) -> None:
 def test_claims_name_what_was_planted(stored_in_an_mlp: xr.Dataset) -> None:
     texts = [claim.text for claim in load("causal_trace").claims(stored_in_an_mlp)]
 
-    assert any(
-        text.startswith("MLPs at the last subject token restore most round block 1:") for text in texts
-    )
-    assert "attention at the last token restore most round block 3: 100% of the answer" in texts
-    assert any("+100% of the answer goes through the subject's own later MLPs" in text for text in texts)
-    assert any("needs none of its own later attention" in text for text in texts)
+    for begin in (
+        "Restoring MLPs at the last subject token brings back most round layer 1: 100% of the answer",
+        "Restoring attention at the last token brings back most round layer 3: 100% of the answer",
+        "Severing the subject's own later MLPs lowers what its state at depth 0 brings back by 100 percentage points",
+        "No detectable change of what the subject's early states bring back by severing its own later attention",
+    ):
+        assert any(text.startswith(begin) for text in texts), begin
 
 
 def test_effects_are_means_of_differences_by_hand(stored_in_an_mlp: xr.Dataset) -> None:

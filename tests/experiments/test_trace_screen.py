@@ -10,7 +10,7 @@ import layerscope as ls
 import zoo
 from layerscope import LayerscopeError
 from layerscope.experiments import load
-from layerscope.experiments._trace_screen import best_scores, strongest
+from layerscope.experiments.causal_trace.measure.screen import best_scores, strongest
 from layerscope.planted.mover import SUBJECTS, mover, prompts_about
 
 PROMPTS = [
@@ -88,9 +88,13 @@ def test_screens_of_every_kind_miss_less_than_blind_draws_and_claims_say_so(ever
     )
     texts = [claim.text for claim in load("causal_trace").claims(result)]
     assert any(
-        text.startswith("of the 10 states of the strongest exact effect, gradients miss") for text in texts
+        text.startswith("Screening by gradients misses ") and " of the 10 states of the largest" in text
+        for text in texts
     )
-    assert any(text.startswith("keys: computing attention patterns anew") for text in texts)
+    assert any(
+        "omputing attention patterns anew" in text and " share of keys that a screen misses" in text
+        for text in texts
+    )
     assert {"what gradients estimate, and what exchanges do", "what a screen by gradients misses"} <= set(
         ls.draw(result)
     )

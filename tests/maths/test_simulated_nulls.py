@@ -445,7 +445,7 @@ _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
     "_state_curves": (kernel_alignment,),
     "_state_phases": (place_of_a_change,),
     "_syntax_scores": (score_of_prompts, depth_of_least_loss),
-    "_trace_components": (rank_correlation_over_prompts,),
+    "causal_trace.conclude.components": (rank_correlation_over_prompts,),
     "_weight_character": (removals_by_student_s_t,),
 }
 """Files that make an interval or a p from a statistic of their own, and what simulates that kind."""

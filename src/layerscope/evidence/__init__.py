@@ -36,7 +36,7 @@ from layerscope.evidence.coordinates import (
     text_coordinate,
 )
 from layerscope.evidence.curves import as_curve, measure
-from layerscope.evidence.findings import Finding, finding, level_of, settings_of, strongest
+from layerscope.evidence.findings import Finding, finding, level_of, rest_of, settings_of, strongest, untested
 from layerscope.evidence.naming import along, cell_by_cell, named, samples
 from layerscope.evidence.over import Over, Resampled, holm_over, labelled, side_by_side
 from layerscope.evidence.places import at_depths, head_name, places_in_words
@@ -68,9 +68,11 @@ __all__ = [
     "prompt_coordinates",
     "prompt_token_coordinates",
     "prompts_coordinates",
+    "rest_of",
     "samples",
     "settings_of",
     "side_by_side",
     "strongest",
     "text_coordinate",
+    "untested",
 ]

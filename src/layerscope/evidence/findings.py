@@ -285,6 +285,45 @@ def strongest(
     )
 
 
+def rest_of(
+    result: xr.Dataset, name: str, p: str, *, nothing: str, of: str, caveat: str = "", **labels: Any
+) -> Claim:
+    """One sentence on all cells of a family that are not significant, where each alone would be too many.
+
+    Args:
+        result: of the experiment.
+        name: of the variable.
+        p: name of the variable of its p.
+        nothing: what was looked for, a noun without an article.
+        of: what the cells are, plural: "pairs of categories".
+        caveat: what qualifies it.
+        labels: the cell of other dimensions.
+    """
+    known = result[p].sel(labels).values
+    quiet, tested = int((known >= ALPHA).sum()), int(np.isfinite(known).sum())
+    return Claim(
+        text=wording.null_sentence(f"{nothing} in {quiet} of {tested} {of}"),
+        significant=False,
+        stated=True,
+        caveat=caveat,
+        select={"variable": name, **labels},
+    )
+
+
+def untested(
+    result: xr.Dataset, name: str, p: str, *, nothing: str, of: str, units: str, caveat: str = ""
+) -> Claim:
+    """One sentence on all cells of a family that have no p at all; arguments as in `rest_of`."""
+    known = result[p].values
+    unknown = int(np.isnan(known).sum())
+    return Claim(
+        text=wording.sentence(f"Too few {units} to test the {nothing} in {unknown} of {known.size} {of}"),
+        stated=True,
+        caveat=caveat,
+        select={"variable": name},
+    )
+
+
 def level_of(result: xr.Dataset) -> float:
     """The level of a result's intervals, from the settings that it carries."""
     return float(settings_of(result).get("level", 0.95))

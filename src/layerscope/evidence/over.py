@@ -133,7 +133,7 @@ class Over:
         how = self.settings
         interval = bootstrap_mean(units.values, seed=how.seed, level=how.level, resamples=how.resamples)
         found = self._variables(units, interval)
-        if together or draws:
+        if (together or draws) and self.n:
             again = self.means(values)
             found |= self._joint(again, interval, together) | self._kept(again, draws)
         return self._dataset(units, found)

@@ -37,7 +37,7 @@ def regress(
     explanations: Mapping[str, Float[Array, "unit"]],
     *,
     level: float = 0.95,
-    per_term: int = 1,
+    per_term: int = UNITS_PER_TERM,
 ) -> tuple[list[Term], int]:
     """Ordinary least squares with an intercept and errors that may differ from unit to unit (HC3).
 

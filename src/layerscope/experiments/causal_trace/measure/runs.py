@@ -11,9 +11,8 @@ import xarray as xr
 
 from layerscope import runs
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import WorkItem
-from layerscope.experiments._trace_settings import Settings
-from layerscope.text.tokenised import TokenisedPrompt
+from layerscope.experiments.causal_trace.items.noised import NoisedItem, noised_positions
+from layerscope.experiments.causal_trace.settings import Settings
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
@@ -32,33 +31,6 @@ def metric(name: str, function: Callable[[Any], Any]) -> None:
             run [run]. It should fall under noise.
     """
     _OWN_METRICS[name] = function
-
-
-class NoisedItem(WorkItem):
-    """One prompt, to be run under every draw of its corruption.
-
-    Attributes:
-        answer: ids of the answer's tokens that are read.
-        rival: id that the answer is compared with in logit_difference.
-        sd: size of the noise in units of the residual stream.
-        partners: ids of the noised tokens in each replaced run.
-        samples: draws of this prompt.
-        slots: draws of the prompt that has most of them; results of others are padded to as many by NaN.
-    """
-
-    prompt: TokenisedPrompt
-    answer: tuple[int, ...]
-    rival: int
-    sd: float
-    tokens_per_pass: int
-    partners: tuple[tuple[int, ...], ...] = ()
-    samples: int
-    slots: int
-
-
-def noised_positions(prompt: TokenisedPrompt, settings: Settings) -> tuple[int, ...]:
-    """Where the corruption falls."""
-    return prompt.noised if settings.noised == "subject" else prompt.noised[-1:]
 
 
 class PromptRuns:

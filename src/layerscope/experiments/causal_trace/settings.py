@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from layerscope.experiments._contract import ExperimentSettings
+from layerscope.evidence.settings import Intervals
 from layerscope.runs.drawing import TOGETHER, Drawing
 
 _OF_ANSWERS = ("probability", "log_probability")
 _METRICS = (*_OF_ANSWERS, "logit_difference", "kl")
 
 
-class Settings(ExperimentSettings):
+class Settings(Intervals):
     """Choices of a causal trace."""
 
     noise: float | str = Field(
@@ -123,8 +123,6 @@ class Settings(ExperimentSettings):
         description="what to do with prompts that cannot be traced (the subject is the first or last token, the prompt "
         "is too long, the answer has no tokens of its own): leave them out and list them, or refuse the run",
     )
-    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
-    resamples: int = Field(2000, gt=0, description="bootstrap resamples of prompts")
 
     @field_validator("noise", mode="before")
     @classmethod

@@ -9,21 +9,27 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments import _tracing
-from layerscope.experiments._summaries import interval_variables, stacked
-from layerscope.experiments._trace_measures import TOKEN_CLASSES
+from layerscope.evidence import Over, named, side_by_side
+from layerscope.experiments.causal_trace.conclude.readouts import (
+    ROWS,
+    ends_of,
+    read_out,
+    rows_of_tokens,
+    scale_of,
+    used_prompts,
+)
+from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
+from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.recovery import recovery, recovery_by_draw
 from layerscope.maths.sample_size import mean_half_width
 from layerscope.results.schema import quantity
+from layerscope.results.words import restored
 
 
-def mean_over_prompts(settings: Any) -> Any:
+def mean_over_prompts(settings: Settings) -> Any:
+    """The bootstrap mean with this run's seed, level and resamples."""
     return partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
-
-
-def used_prompts(result: xr.Dataset) -> np.ndarray:
-    return np.asarray(result.left_out_because.values == "")
 
 
 def by_class(
@@ -41,11 +47,11 @@ def by_class(
 
 
 def indirect_by_class(
-    result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Any
+    result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Settings
 ) -> np.ndarray:
     """Change of the metric by an exchange, by prompt and class of token."""
-    values = _tracing.read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
-    base, _ = _tracing.scale_of(result, settings)
+    values = read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
+    base, _ = scale_of(result, settings)
     owners = stage[f"{dimension}_prompt"].values
     start = dict(zip(result.prompt.values.tolist(), base.tolist(), strict=True))
     nothing = np.array([start[owner] for owner in owners.tolist()])
@@ -55,11 +61,11 @@ def indirect_by_class(
 
 
 def recovered_by_class(
-    result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Any
+    result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Settings
 ) -> np.ndarray:
     """Recovery by prompt and class of token [prompt class ...]."""
-    values = _tracing.read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
-    nothing, everything = _tracing.scale_of(result, settings)
+    values = read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
+    nothing, everything = scale_of(result, settings)
     index = {name: place for place, name in enumerate(result.prompt.values.tolist())}
     owners = stage[f"{dimension}_prompt"].values
     rows = np.array([index[owner] for owner in owners.tolist()])
@@ -69,15 +75,15 @@ def recovered_by_class(
     return by_class(scaled, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
 
 
-def over_draws(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
+def over_draws(result: xr.Dataset, settings: Settings) -> dict[str, xr.Variable]:
     """Draws of each prompt, and how far its rows' recoveries, averaged over depth, would move with other draws."""
-    noised = _tracing.read_out(result, "noised", settings).transpose("prompt", "sample").values
-    clean, _ = _tracing.ends_of(result, settings)
-    restored = _tracing.read_out(result, "restored", settings).transpose("token", "depth", "sample").values
-    subject = _tracing.read_out(result, "subject", settings).transpose("prompt", "depth", "sample").values
+    noised = read_out(result, "noised", settings).transpose("prompt", "sample").values
+    clean, _ = ends_of(result, settings)
+    restored = read_out(result, "restored", settings).transpose("token", "depth", "sample").values
+    subject = read_out(result, "subject", settings).transpose("prompt", "depth", "sample").values
     draws = np.isfinite(noised).sum(axis=1)
-    widths = np.full((len(noised), len(_tracing.ROWS)), np.nan)
-    for index, (_, last, others) in _tracing.rows_of_tokens(result):
+    widths = np.full((len(noised), len(ROWS)), np.nan)
+    for index, (_, last, others) in rows_of_tokens(result):
         rows = [subject[index], restored[last], restored[others].mean(axis=0) if others.size else None]
         ends = (noised[index], np.broadcast_to(clean[index], noised[index].shape))
         nothing, everything = ends if settings.direction == "restore" else ends[::-1]
@@ -91,7 +97,9 @@ def over_draws(result: xr.Dataset, settings: Any) -> dict[str, xr.Variable]:
     }
 
 
-def _half_width(patched: np.ndarray, nothing: np.ndarray, everything: np.ndarray, settings: Any) -> float:
+def _half_width(
+    patched: np.ndarray, nothing: np.ndarray, everything: np.ndarray, settings: Settings
+) -> float:
     """Of one row [draw depth], with draws that are not there left out."""
     there = np.isfinite(patched).all(axis=1) & np.isfinite(nothing) & np.isfinite(everything)
     if not there.any():
@@ -101,12 +109,38 @@ def _half_width(patched: np.ndarray, nothing: np.ndarray, everything: np.ndarray
 
 
 def averages(
-    result: xr.Dataset, values: np.ndarray, name: str, dims: str, what: str, settings: Any
-) -> dict[str, xr.Variable]:
-    """The mean over all prompts that are used, and by category: `name` and `category_name`, with intervals."""
-    used, mean = used_prompts(result), mean_over_prompts(settings)
-    of_category = [used & (result.prompt_category.values == name) for name in result.category.values]
-    by_category = stacked([mean(values[chosen]) for chosen in of_category])
-    return interval_variables(name, mean(values[used]), dims, what) | interval_variables(
-        f"category_{name}", by_category, f"category {dims}", f"{what}, by category"
-    )
+    result: xr.Dataset,
+    values: np.ndarray,
+    name: str,
+    dims: tuple[str, ...],
+    what: str,
+    settings: Settings,
+    *,
+    together: tuple[str, ...] = (),
+) -> xr.Dataset:
+    """The mean over all prompts that are used, and by category: `name` and `category_name`, with intervals.
+
+    Args:
+        result: with the prompts.
+        values: [prompt ...].
+        name, what: of the variable, for a program and for a person.
+        dims: of the values behind the prompts.
+        settings: how intervals are made.
+        together: dimensions from which claims pick the best: ends that hold for all their places are added.
+    """
+    used = used_prompts(result)
+
+    def mean(rows: np.ndarray, called: str, said: str, joint: tuple[str, ...]) -> xr.Dataset:
+        here = result[["prompt"]].isel(prompt=np.flatnonzero(rows))
+        return Over(here, settings, rows="prompt").mean(
+            named(values[rows], called, said, dims=("prompt", *dims)), together=joint
+        )
+
+    by_category = {
+        restored(str(one)): mean(
+            used & (result.prompt_category.values == one), f"category_{name}", f"{what}, by category", ()
+        )
+        for one in result.category.values
+    }
+    laid = side_by_side(by_category, "category", "category of prompts").drop_vars("category")
+    return xr.merge([mean(used, name, what, together), laid])

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import interval_variables, stacked
-from layerscope.experiments._trace_averages import (
+from layerscope.evidence import text_coordinate
+from layerscope.evidence.over import with_p
+from layerscope.evidence.quantities import interval_variables, stacked
+from layerscope.experiments.causal_trace.conclude.averages import (
     averages,
     indirect_by_class,
     mean_over_prompts,
     recovered_by_class,
+)
+from layerscope.experiments.causal_trace.conclude.readouts import (
     used_prompts,
 )
-from layerscope.experiments._trace_measures import OUTPUTS, TOKEN_CLASSES
+from layerscope.experiments.causal_trace.measure.patches import OUTPUTS
+from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
+from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.bootstrap import Interval, bootstrap_statistic
 from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.max_statistic import compare_pairs
+from layerscope.maths.permutation import least_p_of_signs
 from layerscope.results.schema import quantity
 
 LAST_SUBJECT, LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
 
 
-def outputs(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+def outputs(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
+    """Recovery with outputs over a window exchanged, its peaks, and whether prompts agree about them."""
     recovered = recovered_by_class(result, stage, "output", "output_token", settings)
     indirect = indirect_by_class(result, stage, "output", "output_token", settings)
     peaks = np.full((len(recovered), len(OUTPUTS)), np.nan)
@@ -33,16 +38,17 @@ def outputs(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
         curves = recovered[:, TOKEN_CLASSES.index(place), site]
         known = np.isfinite(curves).all(axis=1)
         peaks[known, site] = curves[known].argmax(axis=1)
-    dims = "token_class_name site layer"
-    variables = averages(
+    dims = ("token_class_name", "site", "layer")
+    means = averages(
         result,
         recovered,
         "output_recovery",
         dims,
         "mean recovery with outputs over a window exchanged",
         settings,
+        together=("layer",),
     )
-    variables |= interval_variables(
+    variables = interval_variables(
         "output_effect",
         mean_over_prompts(settings)(indirect[used_prompts(result)]),
         dims,
@@ -58,10 +64,10 @@ def outputs(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
         settings.window_of(stage.sizes["layer"]), "", "blocks in a window", "block"
     )
     agreement = _agreement(result, peaks, settings)
-    return xr.merge([stage, xr.Dataset(variables), agreement], join="outer")
+    return xr.merge([stage, means, xr.Dataset(variables), agreement], join="outer")
 
 
-def _agreement(result: xr.Dataset, peaks: np.ndarray, settings: Any) -> xr.Dataset:
+def _agreement(result: xr.Dataset, peaks: np.ndarray, settings: Settings) -> xr.Dataset:
     """Do prompts that cross late have late peaks? Rank correlations over prompts."""
     used = used_prompts(result)
     columns = {
@@ -92,32 +98,38 @@ def _agreement(result: xr.Dataset, peaks: np.ndarray, settings: Any) -> xr.Datas
     )
 
 
-def severed(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+def severed(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
+    """Recovery with a state exchanged and its MLPs or attention severed, and what that loses."""
     recovered = recovered_by_class(result, stage, "severed", "severed_token", settings)
     whole = recovered_by_class(result, result, "restored", "token", settings)[
         ..., :-1
     ]  # no block after the last
     lost = whole[:, :, None] - recovered
-    named = {
+    kinds = {
         "severed_recovery": (recovered, "mean recovery with one state exchanged and others severed"),
         "severed_loss": (lost, "recovery that goes through what is severed"),
     }
-    variables: dict[str, xr.Variable] = {}
-    for name, (values, what) in named.items():
-        variables |= averages(result, values, name, "token_class_name site layer", what, settings)
-    return xr.merge([stage, xr.Dataset(variables)], join="outer")
+    dims = ("token_class_name", "site", "layer")
+    means = [
+        averages(result, values, name, dims, what, settings, together=("layer",))
+        for name, (values, what) in kinds.items()
+    ]
+    return xr.merge([stage, *means], join="outer")
 
 
-def heads(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+def heads(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
     """Recovery by single heads, with p adjusted for every head at every class of token."""
     recovered = recovered_by_class(result, stage, "head", "head_token", settings)
-    dims = "token_class_name layer head"
-    variables = averages(
-        result, recovered, "head_recovery", dims, "mean recovery with one head exchanged", settings
-    )
-    variables["head_p"] = quantity(
-        compare_pairs(recovered[used_prompts(result)], seed=settings.seed),
+    dims = ("token_class_name", "layer", "head")
+    what = "mean recovery with one head exchanged"
+    means = averages(result, recovered, "head_recovery", dims, what, settings, together=("layer", "head"))
+    used = recovered[used_prompts(result)]
+    tested = with_p(
+        "head_recovery",
         dims,
+        compare_pairs(used, seed=settings.seed),
+        np.full(used.shape[1:], least_p_of_signs(len(used), resamples=4096)),
         "p by flipping signs of prompts, adjusted for all heads",
+        "head_p",
     )
-    return xr.merge([stage, xr.Dataset(variables)], join="outer")
+    return xr.merge([stage, means, xr.Dataset(tested)], join="outer")

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments import _tracing
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import interval_claim, interval_variables, stacked
-from layerscope.experiments._trace_measures import TOKEN_CLASSES
-from layerscope.experiments._trace_screen import KINDS, best_scores, over_draws, strongest
+from layerscope.evidence import text_coordinate
+from layerscope.evidence.quantities import interval_variables, stacked
+from layerscope.experiments.causal_trace.conclude.readouts import (
+    read_out,
+    scale_of,
+)
+from layerscope.experiments.causal_trace.measure.screen import KINDS, best_scores, over_draws, strongest
+from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
+from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.permutation import holm, sign_flip_p
-from layerscope.plots import curve_over_depth, differences
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored
 
 PLAIN, RECOMPUTED, DROPPED = "gradients", "gradients, patterns anew", "gradients, GradDrop"
+
 METHODS = (PLAIN, RECOMPUTED, DROPPED)
+
 SOURCES = ("exact", "estimated")
-_LAST_SUBJECT, _LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
+
+LAST_SUBJECT, LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
 
 
 class _Screened(NamedTuple):
@@ -51,7 +54,7 @@ class _Screened(NamedTuple):
     confirmed: np.ndarray
 
 
-def conclude(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset:
+def screen(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
     """Per prompt and kind: how many of the k strongest the screen misses, and how well it orders all.
 
     States are judged by the trace itself, which runs them all; other kinds where every one was confirmed.
@@ -79,7 +82,7 @@ def conclude(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> xr.Dataset
     )
 
 
-def _screened(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> _Screened:
+def _screened(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> _Screened:
     columns = {name: stage[f"screen_{name}"].values for name in ("plain", "recomputed", "dropped")}
     means = {name: over_draws(values) for name, values in columns.items()}
     kind, prompt = stage.screened_site.values, stage.screened_prompt.values
@@ -104,7 +107,7 @@ def _screened(result: xr.Dataset, stage: xr.Dataset, settings: Any) -> _Screened
     )
 
 
-def _picked(kind: np.ndarray, prompt: np.ndarray, scores: np.ndarray, settings: Any) -> np.ndarray:
+def _picked(kind: np.ndarray, prompt: np.ndarray, scores: np.ndarray, settings: Settings) -> np.ndarray:
     """The k strongest of each prompt and kind by the screen."""
     picked = np.zeros(len(kind), dtype=bool)
     for name in set(prompt.tolist()):
@@ -114,9 +117,9 @@ def _picked(kind: np.ndarray, prompt: np.ndarray, scores: np.ndarray, settings: 
     return picked
 
 
-def _traced_effects(result: xr.Dataset, settings: Any) -> dict[tuple[str, int, int], float]:
-    values = _tracing.read_out(result, "restored", settings).mean("sample").transpose("token", "depth").values
-    base, _ = _tracing.scale_of(result, settings)
+def _traced_effects(result: xr.Dataset, settings: Settings) -> dict[tuple[str, int, int], float]:
+    values = read_out(result, "restored", settings).mean("sample").transpose("token", "depth").values
+    base, _ = scale_of(result, settings)
     nothing = dict(zip(result.prompt.values.tolist(), base.tolist(), strict=True))
     owners, positions = result.token_prompt.values.tolist(), result.position.values.tolist()
     return {
@@ -145,7 +148,7 @@ def _error(screened: _Screened, here: np.ndarray) -> float:
 
 
 def _averages(
-    numbers: dict[str, np.ndarray], chance: np.ndarray, error: np.ndarray, settings: Any
+    numbers: dict[str, np.ndarray], chance: np.ndarray, error: np.ndarray, settings: Settings
 ) -> xr.Dataset:
     mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
     words = {
@@ -177,7 +180,7 @@ def _averages(
     return xr.merge([dataset, _fixes(numbers["missed"], mean, settings)], join="outer")
 
 
-def _fixes(missed: np.ndarray, mean: Any, settings: Any) -> xr.Dataset:
+def _fixes(missed: np.ndarray, mean: Any, settings: Settings) -> xr.Dataset:
     """Does a fix miss less than plain gradients on the same prompts?"""
     names, changes = [], []
     for column, kind in enumerate(KINDS.values()):
@@ -197,11 +200,11 @@ def _fixes(missed: np.ndarray, mean: Any, settings: Any) -> xr.Dataset:
     )
 
 
-def _over_depth(result: xr.Dataset, screened: _Screened, settings: Any) -> xr.Dataset:
+def _over_depth(result: xr.Dataset, screened: _Screened, settings: Settings) -> xr.Dataset:
     """Exact and estimated effects of the two states that matter most, over depth."""
     mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
     used = np.flatnonzero(result.left_out_because.values == "")
-    places = {_LAST_SUBJECT: _LAST_SUBJECT, _LAST: _LAST}
+    places = {LAST_SUBJECT: LAST_SUBJECT, LAST: LAST}
     values = np.full((len(used), 2, len(places), result.sizes["depth"]), np.nan)
     classes = dict(
         zip(
@@ -225,120 +228,4 @@ def _over_depth(result: xr.Dataset, screened: _Screened, settings: Any) -> xr.Da
             "source": text_coordinate(SOURCES, "source", "exact, or estimated by gradient"),
             "screened_row": text_coordinate(list(places), "screened_row", "token whose state is exchanged"),
         },
-    )
-
-
-# -- in sentences and pictures ---------------------------------------------------------------------
-
-
-def claims(result: xr.Dataset) -> Iterator[Claim]:
-    """What each kind of screen misses, whether a fix helps, and how far estimates are off."""
-    count = int(result.screen_strongest)
-    for kind in result.kind.values:
-        here = result.sel(kind=kind)
-        name = restored(str(kind))
-        for method in result.screened_by.values:
-            one = here.sel(screened_by=method)
-            if int(one.screen_missed_n) == 0:
-                continue
-            yield interval_claim(
-                f"of the {count} {name} of the strongest exact effect, {restored(str(method))} miss "
-                f"{float(one.screen_missed):.0%} (blind draws {float(here.screen_chance):.0%}); rank correlation "
-                f"{float(one.screen_order):.2f}",
-                one,
-                "screen_missed",
-                {"kind": str(kind), "screened_by": str(method)},
-                f"{int(one.screen_missed_n)} prompts; the strongest of all is missed in "
-                f"{float(one.screen_best_missed):.0%} of them",
-            )
-        if int(here.screen_error_n):
-            yield interval_claim(
-                f"{name} that the screen picks: estimates are off by {float(here.screen_error):.0%} of "
-                "the exact effect",
-                here,
-                "screen_error",
-                {"kind": str(kind)},
-                f"the {count} picked of each of {int(here.screen_error_n)} prompts, run exactly",
-            )
-    yield from _claims_of_fixes(result)
-
-
-def _claims_of_fixes(result: xr.Dataset) -> Iterator[Claim]:
-    for fix in result.fix.values if "fix" in result.dims else ():
-        here = result.sel(fix=fix)
-        kind, name = restored(str(fix)).split(": ", 1)
-        p, change = float(here.screen_gain_p), float(here.screen_gain)
-        clear = p < 0.05
-        what = "computing attention patterns anew" if name in RECOMPUTED else name
-        yield interval_claim(
-            f"{kind}: {what} {'lowers' if change < 0 else 'raises'} the share missed by {abs(change):.0%}"
-            if clear
-            else f"{kind}: {what} changes the share missed by nothing that can be told from none",
-            here,
-            "screen_gain",
-            {"fix": str(fix)},
-            "against plain gradients on the same prompts; signs flipped prompt by prompt, Holm over fixes",
-        ).model_copy(update={"p_adjusted": None if np.isnan(p) else p, "significant": clear})
-
-
-def draw(result: xr.Dataset) -> dict[str, Any]:
-    """Estimates beside exact effects over depth, and what each screen misses."""
-    if "screen_effect" not in result:
-        return {}
-    figures = {}
-    if np.isfinite(result.screen_effect).any():
-        figures["what gradients estimate, and what exchanges do"] = _effects(result)
-    if np.isfinite(result.screen_missed).any():
-        figures["what a screen by gradients misses"] = _misses(result)
-    return figures
-
-
-def _effects(result: xr.Dataset) -> Any:
-    chosen = {
-        f"{place}, {source}": {"screened_row": place, "source": source}
-        for place in (_LAST_SUBJECT, _LAST)
-        for source in SOURCES
-    }
-    columns: dict[str, Any] = {}
-    for column, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-        lines = [
-            result[f"screen_effect{suffix}"].sel(cells).reset_coords(drop=True) for cells in chosen.values()
-        ]
-        columns[column] = xr.concat(lines, dim="line", coords="minimal", compat="override").assign_attrs(
-            result.screen_effect.attrs
-        )
-    return curve_over_depth(
-        xr.Dataset(columns).assign_coords(line=text_coordinate(list(chosen), "line", "state and source")),
-        caption="Mean change of the metric when one token's state is exchanged, run exactly and estimated from one "
-        "backward pass; bands are bootstrap intervals over prompts.",
-    )
-
-
-def _misses(result: xr.Dataset) -> Any:
-    names, cells = [], []
-    for kind in result.kind.values:
-        for method in result.screened_by.values:
-            here = result.sel(kind=kind, screened_by=method)
-            if int(here.screen_missed_n):
-                names.append(f"{restored(str(kind))}: {restored(str(method))}")
-                cells.append(here)
-    columns = {
-        column: xr.Variable(
-            ("one",),
-            np.array([float(cell[f"screen_missed{end}"]) for cell in cells]),
-            result.screen_missed.attrs,
-        )
-        for column, end in (("difference", ""), ("low", "_low"), ("high", "_high"))
-    }
-    columns["p_adjusted"] = xr.Variable(("one",), np.full(len(names), np.nan))
-    columns["significant"] = xr.Variable(("one",), columns["low"].values > 0)
-    blind = ", ".join(
-        f"{restored(str(kind))} {float(result.screen_chance.sel(kind=kind)):.0%}"
-        for kind in result.kind.values
-        if int(result.screen_chance_n.sel(kind=kind))
-    )
-    return differences(
-        xr.Dataset(columns, coords={"one": text_coordinate(names, "one", "kind and method")}),
-        caption=f"Share of the {int(result.screen_strongest)} exchanges of the largest exact effect that are not among "
-        f"the screen's as many, mean over prompts with its interval. Blind draws would miss: {blind}.",
     )

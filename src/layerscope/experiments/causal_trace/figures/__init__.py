@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments import _trace_further_figures
-from layerscope.experiments._coordinates import groups_along
-from layerscope.experiments._summaries import as_curve
+from layerscope.evidence import as_curve, groups_along, settings_of
+from layerscope.experiments.causal_trace.figures import components, screen
 from layerscope.plots import (
     NamedHeatmap,
     curve_over_depth,
@@ -39,7 +37,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted)))
     if 0 < compared.sizes["contrast"] <= _MOST_PAIRS:
         figures["do categories differ in transition depth?"] = _contrasts(compared)
-    figures |= _trace_further_figures.draw(result)
+    figures |= components.draw(result) | screen.draw(result)
     gallery = _gallery(result, used) if settings_of(result).get("positions", "all") == "all" else []
     if gallery:
         figures["every prompt"] = heatmap_gallery(
@@ -87,11 +85,6 @@ def _contrasts(result: xr.Dataset) -> Any:
         contrasts,
         caption="Difference in mean transition depth; permutation over prompts, Holm's correction over pairs.",
     )
-
-
-def settings_of(result: xr.Dataset) -> dict[str, Any]:
-    """The settings that a saved result carries; empty for one that was put together by hand."""
-    return json.loads(result.attrs["settings"]) if "settings" in result.attrs else {}
 
 
 def _percent(result: xr.Dataset) -> str:

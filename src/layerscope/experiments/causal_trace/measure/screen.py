@@ -9,12 +9,13 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier, Inputs
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._trace_items import depths_that_matter, noised_items, rows_of
-from layerscope.experiments._trace_measures import token_class
-from layerscope.experiments._trace_runs import NoisedItem, PromptRuns, noised_positions, prompt_runs
-from layerscope.experiments._trace_settings import Settings
+from layerscope.contract import Earlier
+from layerscope.evidence import number_coordinate, text_coordinate
+from layerscope.experiments.causal_trace.items import depths_that_matter, rows_of
+from layerscope.experiments.causal_trace.items.noised import NoisedItem, noised_positions
+from layerscope.experiments.causal_trace.measure.runs import PromptRuns, prompt_runs
+from layerscope.experiments.causal_trace.measure.tokens import token_class
+from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.results.schema import quantity
 
 if TYPE_CHECKING:
@@ -39,14 +40,6 @@ class Cell(NamedTuple):
     layer: int
     position: int
     head: int | None = None
-
-
-def items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[NoisedItem]:
-    """Every prompt, whole: one backward pass serves all of its cells."""
-    if settings.screen:
-        for item in noised_items(inputs, settings, earlier):
-            passes = inputs.facts.n_layers * item.samples * item.prompt.n_tokens
-            yield item.model_copy(update={"size": item.size + passes})
 
 
 def cells_of(model: LayeredModel, item: NoisedItem, settings: Settings) -> list[Cell]:
@@ -74,7 +67,7 @@ def _cells_in_blocks(model: LayeredModel, item: NoisedItem, settings: Settings, 
         yield from (Cell(site, layer, position, head) for position in reached for head in heads)
 
 
-def measure(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
+def screen(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """Estimates of every exchange, for every draw; exact effects of the strongest of each kind."""
     run = prompt_runs(model, item, settings, earlier["clean"])
     cells = cells_of(model, item, settings)

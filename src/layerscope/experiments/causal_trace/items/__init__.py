@@ -9,10 +9,10 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope import runs
+from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._trace_runs import NoisedItem, noised_positions
-from layerscope.experiments._trace_settings import Settings
+from layerscope.experiments.causal_trace.items.noised import NoisedItem, noised_positions
+from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.moments import Moments, merge, standard_deviation
 from layerscope.maths.sample_size import units_needed
 from layerscope.results.words import restored, stored
@@ -301,3 +301,11 @@ def _in_pieces(
             size=(item.prompt.n_tokens + carried * per_position / 2) * item.samples,
             positions=positions,
         )
+
+
+def screen_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[NoisedItem]:
+    """Every prompt, whole: one backward pass serves all of its cells."""
+    if settings.screen:
+        for item in noised_items(inputs, settings, earlier):
+            passes = inputs.facts.n_layers * item.samples * item.prompt.n_tokens
+            yield item.model_copy(update={"size": item.size + passes})

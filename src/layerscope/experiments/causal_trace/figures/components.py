@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments import _trace_screen_conclusions
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import as_curve
+from layerscope.evidence import as_curve, text_coordinate
 from layerscope.plots import curve_over_depth, differences, rows_by_category
 from layerscope.results.words import restored
 
@@ -31,7 +29,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     ):
         if name in result and np.isfinite(result[name]).any():
             figures[title] = picture(result)
-    return figures | _trace_screen_conclusions.draw(result)
+    return figures
 
 
 def _lines(result: xr.Dataset, name: str, chosen: dict[str, dict[str, str]], what: str) -> xr.Dataset:

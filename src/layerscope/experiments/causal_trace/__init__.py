@@ -1,0 +1,51 @@
+"""Which states carry the subject's information to the answer, and where does it cross to the last token?
+
+The subject's tokens are blurred by noise (or replaced by another subject's), so that the model loses the
+answer. Then, for every token and every depth, the clean state is put back there alone, and the answer is
+read again: recovery is 0 where that changes nothing and 1 where it brings the clean value back. Early
+in depth the noised tokens' own states do it; late, the last token's. The transition layer is the depth
+where the two rows change places for the last time. Where several tokens are noised, their row restores
+them together, so that it starts at 1 for every prompt.
+
+If asked for, the same is done with what attention and MLPs add, over a window of blocks; with a token's MLPs
+or attention severed, which tells whether a state works through them; with single heads; with each token of
+the subject noised alone; at several noise levels; and in the other direction, noised states in the
+clean run. A screen by gradients can be laid beside it, and what it misses measured. Everything is run
+as branches, computed only where it can differ.
+
+Every draw is kept. Draws are averaged before the ratio, prompts last, with bootstrap intervals
+over prompts. Prompts that the model gets wrong are left out and listed, and so are prompts on which
+noise changes too little for a ratio to mean anything.
+
+Beware: noise takes the model off the text that it was trained on; a restored state that recovers the
+answer is sufficient in this setting, which does not make it the place where a fact is stored (Hase et
+al. 2023); probability hides states that speak against the answer (Zhang & Nanda 2023); and windows
+of several blocks show higher peaks than their blocks one by one.
+
+Source: Kinniment 2022, "Recall and Regurgitation in GPT2"; Meng et al. 2022, "Locating and Editing
+Factual Associations in GPT", section 2 and appendix B.
+"""
+
+from layerscope.contract import Stage
+from layerscope.experiments.causal_trace import items, measure
+from layerscope.experiments.causal_trace.claims import claims
+from layerscope.experiments.causal_trace.conclude import conclude, over_depth
+from layerscope.experiments.causal_trace.figures import draw
+from layerscope.experiments.causal_trace.settings import Settings
+
+__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+
+TAKES = {"prompts"}
+HEADLINES = ("mean_transition",)
+STAGES = (
+    Stage("clean", items=items.clean_items, measure=measure.clean),
+    Stage("pilot", items=items.pilot_items, measure=measure.pilot),
+    Stage("noised", items=items.noised_items, measure=measure.noised),
+    Stage("trace", items=items.trace_items, measure=measure.trace),
+    Stage("outputs", items=items.output_items, measure=measure.outputs, along=("output_token",)),
+    Stage("severed", items=items.severed_items, measure=measure.severed, along=("severed_token",)),
+    Stage("heads", items=items.head_items, measure=measure.heads, along=("head_token",)),
+    Stage("one by one", items=items.one_by_one_items, measure=measure.one_by_one, along=("subject_token",)),
+    Stage("doses", items=items.dose_items, measure=measure.doses),
+    Stage("screen", items=items.screen_items, measure=measure.screen, along=("screened",)),
+)

@@ -1,0 +1,186 @@
+"""Recovery, the rows of each prompt, where they cross, and their averages by category."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import xarray as xr
+
+from layerscope.evidence import Over, named, text_coordinate
+from layerscope.evidence.quantities import interval_variables, stacked
+from layerscope.experiments.causal_trace.conclude.readouts import (
+    ROWS,
+    ends_of,
+    read_out,
+    rows_of_tokens,
+    scale_of,
+    traced,
+)
+from layerscope.experiments.causal_trace.settings import Settings
+from layerscope.maths.bootstrap import Interval, bootstrap_mean
+from layerscope.maths.recovery import range_is_large_enough, recovery
+from layerscope.maths.transitions import routed_elsewhere, transition
+from layerscope.results.schema import quantity
+from layerscope.results.words import restored, stored
+
+_PER_PROMPT = {
+    "transition_layer": ("depth at which the last token takes over from the noised tokens", "block"),
+    "onset": ("depth at which the last token's recovery passes 10 % for the last time", "block"),
+    "width": ("blocks from 10 % to 90 % recovery at the last token", "block"),
+    "crossings": ("how often the two rows change places", "1"),
+    "routed_elsewhere": ("share of the recovery that lies at tokens neither noised nor last", "1"),
+}
+
+
+def filled_subjects(result: xr.Dataset) -> xr.Dataset:
+    """Where one token is noised, exchanging all noised tokens together is exchanging this one."""
+    kinds = [kind for kind in ("log_probability", "probability", "metric") if f"subject_{kind}" in result]
+    filled = {}
+    for kind in kinds:
+        values = result[f"subject_{kind}"].values.copy()
+        for index, tokens in traced(result):
+            alone = tokens[result.noised.values[tokens]]
+            if len(alone) == 1:
+                values[index] = result[f"restored_{kind}"].values[alone[0]]
+        filled[f"subject_{kind}"] = result[f"subject_{kind}"].copy(data=values)
+    return result.assign(filled)
+
+
+def with_probabilities(clean: xr.Dataset, noised: xr.Dataset) -> xr.Dataset:
+    """The clean and the noised stage together, with probabilities beside log-probabilities."""
+    probabilities = {
+        "noised_probability": ("noised_log_probability", "probability of the answer under noise"),
+        "subject_probability": (
+            "subject_log_probability",
+            "probability of the answer with all noised tokens restored together",
+        ),
+    }
+    noised = noised.assign(
+        {
+            name: quantity(
+                np.exp(noised[source].values), [str(dim) for dim in noised[source].dims], long_name
+            )
+            for name, (source, long_name) in probabilities.items()
+        }
+    )
+    return xr.merge([clean, noised.reindex(prompt=clean.prompt)], compat="override", join="left")
+
+
+def with_restored(trace: xr.Dataset) -> xr.Dataset:
+    """The trace with probabilities beside log-probabilities."""
+    return trace.assign(
+        restored_probability=quantity(
+            np.exp(trace.restored_log_probability.values),
+            "token depth sample",
+            "probability of the answer with one state restored",
+        )
+    )
+
+
+def leave_out_small_ranges(result: xr.Dataset, settings: Settings) -> xr.Dataset:
+    """Prompts whose metric noise changes too little are left out, with the reason."""
+    clean, noised = ends_of(result, settings)
+    reasons = result.left_out_because.values.astype(object)
+    smallest = settings.smallest
+    reasons[(reasons == "") & ~np.isfinite(noised)] = "the model's output under noise is not finite"
+    small = (reasons == "") & ~range_is_large_enough(clean, noised, smallest)
+    for index in np.flatnonzero(small):
+        reasons[index] = stored(
+            f"noise lowers the {settings.metric.replace('_', '-')} by {clean[index] - noised[index]:.3f} only, "
+            f"less than smallest_range = {smallest:g}"
+        )
+    return result.assign(
+        left_out_because=quantity(reasons.astype(str), "prompt", "why the prompt is left out, or empty"),
+        metric_range=quantity(
+            clean - noised, "prompt", f"fall of the {settings.metric.replace('_', '-')} under noise"
+        ),
+    )
+
+
+def recoveries_of(result: xr.Dataset, settings: Settings) -> dict[str, xr.Variable]:
+    """Recovery at every token and depth."""
+    patched = read_out(result, "restored", settings).mean("sample").values
+    nothing, everything = scale_of(result, settings)
+    values = np.full(patched.shape, np.nan)
+    for index, rows in traced(result):
+        if result.left_out_because.values[index] == "":
+            values[rows] = recovery(patched[rows], noised=nothing[index], clean=everything[index])
+    return {"recovery": quantity(values, "token depth", "recovery of the answer with one state restored")}
+
+
+def rows_of_prompts(result: xr.Dataset, settings: Settings) -> dict[str, xr.Variable]:
+    """Recovery of the corrupted tokens together, the last token, and the mean of others, prompt by prompt."""
+    recoveries = result.recovery.values
+    subject = read_out(result, "subject", settings).mean("sample").values
+    nothing, everything = scale_of(result, settings)
+    rows = np.full((result.sizes["prompt"], len(ROWS), result.sizes["depth"]), np.nan)
+    for index, (_, last, others) in rows_of_tokens(result):
+        rows[index, 0] = recovery(subject[index], noised=nothing[index], clean=everything[index])
+        rows[index, 1] = recoveries[last]
+        if others.size:
+            rows[index, 2] = recoveries[others].mean(axis=0)
+    return {"prompt_recovery": quantity(rows, "prompt row depth", "recovery with the row's tokens restored")}
+
+
+def transitions_of(result: xr.Dataset, settings: Settings) -> dict[str, xr.Variable]:
+    """Where the rows cross, prompt by prompt, and what else their curves tell."""
+    numbers = {name: np.full(result.sizes["prompt"], np.nan) for name in _PER_PROMPT}
+    for index, tokens in traced(result):
+        if result.left_out_because.values[index] != "":
+            continue
+        rows = result.prompt_recovery.values[index]
+        found = transition(rows[0], rows[1])
+        numbers["transition_layer"][index] = found.layer
+        numbers["onset"][index], numbers["width"][index] = found.onset, found.width
+        numbers["crossings"][index] = found.crossings
+        noised = np.flatnonzero(result.noised.values[tokens]).tolist()
+        if settings.positions == "all":
+            numbers["routed_elsewhere"][index] = routed_elsewhere(
+                result.recovery.values[tokens], noised=noised, last=len(tokens) - 1
+            )
+    return {name: quantity(values, "prompt", *_PER_PROMPT[name]) for name, values in numbers.items()}
+
+
+def averages_of_rows(result: xr.Dataset, settings: Settings) -> xr.Dataset:
+    """Rows and crossovers averaged over prompts, and categories against each other."""
+    used = result.left_out_because.values == ""
+    category = result.prompt_category.values
+    names = [str(name) for name in dict.fromkeys(category)]
+    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+
+    def over_prompts(values: np.ndarray, rows: np.ndarray) -> Interval:
+        return mean(values[rows])
+
+    by_category = [used & (category == name) for name in names]
+    rows, layers = result.prompt_recovery.values, result.transition_layer.values
+    averages = xr.Dataset(
+        interval_variables(
+            "average_recovery",
+            stacked([over_prompts(rows, group) for group in by_category]),
+            "category row depth",
+            "mean recovery over prompts",
+        )
+        | interval_variables(
+            "overall_recovery", over_prompts(rows, used), "row depth", "mean recovery over all prompts"
+        )
+        | interval_variables(
+            "mean_transition",
+            stacked([over_prompts(layers, group) for group in by_category]),
+            "category",
+            "mean transition depth over prompts",
+            "block",
+        )
+        | interval_variables(
+            "mean_routed_elsewhere",
+            over_prompts(result.routed_elsewhere.values, used),
+            "",
+            "mean share of recovery at tokens neither noised nor last",
+        ),
+        coords={
+            "category": text_coordinate([restored(name) for name in names], "category", "category of prompts")
+        },
+    )
+    over = Over(result.isel(prompt=np.flatnonzero(used)), settings, rows="prompt")
+    crossover = named(layers[used], "crossover", "transition depth", "block", dims=("prompt",))
+    return xr.merge([averages, over.contrasts(crossover, category[used])], join="outer")
