@@ -36,6 +36,7 @@ LENGTHS = (9, 40)
 CLOSE = 1e-5
 """In probability, and in cosine and attention shares."""
 HALF = "bfloat16: error of branches over that of whole passes"
+_TEXTS_IN_HALF = 8
 OWN = "attention against the model's own"
 BOUNDS = {HALF: 1.5, OWN: 1e-4}
 """What may be off by more than `CLOSE`."""
@@ -241,17 +242,18 @@ def _keep_depth(found: dict[int, Tensor], depth: int, _: Any, states: Tensor) ->
 def _bfloat16(model: LayeredModel, ids: list[int], outcome: Outcome) -> None:
     if "branches" in model.refused:
         return
-    tokens = range(1, len(ids), max(1, len(ids) // 8))
-    branches = [
-        Branch((Put("state", (depth,), (token,)),)) for depth in range(model.n_layers + 1) for token in tokens
-    ]
-    exact = _run(model, branches, ids, plain=True)
     half = load_model(copy.deepcopy(model.module).bfloat16(), tokenizer=zoo.tokenizer())
-    # The median over branches: an expert that rounding flips, in either run, moves one of them by far more.
-    own, ours = (
-        float((_run(half, branches, ids, plain=plain) - exact).square().mean(-1).sqrt().median())
-        for plain in (True, False)
-    )
+    branches = [Branch((Put("state", (depth,), (token,)),)) for depth, token in _places(model, len(ids))]
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    # Branches of one text share its rounding: several texts, or the ratio is that of two single draws. Of each the
+    # median over branches: an expert that rounding flips, in either run, moves one of them by far more.
+    for start in range(_TEXTS_IN_HALF):
+        ids = text(len(ids), start=2 * start)
+        exact = _run(model, branches, ids, plain=True)
+        for plain, found in errors.items():
+            off = (_run(half, branches, ids, plain=plain) - exact).square().mean(-1).sqrt()
+            found.append(float(off.median()))
+    own, ours = (sum(errors[plain]) for plain in (True, False))
     _see(outcome, HALF, ours / max(own, 1e-6))
 
 
