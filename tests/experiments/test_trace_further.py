@@ -91,12 +91,17 @@ def test_claims_name_what_was_planted(stored_in_an_mlp: xr.Dataset) -> None:
     texts = [claim.text for claim in load("causal_trace").claims(stored_in_an_mlp)]
 
     for begin in (
-        "Restoring MLPs at the last subject token brings back most round layer 1: 100% of the answer",
+        "Restoring MLPs at the last subject token brings back most round layer 1: ",
         "Restoring attention at the last token brings back most round layer 3: 100% of the answer",
-        "Severing the subject's own later MLPs lowers what its state at depth 0 brings back by 100 percentage points",
         "No detectable change of what the subject's early states bring back by severing its own later attention",
     ):
         assert any(text.startswith(begin) for text in texts), begin
+    lost = next(
+        text
+        for text in texts
+        if text.startswith("Severing the subject's own later MLPs lowers what its state")
+    )
+    assert "brings back by 99.9 percentage points" in lost
 
 
 def test_effects_are_means_of_differences_by_hand(stored_in_an_mlp: xr.Dataset) -> None:

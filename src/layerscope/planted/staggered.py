@@ -95,6 +95,7 @@ TRIALS = (
                 {"contrast": "people − towns"},
                 nothing=0.0,
                 p="p_adjusted",
+                says="earlier",
             ),
         ),
         texts=lambda: {"prompts": prompts()},
