@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -147,4 +148,4 @@ def test_it_keeps_what_every_experiment_promises(site: Path) -> None:
     done = with_source(PROMISES, "-k", "state_growth", "-m", "", paths=(site, ROOT / "tests"))
 
     assert done.returncode == 0, done.stdout
-    assert "13 passed" in done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) >= 15

@@ -75,9 +75,10 @@ class Found:
             raise self.refused(error) from error
 
     def has(self, role: str) -> bool:
-        """Whether its folder holds this role."""
-        module = self.imported()
-        return hasattr(module, "__path__") and find_spec(f"{self.module}.{role}") is not None
+        """Whether its folder holds this role, without importing it."""
+        spec = find_spec(self.module)
+        folders = spec.submodule_search_locations if spec else None
+        return role in {module.name for module in pkgutil.iter_modules(folders or [])}
 
     def refused(self, error: Exception) -> LayerscopeError:
         """It is there, and cannot be had."""

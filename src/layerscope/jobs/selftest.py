@@ -251,8 +251,10 @@ def selftest(
 def _of_its_own(name: str, *, quick: bool) -> Iterator[Tried | Untried]:
     """What an experiment brings its own planted models for."""
     try:
+        brought = experiments.whose(name) != "Layerscope"
+        if brought:  # Layerscope's own are loaded when they are tried
+            experiments.load(name)
         where, trials = experiments.planted_by(name)
-        brought = bool(experiments.load(name).plugin)
     except LayerscopeError as error:
         yield Untried(name, error)
         return
