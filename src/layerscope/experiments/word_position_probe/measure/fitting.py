@@ -69,7 +69,12 @@ class IndexProbe:
 
 
 def fitted(
-    states: np.ndarray, labels: np.ndarray, settings: Settings, device: Any = "cpu"
+    states: np.ndarray,
+    labels: np.ndarray,
+    settings: Settings,
+    device: Any = "cpu",
+    *,
+    tolerance: float = 1e-4,
 ) -> list[IndexProbe]:
     """Probes for the index of the unit, one for each entry of the batch (depths, places), fitted together.
 
@@ -78,6 +83,7 @@ def fitted(
         labels: [case], 0 .. the number of indices − 1; the same for the whole batch.
         settings: `penalty`, `scheme` and `scale` of the experiment.
         device: where to fit.
+        tolerance: of `fit_logistic`.
     """
     import torch
 
@@ -97,6 +103,7 @@ def fitted(
         # a − b: ½‖slope‖² is ‖a‖² + ‖b‖², twice what two columns are charged.
         l2=settings.penalty * (2 if apart else 1),
         standardise=settings.scale == "entries",
+        tolerance=tolerance,
     )
     weights, bias, centre, scale, converged = (
         part.cpu().double().numpy()
