@@ -140,7 +140,7 @@ def _wrong_with(module: ModuleType) -> Iterator[str]:
     if not (isinstance(module.Settings, type) and issubclass(module.Settings, ExperimentSettings)):
         yield "Settings is not a class of ExperimentSettings"
     stages = list(module.STAGES)
-    if not stages or not all(isinstance(stage, Stage) for stage in stages):
+    if not all(isinstance(stage, Stage) for stage in stages):
         yield "STAGES are not Stages"
     elif any(not _STAGE.fullmatch(stage.name) for stage in stages):
         yield "a stage's name is not made of letters, digits, blanks and _"
