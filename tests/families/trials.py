@@ -80,14 +80,16 @@ def text(length: int, start: int = 0) -> list[int]:
     return [0, *((start * 7919 + 101 + place * 37) % 300 + 3 for place in range(1, length))]
 
 
-def try_case(case: configurations.Case, lengths: Sequence[int] = LENGTHS) -> Outcome:
-    """Build a model and try everything on it, at some lengths, in float32, and patched runs in bfloat16 too."""
+def try_case(
+    case: configurations.Case, lengths: Sequence[int] = LENGTHS, *, leaving_out: Sequence[str] = ()
+) -> Outcome:
+    """Build a model and try everything on it but some of `TRIALS`, at some lengths."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of transformers, about what small configurations leave open
-        return try_module(configurations.build(case.kind, **dict(case.over)), lengths)
+        return try_module(configurations.build(case.kind, **dict(case.over)), lengths, leaving_out)
 
 
-def try_module(module: Any, lengths: Sequence[int] = LENGTHS) -> Outcome:
+def try_module(module: Any, lengths: Sequence[int] = LENGTHS, leaving_out: Sequence[str] = ()) -> Outcome:
     """Everything, on a model object."""
     outcome = Outcome()
     try:
@@ -103,6 +105,8 @@ def try_module(module: Any, lengths: Sequence[int] = LENGTHS) -> Outcome:
         return outcome
     for length in lengths:
         for name, trial in TRIALS.items():
+            if name in leaving_out:
+                continue
             try:
                 trial(model, text(length), outcome)
             except LayerscopeError as refusal:
