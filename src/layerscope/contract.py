@@ -54,7 +54,7 @@ Earlier = Mapping[str, xr.Dataset]
 class ExperimentSettings(BaseModel):
     """Choices of an experiment: frozen, checked, and saved whole with the run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON holds neither
 
     seed: int = Field(0, ge=0, description="seed of every random draw; resamples and permutations use it too")
 

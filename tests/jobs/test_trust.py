@@ -242,3 +242,73 @@ def test_a_run_that_is_replayed_measures_with_names_from_a_record(
 
 def test_the_record_keeps_what_was_trusted_for_the_reader_alone(saved: Path) -> None:
     assert RunFolder(saved).record.asked.trust_remote_code is False
+
+
+# -- what a record could do besides ----------------------------------------------------------------
+
+
+def test_nothing_is_sent_to_an_address_that_a_record_names(
+    saved: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOMEONES_SECRET", "secret")
+    rater = {"rater_address": "http://127.0.0.1:9/v1", "rater_name": "x", "rater_key": "SOMEONES_SECRET"}
+    settings: dict[str, Any] = {
+        "directions": 2,
+        "random_directions": 100,
+        "kinds": ["OV writes"],
+        "resamples": 20,
+    }
+    edited(saved, experiment="weight_directions", settings=settings | rater)
+    emptied(saved)
+
+    outcome = command("resume", saved)
+
+    assert outcome.code == 2
+    assert "nothing is sent there on its word" in outcome.err
+    assert "secret" not in outcome.err
+
+
+@pytest.mark.parametrize("name", ["show", "report", "export", "replay"])
+def test_a_result_is_not_read_as_another_experiments(
+    saved: Path, command: Command, tmp_path: Path, name: str
+) -> None:
+    edited(saved, experiment="hidden_states", settings={})
+    outcome = command(name, saved, *(["--out", tmp_path / "page"] if name == "report" else []))
+    assert outcome.code == 2
+    assert "found     causal_trace in" in outcome.err or "altered" in outcome.err
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6])
+def test_no_number_of_threads_is_taken_that_no_machine_has(
+    saved: Path, command: Command, threads: int
+) -> None:
+    record = json.loads((saved / "run.json").read_text())
+    record["machine"]["threads"] = threads
+    (saved / "run.json").write_text(json.dumps(record))
+    outcome = command("replay", saved)
+    assert outcome.code == 2
+    assert "damaged" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["run.json", "inputs.json"])
+def test_json_as_deep_as_a_well_is_damage(saved: Path, command: Command, name: str) -> None:
+    (saved / name).write_text('{"a":' * 20_000)
+    outcome = command("replay", saved)
+    assert outcome.code == 2
+    assert name in outcome.err
+
+
+def test_a_record_does_not_steer_the_terminal(saved: Path, command: Command) -> None:
+    record = json.loads((saved / "run.json").read_text())
+    record["notes"] = ["\x1b]0;owned\x07"]
+    record["asked"]["settings"]["noise"] = "\x1b[2J"
+    record["machine"]["device_name"] = "\x1b[31mred"
+    (saved / "run.json").write_text(json.dumps(record))
+
+    outcome = command("show", saved)
+    edited(saved, experiment="\x1b[2J")
+    refused = command("show", saved)
+
+    assert "<U+001B>[2J" in outcome.out
+    assert "<U+001B>[2J" in refused.err
+    assert "\x1b" not in outcome.out + refused.err

@@ -201,13 +201,18 @@ def test_a_tensor_in_two_shards_is_refused(copy: Path) -> None:
         {"_attn_implementation_internal": "someone/fast-attention"},
         {"attn_implementation": {"text_config": "someone/fast-attention"}},
         {"text_config": {"attn_implementation": "paged|someone/fast-attention"}},
+        {"attn_implementation": "flash_attention_2"},  # fetched by transformers where it is not installed
+        {"attn_implementation": {"": "sdpa", "text_config": "flash_attention_3"}},
+        {"attn_implementation": ["sdpa"]},
+        {"attn_implementation": "layerscope"},
         {"transformers_weights": "adapter_model.bin"},
     ],
 )
 def test_a_configuration_that_names_code_or_weights_is_refused(copy: Path, values: dict[str, Any]) -> None:
     configured(copy, **values)
 
-    refused(copy, next(iter(str(v) for v in values.values() if isinstance(v, str)), "fast-attention"))
+    (value,) = values.values()
+    refused(copy, value if isinstance(value, str) else "attention")
 
 
 def test_an_adapter_and_a_distributed_checkpoint_are_refused(copy: Path) -> None:

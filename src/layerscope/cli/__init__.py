@@ -9,6 +9,7 @@ import typer
 
 from layerscope.cli import commands, looking
 from layerscope.cli.program import cli
+from layerscope.cli.telling import say
 from layerscope.errors import LayerscopeError
 
 __all__ = ["cli", "commands", "commands_page", "looking", "main"]
@@ -24,7 +25,7 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except LayerscopeError as error:
-        typer.echo(f"layerscope: {error}", err=True)
+        say(f"layerscope: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != _STOPPED:  # which typer makes of Ctrl-C

@@ -22,6 +22,7 @@ from layerscope.cli.telling import (
     keep_memory,
     open_page,
     refuse_early,
+    say,
     tell_plan,
     tell_run,
     tell_trace,
@@ -221,7 +222,7 @@ def replay(folder: RunFolderPath, model: NamedAgain = None, trust_remote_code: T
         f"{found.verdict}" + (f" (largest relative difference {found.largest:.2g})" if found.largest else "")
     )
     for line in found.changed:
-        typer.echo(f"  {line}")
-    typer.echo("since the run: " + ("; ".join(found.since) or "nothing recorded has changed"))
+        say(f"  {line}")
+    say("since the run: " + ("; ".join(found.since) or "nothing recorded has changed"))
     if found.verdict == "changed":
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ import typer
 
 from layerscope.cli.options import Question, asking
 from layerscope.cli.program import Out, RunFolderPath, cli
-from layerscope.cli.telling import end_with, going_on, tell_check, tell_run
+from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_run
 from layerscope.errors import LayerscopeError
 
 
@@ -35,12 +35,12 @@ def list_(
 
     if what != "experiments":
         for line in lines_of(what, out):
-            typer.echo(line)
+            say(line)
         return
     refused: dict[str, LayerscopeError] = {}
     for name in experiments.names():
         with going_on(name, refused):
-            typer.echo(line_of_experiment(name))
+            say(line_of_experiment(name))
     end_with(refused)
 
 

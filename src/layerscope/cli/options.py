@@ -186,7 +186,7 @@ def _setting(written: str) -> tuple[str, Any]:
         )
     try:
         return name.strip(), json.loads(value)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return name.strip(), value
 
 

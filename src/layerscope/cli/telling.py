@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from layerscope.errors import LayerscopeError
+from layerscope.results.words import visible
 
 if TYPE_CHECKING:
     from layerscope.jobs.checking import PromptCheck, Unreadable
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from layerscope.jobs.prepare import Job
     from layerscope.jobs.tracing import TracedPrompt
     from layerscope.results.store import RunFolder
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write lines to the terminal; what would steer it, in a record or a name, is shown as what it is."""
+    typer.echo("\n".join(visible(line, blanks=False) for line in text.split("\n")), err=err)
 
 
 def keep_memory() -> None:
@@ -44,7 +50,7 @@ def told_of_a_twin(job: Job, experiment: str) -> Iterator[None]:
     except LayerscopeError as error:
         if job.model.facts.untrained is None:
             raise
-        typer.echo(f"layerscope: {experiment} on the untrained twin: {error}", err=True)
+        say(f"layerscope: {experiment} on the untrained twin: {error}", err=True)
 
 
 def tell_run(folder: RunFolder, *, whole: bool = False) -> None:
@@ -52,7 +58,7 @@ def tell_run(folder: RunFolder, *, whole: bool = False) -> None:
     from layerscope.jobs.listing import summary_of
 
     for line in summary_of(folder, whole=whole):
-        typer.echo(line)
+        say(line)
 
 
 @contextmanager
@@ -61,7 +67,7 @@ def going_on(name: str, refused: dict[str, LayerscopeError]) -> Iterator[None]:
     try:
         yield
     except LayerscopeError as error:
-        typer.echo(f"layerscope: {name}: {error}", err=True)
+        say(f"layerscope: {name}: {error}", err=True)
         refused[name] = error
 
 
@@ -70,7 +76,7 @@ def end_with(refused: dict[str, LayerscopeError]) -> None:
     if refused:
         typer.echo(f"{len(refused)} refused:", err=True)
         for name, error in refused.items():
-            typer.echo(f"  {name}: {error.short}", err=True)
+            say(f"  {name}: {error.short}", err=True)
         raise typer.Exit(2)
 
 
@@ -112,4 +118,4 @@ def tell_check(check: PromptCheck | Unreadable) -> None:
     from layerscope.jobs.listing import lines_of_check
 
     for line in lines_of_check(check):
-        typer.echo(line)
+        say(line)

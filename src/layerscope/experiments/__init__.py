@@ -185,15 +185,27 @@ def settings_of(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
     try:
         return experiment.settings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"  # of a list, whichever entry does not fit
-        described = known[name].description if name in known else ""
-        raise LayerscopeError(
-            f"the setting {name} of {experiment.name} does not fit",
-            found=repr(first["input"]),
-            expected=f"{first['msg']}   ({described})",
-            hint=f"--set {name}={_example(experiment, name)}",
-        ) from error
+        raise _unfitting(experiment, error.errors()[0]) from error
+
+
+def _unfitting(experiment: Experiment, first: Any) -> LayerscopeError:
+    """What pydantic found first, of one setting or of several together."""
+    said = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return LayerscopeError(
+            f"settings of {experiment.name} do not fit together",
+            found=", ".join(f"{key}={value}" for key, value in dict(first["input"]).items()),
+            expected=said,
+            hint="change one of them with --set",
+        )
+    name = str(first["loc"][0])  # of a list, whichever entry does not fit
+    field = experiment.settings.model_fields.get(name)
+    return LayerscopeError(
+        f"the setting {name} of {experiment.name} does not fit",
+        found=repr(first["input"]),
+        expected=f"{said}   ({field.description if field else ''})",
+        hint=f"--set {name}={_example(experiment, name)}",
+    )
 
 
 def _example(experiment: Experiment, name: str) -> Any:

@@ -34,6 +34,7 @@ from layerscope.experiments._contract import Earlier, Inputs, WorkItem
 from layerscope.experiments._coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._weight_settings import ROTATED, SIGNS, SINGULAR, Settings
 from layerscope.results.schema import quantity, write_json
+from layerscope.results.trust import from_a_record
 from layerscope.results.words import restored
 
 if TYPE_CHECKING:
@@ -185,8 +186,11 @@ def ask(settings: Settings, prompt: str) -> Reply:
     """One question at temperature 0.
 
     Raises:
-        LayerscopeError: nothing answers at the address, or not as an OpenAI-compatible one would.
+        LayerscopeError: nothing answers at the address, or not as an OpenAI-compatible one would; or address and
+            key are named by a record, which may come from anybody.
     """
+    if from_a_record():
+        raise _named_by_a_record(settings)
     body = {
         "model": settings.rater_name,
         "messages": [{"role": "user", "content": prompt}],
@@ -229,6 +233,15 @@ def _unreachable(settings: Settings, found: str) -> LayerscopeError:
         found=f"{settings.rater_address}: {found}",
         expected="an OpenAI-compatible address that answers POST .../chat/completions",
         hint="start it and resume the run (what was answered is kept), or run without rater_address",
+    )
+
+
+def _named_by_a_record(settings: Settings) -> LayerscopeError:
+    return LayerscopeError(
+        "a record names an address to ask, and nothing is sent there on its word",
+        found=f"rater_address = {settings.rater_address}, rater_key = {settings.rater_key or '(none)'}",
+        expected="an address and a key that you name",
+        hint="the run's own command, `layerscope run weight_directions ...`, goes on from what is kept",
     )
 
 

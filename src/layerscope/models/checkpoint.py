@@ -25,6 +25,7 @@ _HARMLESS = re.compile(
     r"(^|\.)(attn\.(attention\.)?(bias|masked_bias)|attention\.(bias|masked_bias)|rotary_emb\.inv_freq|position_ids)$"
 )
 _CAUSAL_MASKS = ("BOOL", "U8")
+_OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
 
 
 def look_into(folder: Path) -> None:
@@ -63,7 +64,7 @@ def look_into(folder: Path) -> None:
 def _refuse_configuration(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _refused(
             "this model cannot be loaded: its configuration is damaged",
             f"{folder / 'config.json'}: {error}",
@@ -71,11 +72,11 @@ def _refuse_configuration(folder: Path) -> None:
             _AGAIN,
         ) from error
     for name, value in _entries(config):
-        if name.endswith(("attn_implementation", "attn_implementation_internal")) and "/" in str(value):
+        if name.endswith(("attn_implementation", "attn_implementation_internal")) and not _own(value):
             raise _refused(
-                "this model asks for attention code that would be fetched",
+                "this model asks for attention code that transformers does not hold, or would fetch",
                 f"{name} = {value} in {folder / 'config.json'}",
-                "one of transformers' own: eager, sdpa",
+                f"one of transformers' own: {', '.join(_OWN_ATTENTION)}",
                 f"remove {name} from config.json",
             )
         if name == "transformers_weights" and value is not None:
@@ -85,6 +86,15 @@ def _refuse_configuration(folder: Path) -> None:
                 "model.safetensors, or its shards with their index",
                 f"remove {name} from config.json, and rename the file",
             )
+
+
+def _own(attention: Any) -> bool:
+    """Whether a configuration names, for itself and its parts, attention that needs no code from elsewhere.
+
+    Of what is not listed some is fetched where it is not installed: flash_attention_2, from the hub.
+    """
+    named = attention.values() if isinstance(attention, dict) else [attention]
+    return all(name is None or (isinstance(name, str) and name in _OWN_ATTENTION) for name in named)
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:

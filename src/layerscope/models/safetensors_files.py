@@ -48,7 +48,7 @@ def shards_of(folder: Path) -> list[str]:
     try:
         mapped = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         shards = sorted(set(mapped.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _bad_index(folder, f"{type(error).__name__}: {error}") from error
     for shard in shards:
         plain = isinstance(shard, str) and PurePosixPath(shard).name == shard and "\\" not in shard

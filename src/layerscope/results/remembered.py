@@ -18,7 +18,7 @@ _FOLDER = "LAYERSCOPE_CACHE"
 def recalled(kind: str, about: dict[str, Any]) -> Any | None:
     """What was kept of this kind under all that decides it, or None: nothing, or a file that cannot be read."""
     path = _path(kind, about)
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         if path is not None and (kept := json.loads(path.read_text(encoding="utf-8")))["about"] == about:
             return kept["answer"]
     return None

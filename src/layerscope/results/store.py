@@ -111,7 +111,7 @@ class RunFolder:
             return RunRecord.model_validate(content)
         except LayerscopeError:
             raise
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
             raise LayerscopeError(
                 "the record of this run is damaged",
                 found=f"{path}: {str(error).splitlines()[0]}",
@@ -129,7 +129,7 @@ class RunFolder:
         path = self.path / "inputs.json"
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise LayerscopeError(
                 "the inputs of this run cannot be read",
                 found=f"{path}: {error}",
@@ -193,9 +193,20 @@ class RunFolder:
         """The concluded result.
 
         Raises:
-            LayerscopeError: there is none yet, or it is not, byte for byte, the one that was saved.
+            LayerscopeError: there is none yet, or it is not, byte for byte, the one that was saved, or it is another
+                experiment's.
         """
-        return read_result(self.path / "result.nc", digest=self.record.result)
+        record = self.record
+        result = read_result(self.path / "result.nc", digest=record.result)
+        measured, asked = result.attrs.get("experiment", record.asked.experiment), record.asked.experiment
+        if measured != asked:
+            raise LayerscopeError(
+                "the record of this run asks for another experiment than its result is of",
+                found=f"{measured} in {self.path / 'result.nc'}, {asked} in run.json",
+                expected="run.json as Layerscope wrote it",
+                hint="restore that file; parts/ and result.nc beside it are untouched",
+            )
+        return result
 
     # -- one writer --------------------------------------------------------------------------
 

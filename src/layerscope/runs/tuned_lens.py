@@ -93,7 +93,7 @@ def _read(folder: str, digest: str, n_layers: int, width: int) -> TunedLens:
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         shape = int(config["num_hidden_layers"]), int(config["d_model"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _unreadable(config_file, f"{type(error).__name__}: {error}") from error
     if shape != (n_layers, width):
         raise LayerscopeError(

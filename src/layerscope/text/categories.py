@@ -257,7 +257,7 @@ def load_categories(path: str | Path) -> tuple[TokenCategory, ...]:
     """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise _unreadable(path, shown(entries))
