@@ -144,3 +144,14 @@ def test_a_report_lists_what_was_refused_with_the_reason(
 
 def test_a_run_of_the_folder_is_still_opened(saved: Path) -> None:
     assert RunFolder.open(saved).record.refused == ""
+
+
+def test_prompts_of_which_none_can_be_read_are_each_told(
+    tiny: Path, tmp_path: Path, command: Command
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": 3}\n{}\n')
+    for source, number in ((file, 2), ("*", 1)):
+        said = command("check-prompts", source, "--model", tiny)
+        assert said.code == 1
+        assert f"0 of {number} prompts would be traced" in said.out

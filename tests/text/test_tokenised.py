@@ -216,3 +216,19 @@ def test_known_facts_keep_subject_and_answer_in_other_tokenizers(data, folder):
         spans = [tokenised.tokens.spans[position] for position in tokenised.noised]
         assert one.text[spans[0][0] : spans[-1][1]].strip() == one.text[slice(*one.subject)]
         assert tokenizer.decode(tokenised.answer_ids).strip() == one.answer.strip()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ raise_exception('no') }}",
+        "{% if",
+        3,
+        "{% for i in range(10**9) %}{% endfor %}",
+    ],
+)
+def test_a_template_that_fails_is_told(chatty, monkeypatch, template):
+    monkeypatch.setattr(chatty, "chat_template", template)
+    with pytest.raises(LayerscopeError, match="the chat template of this tokenizer fails"):
+        tokenise_prompt(chatty, prompt("The *dog* ran"), chat=True)

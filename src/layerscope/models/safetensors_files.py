@@ -47,7 +47,7 @@ def shards_of(folder: Path) -> list[str]:
     """
     try:
         mapped = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        shards = sorted(set(mapped.values()))
+        shards = list(mapped.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _bad_index(folder, f"{type(error).__name__}: {error}") from error
     for shard in shards:
@@ -56,7 +56,7 @@ def shards_of(folder: Path) -> list[str]:
             raise _bad_index(folder, f"weights in {shard}")
     if not shards:
         raise _bad_index(folder, "no weights")
-    return shards
+    return sorted(set(shards))
 
 
 def stored_tensors(folder: Path) -> list[StoredTensor]:

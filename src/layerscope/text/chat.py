@@ -14,7 +14,7 @@ def rendered_chat(tokenizer: Any, text: str) -> tuple[str, int]:
     """The chat that ends where the model's turn begins, and the character at which `text` stands in it.
 
     Raises:
-        LayerscopeError: no chat template; a template that does not keep the text, or has it twice; or a
+        LayerscopeError: no chat template; one that fails, or that does not keep the text, or has it twice; or a
             text that holds a special token, which could not be told from the template's own.
     """
     if not getattr(tokenizer, "chat_template", None):
@@ -26,7 +26,15 @@ def rendered_chat(tokenizer: Any, text: str) -> tuple[str, int]:
         )
     _refuse_special_tokens(tokenizer, text)
     turns = [{"role": "user", "content": text}]
-    chat = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    try:
+        chat = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # a template raises what it likes
+        raise LayerscopeError(
+            "the chat template of this tokenizer fails",
+            found=shown(f"{type(error).__name__}: {error}"),
+            expected="a template that renders one turn of a user",
+            hint="mend chat_template, or leave chat out: the prompt is then read as plain text",
+        ) from error
     if chat.count(text) != 1:
         raise LayerscopeError(
             "the prompt cannot be found in the chat made of it",

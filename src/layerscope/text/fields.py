@@ -116,7 +116,7 @@ def refuse_hostile(text: str, *, field: str, where: str) -> None:
 
 def unique_names(names: Sequence[str], what: str) -> None:
     """Refuse two texts of one name: results are looked up by it."""
-    name, times = max(Counter(names).items(), key=lambda entry: entry[1])
+    name, times = max(Counter(names).items(), key=lambda entry: entry[1], default=("", 0))
     if times > 1:
         raise LayerscopeError(
             f"two {what} have the same id",
