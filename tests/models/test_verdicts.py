@@ -11,6 +11,7 @@ from layerscope.models import check, verdicts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import check_length
 from layerscope.models.load import load_model
+from layerscope.results.remembered import keep, recalled
 from layerscope.runs.branch_check import check_branches
 
 
@@ -117,6 +118,30 @@ def test_other_weights_code_or_remote_code_are_tried_anew(
     load_model(source, trust_remote_code=True)
     load_model(source, trust_remote_code=True)
     assert len(trials) == 5
+
+
+def test_a_verdict_is_not_about_weights_that_were_edited_behind_the_back_of_torch(
+    kept: Path, tmp_path: Path
+) -> None:
+    model = load_model(saved(tmp_path, "gpt2"))
+    assert verdicts.recall(model)
+
+    model.blocks[1].get_submodule("attn.c_attn").get_parameter("weight").data.mul_(2)
+
+    assert not verdicts.recall(model)
+
+
+def test_the_home_of_nobody_keeps_nothing(
+    kept: Path, tmp_path: Path, trials: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYERSCOPE_VERDICTS", "~nobody-of-this-name/verdicts")
+    monkeypatch.setenv("LAYERSCOPE_CACHE", "~nobody-of-this-name/cache")
+    source = saved(tmp_path, "gpt2")
+    load_model(source)
+    load_model(source)
+    assert len(trials) == 2
+    keep("anything", {}, 1)
+    assert recalled("anything", {}) is None
 
 
 def test_a_model_object_is_tried_every_time(kept: Path, trials: list[str]) -> None:

@@ -170,12 +170,17 @@ class LayeredModel:
 
         Known as long as no tensor has moved, been edited in place, or changed its sum: hashing takes seconds.
         """
-        named = [*self.module.named_parameters(), *self.module.named_buffers()]
-        state = [(n, p.data_ptr(), p._version, float(p.detach().sum(dtype=torch.float32))) for n, p in named]
-        fingerprint = repr(state)
+        fingerprint = self.fingerprint()
         if self._digest is None or self._digest[0] != fingerprint:
             self._digest = (fingerprint, self._hashed_weights())
         return self._digest[1]
+
+    def fingerprint(self) -> str:
+        """What changes when a tensor is moved, edited in place, or given another sum (as by `weight.data.mul_`)."""
+        named = [*self.module.named_parameters(), *self.module.named_buffers()]
+        return repr(
+            [(n, p.data_ptr(), p._version, float(p.detach().sum(dtype=torch.float32))) for n, p in named]
+        )
 
     def _hashed_weights(self) -> str:
         summary = hashlib.sha256()

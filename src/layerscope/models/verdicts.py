@@ -177,8 +177,7 @@ def _file_of(model: LayeredModel) -> Path | None:
         or _has_hooks(model)
     ):
         return None
-    tensors = [*model.module.parameters(), *model.module.buffers()]
-    now = repr([(tensor.data_ptr(), tensor._version) for tensor in tensors] + [model.facts.context])
+    now = f"{model.fingerprint()} {model.facts.context}"
     known = _NAMES.get(model)
     if known is None or known[0] != now:
         known = _NAMES[model] = (now, hashlib.sha256(repr(_about(model)).encode()).hexdigest()[:40])
@@ -231,10 +230,10 @@ def _folder() -> Path | None:
     wanted = os.environ.get(_FOLDER, "")
     if wanted.lower() in ("off", "0", "none"):
         return None
-    if wanted:
-        return Path(wanted).expanduser()
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
+        if wanted:
+            return Path(wanted).expanduser()
         return (Path(base) if base else Path.home() / ".cache") / "layerscope" / "verdicts"
     except RuntimeError:  # nobody's home
         return None

@@ -42,9 +42,9 @@ def _folder() -> Path | None:
     wanted = os.environ.get(_FOLDER, "")
     if wanted.lower() in ("off", "0", "none"):
         return None
-    if wanted:
-        return Path(wanted).expanduser()
     base = os.environ.get("XDG_CACHE_HOME", "")
     with suppress(RuntimeError):  # nobody's home
+        if wanted:
+            return Path(wanted).expanduser()
         return (Path(base) if base else Path.home() / ".cache") / "layerscope"
     return None

@@ -292,9 +292,7 @@ def _stream_of(model: LayeredModel) -> tuple[torch.dtype, str]:
     Known as long as no weight has moved, been edited in place, or changed its sum: the digest of a large
     model takes seconds, and every piece of work asks for it.
     """
-    named = [*model.module.named_parameters(), *model.module.named_buffers()]
-    state = [(n, p.data_ptr(), p._version, float(p.detach().sum(dtype=torch.float32))) for n, p in named]
-    fingerprint = hashlib.sha256(repr(state).encode()).hexdigest()
+    fingerprint = hashlib.sha256(model.fingerprint().encode()).hexdigest()
     known = _KNOWN.get(model)
     if known is None or known[0] != fingerprint:
         known = _KNOWN[model] = (fingerprint, _stream_dtype(model), model.weights_digest())
