@@ -137,7 +137,7 @@ def test_weak_noise_leaves_prompts_out_and_counts_them() -> None:
         "causal_trace", mover(layer=2), prompts_about(SUBJECTS[:3]), samples=2, noise=0.001, progress=False
     )
 
-    assert all("noise lowers the probability" in reason for reason in result.left_out_because.values)
+    assert all("corruption lowers the probability" in reason for reason in result.left_out_because.values)
     assert np.isnan(result.mean_transition).all()
 
 
@@ -277,7 +277,7 @@ def test_noise_beyond_all_numbers_is_named() -> None:
         "causal_trace", mover(layer=2), prompts_about(SUBJECTS[:2]), samples=1, noise=1e38, progress=False
     )
 
-    assert set(result.left_out_because.values) == {"the model's output under noise is not finite"}
+    assert set(result.left_out_because.values) == {"the model's output in the corrupted run is not finite"}
 
 
 @pytest.mark.parametrize("noise", [0, -1, True, "0sd", "loud", float("inf")])

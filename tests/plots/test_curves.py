@@ -99,8 +99,8 @@ def test_a_transition_is_a_line_with_its_interval_and_a_missing_one_is_said(rows
     assert [(shape.type, shape.x0, shape.x1, shape.xref) for shape in figure.layout.shapes] == [
         ("rect", 1.9, 2.8, "x"), ("line", 2.3, 2.3, "x"),
     ]  # fmt: skip
-    assert "mean transition 2.3 [1.9, 2.8]" in figure.layout.annotations[0].text
-    assert "no transition" in figure.layout.annotations[1].text
+    assert "mean crossover 2.3 [1.9, 2.8]" in figure.layout.annotations[0].text
+    assert "no crossover" in figure.layout.annotations[1].text
 
 
 def test_the_strip_places_a_layer_between_two_depths(curves: xr.Dataset) -> None:

@@ -44,7 +44,7 @@ class NamedHeatmap:
         name: what the menu says: the prompt's name or its text.
         recovery: a quantity over (token, depth) or (token, layer).
         tokens: stored text of each token (results.words), first token first.
-        starred: places of the noised tokens.
+        starred: places of the corrupted tokens.
         category: groups the menu.
     """
 
@@ -71,7 +71,7 @@ def token_heatmap(
         recovery: a quantity over (token, depth) or (token, layer). NaN means that there is no such
             cell: it is hatched and counted in the caption.
         tokens: stored text of each token (results.words).
-        starred: places of the noised tokens, which get a star.
+        starred: places of the corrupted tokens, which get a star.
         scale: "recovery" runs from 0 to 1 and stops there, hover tells the true number; "effect" is
             centred on zero and reaches as far as the largest number.
         hatched: what cells without a number are, behind how many there are.
@@ -214,6 +214,6 @@ def _button(one: NamedHeatmap, figure: Figure) -> dict[str, Any]:
 
 def _caption(caption: str, heatmaps: Sequence[NamedHeatmap], starred: bool, hatched: str) -> str:
     empty = sum(int(np.isnan(_grid(one)).sum()) for one in heatmaps)
-    marks = f"{STAR} marks noised tokens." if starred else ""
+    marks = f"{STAR} marks corrupted tokens." if starred else ""
     absent = f"Hatched: {empty:,} {hatched}." if empty else ""
     return " ".join(part for part in (caption, marks, absent) if part)

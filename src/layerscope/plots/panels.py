@@ -25,14 +25,14 @@ def _columns(panels: int) -> int:
 def rows_by_category(
     values: xr.Dataset, transitions: xr.Dataset | None = None, *, title: str = "", caption: str = ""
 ) -> Figure:
-    """One panel for each category, one line for each row (the noised token, the last token, ...).
+    """One panel for each category, one line for each row (the corrupted tokens, the last token, ...).
 
     All panels share both axes, so that heights and depths compare by eye.
 
     Args:
         values: `value`, `low`, `high`, and where known `n`, over category, row and depth (or layer).
-        transitions: `value`, `low`, `high` over category: where the rows change places. Drawn as a
-            vertical line with its interval shaded; NaN (no transition) is written, not drawn.
+        transitions: `value`, `low`, `high` over category: crossover depths. Drawn as a
+            vertical line with its interval shaded; NaN (no crossover) is written, not drawn.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
     """
@@ -63,7 +63,7 @@ def _panels(values: xr.Dataset, transitions: xr.Dataset | None) -> Figure:
 
 def _titled(title: str, transition: xr.Dataset) -> str:
     at, low, high = (float(transition[name]) for name in ("value", "low", "high"))
-    text = "no transition" if math.isnan(at) else f"mean transition {with_interval(at, low, high)}"
+    text = "no crossover" if math.isnan(at) else f"mean crossover {with_interval(at, low, high)}"
     return f'{title}<br><span style="font-size:11px;color:{NEUTRAL}">{text}</span>'
 
 

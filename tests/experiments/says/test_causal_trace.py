@@ -9,6 +9,10 @@ import xarray as xr
 
 from layerscope import experiments
 from layerscope.contract import Claim
+from layerscope.evidence import text_coordinate
+from layerscope.experiments.causal_trace import Settings
+from layerscope.experiments.causal_trace.conclude.readouts import ROWS
+from layerscope.experiments.causal_trace.conclude.rows import averages_of_rows
 from turned import NAN, put, said_of
 
 _DIMS: dict[str, tuple[str, ...]] = {
@@ -166,3 +170,29 @@ def test_categories_without_a_crossover_are_named() -> None:
     assert said_of(claims, "mean_transition_n").text.startswith(
         "No estimate of the crossover depth of near, far ("
     )
+
+
+def test_its_measures_over_depth_have_replicates_of_the_whole_curve() -> None:
+    levels = np.random.default_rng(0).normal(scale=0.1, size=(12, 1, 1))
+    rows = np.stack([np.linspace(1, 0, 5), np.linspace(0, 1, 5), np.zeros(5)]) + levels
+    prompts = xr.Dataset(
+        {
+            "prompt_recovery": (("prompt", "row", "depth"), rows),
+            "transition_layer": ("prompt", np.full(12, 2.0)),
+            "routed_elsewhere": ("prompt", np.zeros(12)),
+            "left_out_because": ("prompt", np.full(12, "")),
+            "prompt_category": ("prompt", np.full(12, "towns")),
+        },
+        coords={"prompt": [f"p{i}" for i in range(12)], "row": text_coordinate(ROWS, "row", "row")},
+    )
+    averages = averages_of_rows(prompts, Settings(resamples=300)).assign_coords(row=prompts.row)
+
+    measures = experiments.load("causal_trace").over_depth(averages)
+
+    assert list(measures) == ["recovery_last", "recovery_subject"]
+    last = measures["recovery_last"]
+    assert last.draws.sizes == {"draw": 200, "depth": 5}
+    np.testing.assert_allclose(last.draws.mean("draw"), last.value, atol=0.02)
+    # A prompt's level moves all of its curve, so that every replicate of a whole curve rises as the mean does.
+    np.testing.assert_allclose(last.draws.diff("depth"), 0.25)
+    assert float(last.draws.std("draw").min()) > 0

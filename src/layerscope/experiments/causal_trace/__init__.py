@@ -1,26 +1,26 @@
-"""Which states carry the subject's information to the answer, and where does it cross to the last token?
+"""Which states carry the subject's information to the answer, and at which depth does the last token take over?
 
-The subject's tokens are blurred by noise (or replaced by another subject's), so that the model loses the
-answer. Then, for every token and every depth, the clean state is put back there alone, and the answer is
+The subject's tokens are corrupted by noise (or replaced by another subject's), so that the model loses the
+answer. Then, for every token and every depth, the clean state is restored there alone, and the answer is
 read again: recovery is 0 where that changes nothing and 1 where it brings the clean value back. Early
-in depth the noised tokens' own states do it; late, the last token's. The transition layer is the depth
-where the two rows change places for the last time. Where several tokens are noised, their row restores
-them together, so that it starts at 1 for every prompt.
+in depth the corrupted tokens' own states recover the answer; later, the last token's. The crossover depth is
+where the last token's recovery passes the corrupted tokens' for the last time. Where several tokens are
+corrupted, they are restored together, so that their recovery starts at 1 for every prompt.
 
-If asked for, the same is done with what attention and MLPs add, over a window of blocks; with a token's MLPs
+If asked for, the same is done with what attention and MLPs add, over a window of layers; with a token's MLPs
 or attention severed, which tells whether a state works through them; with single heads; with each token of
-the subject noised alone; at several noise levels; and in the other direction, noised states in the
+the subject corrupted alone; at several noise levels; and in the other direction, corrupted states in the
 clean run. A screen by gradients can be laid beside it, and what it misses measured. Everything is run
 as branches, computed only where it can differ.
 
 Every draw is kept. Draws are averaged before the ratio, prompts last, with bootstrap intervals
 over prompts. Prompts that the model gets wrong are left out and listed, and so are prompts on which
-noise changes too little for a ratio to mean anything.
+corruption changes too little for a ratio to mean anything.
 
 Beware: noise takes the model off the text that it was trained on; a restored state that recovers the
 answer is sufficient in this setting, which does not make it the place where a fact is stored (Hase et
 al. 2023); probability hides states that speak against the answer (Zhang & Nanda 2023); and windows
-of several blocks show higher peaks than their blocks one by one.
+of several layers show higher peaks than their layers one by one.
 
 Source: Kinniment 2022, "Recall and Regurgitation in GPT2"; Meng et al. 2022, "Locating and Editing
 Factual Associations in GPT", section 2 and appendix B.

@@ -53,16 +53,18 @@ class Settings(Intervals):
     )
     one_by_one: bool = Field(
         False,
-        description="also corrupt each token of a subject alone and follow it: to the subject's last token, and on",
+        description="also corrupt each token of a subject alone: at which depth does the subject's last token take "
+        "over from it, and at which the prompt's last token",
     )
     direction: Literal["restore", "corrupt"] = Field(
         "restore",
-        description="restore clean states in the corrupted run (what suffices), or put corrupted ones into the clean "
-        "run (what is needed); recovery is then the share of the whole loss that one corrupted state causes",
+        description="restore clean states in the corrupted run (which are sufficient?), or corrupt single states of "
+        "the clean run (which are needed?); recovery is then the share of the whole loss that one corrupted state "
+        "causes",
     )
     positions: Literal["all", "rows"] = Field(
         "all",
-        description="restore the state of every token, or the two rows only: all noised tokens together, and the "
+        description="restore the state of every token, or rows only: all corrupted tokens together, and the "
         "last token. Rows take a third to a fifth of the time; effects by class of token, the share of recovery "
         "at other tokens and each prompt's heat map are then absent",
     )
@@ -100,22 +102,23 @@ class Settings(Intervals):
     heads: bool = Field(False, description="also restore single heads at the corrupted and last tokens")
     screen: bool = Field(
         False,
-        description="also estimate by gradients what every exchange would do (states, outputs of attention and MLPs, "
+        description="also estimate by gradients what every patch would do (states, outputs of attention and MLPs, "
         "and at the corrupted and last tokens heads, queries and keys), run the strongest exactly, and measure what "
         "such a screen misses",
     )
     confirm: int | Literal["all"] = Field(
         10,
-        description="exchanges of each kind that the screen picks and exact runs confirm, for each prompt; also the k "
+        description="patches of each kind that the screen picks and exact runs confirm, for each prompt; also the k "
         "of 'the k strongest'. all: every one, which measures the misses of every kind (with k = 10)",
     )
     doses: tuple[float, ...] = Field(
-        (), description="noise levels, as factors on `noise`, at which the two rows are traced again"
+        (),
+        description="noise levels, as factors on `noise`, at which the corrupted and the last token are traced again",
     )
     smallest_range: float | None = Field(
         None,
         gt=0,
-        description="prompts whose metric falls by less under noise are left out of averages; by default 0.05 of "
+        description="prompts whose metric falls by less under corruption are left out of averages; by default 0.05 of "
         "probability, or 0.5 nat of anything else",
     )
     unfit: Literal["leave out", "refuse"] = Field(
@@ -195,7 +198,7 @@ class Settings(Intervals):
 
     @property
     def smallest(self) -> float:
-        """By how much a prompt's metric must fall under noise, in its own unit."""
+        """By how much a prompt's metric must fall under corruption, in its own unit."""
         return self.smallest_range or {"probability": 0.05}.get(self.metric, 0.5)
 
     @property
@@ -215,15 +218,15 @@ class Settings(Intervals):
 
     @property
     def strongest(self) -> int:
-        """How many of the strongest exchanges of a kind a screen is asked for."""
+        """How many of the strongest patches of a kind a screen is asked for."""
         return 10 if self.confirm == "all" else self.confirm
 
     def window_of(self, n_layers: int) -> int:
-        """Blocks in a window."""
+        """Layers in a window."""
         return min(self.window or max(1, round(n_layers * 10 / 48)), n_layers)
 
     def blocks_round(self, centre: int, n_layers: int) -> tuple[int, ...]:
-        """The blocks of the window round one, cut off at the ends of the model."""
+        """The layers of the window round one, cut off at the ends of the model."""
         width = self.window_of(n_layers)
         before = width // 2 if self.alignment == "code" else (width - 1) // 2
         return tuple(range(max(0, centre - before), min(n_layers, centre - before + width)))

@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, finding, rest_of, strongest, untested
 from layerscope.experiments.causal_trace.claims import components, screen
-from layerscope.experiments.causal_trace.claims.metrics import metric_of
+from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.results.words import restored
 
 _FEW = 10

@@ -10,7 +10,7 @@ import xarray as xr
 
 from layerscope.contract import Claim
 from layerscope.evidence import Finding, finding, head_name, level_of, strongest
-from layerscope.experiments.causal_trace.claims.metrics import metric_of
+from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
 from layerscope.results.words import restored
 
@@ -116,7 +116,7 @@ def handover(result: xr.Dataset) -> Iterator[Claim]:
         last = finding(result, "mean_handover", unit="1", handed_to="the last token", **cell)
         if last.n and last.n[0] >= _FEWEST_TOKENS:
             yield last.claim(
-                f"{whose} crosses over to the prompt's last token at depth {last.estimate}",
+                f"the prompt's last token takes over from {whose} at depth {last.estimate}",
                 caveat=f"{last.n[0]} tokens, each corrupted alone",
             )
 

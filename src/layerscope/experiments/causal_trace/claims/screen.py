@@ -41,7 +41,7 @@ def _missed(result: xr.Dataset, kind: str, method: str, count: int) -> Claim:
     order = finding(result, "screen_order", **cell)
     return missed.claim(
         f"screening by {restored(method)} misses {missed.estimate} of the {count} {restored(kind)} of the largest "
-        f"exact effect; blind draws miss {missed.other(chance.value)}",
+        f"exact effect; random picks miss {missed.other(chance.value)}",
         caveat=f"{missed.n[0]} prompts; rank correlation with exact effects {order.estimate}, the largest of all is "
         f"missed in {best.estimate}",
     )

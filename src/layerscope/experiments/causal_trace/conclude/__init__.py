@@ -72,7 +72,7 @@ def _cautions(result: xr.Dataset, settings: Settings) -> list[str]:
     long = int((result.answer_tokens.values[used] > 1).sum()) if settings.answer == "first" else 0
     notes = [str(note) for note in result.note.values[used] if note]
     found = [
-        (many, "the two rows change places more than once; the last time is taken as the transition"),
+        (many, "the last token takes over more than once; the last time is the crossover depth"),
         (long, "the answer has several tokens; the probability of the first is read"),
         (len(notes), f"something was done differently, for example: {restored(notes[0]) if notes else ''}"),
     ]
@@ -88,10 +88,10 @@ def _cautions(result: xr.Dataset, settings: Settings) -> list[str]:
     cautions = [f"{count} of {int(used.sum())} prompts: {what}." for count, what in found if count]
     empty = "output_log_probability" in result and bool(result.output_log_probability.isnull().all())
     if empty:
-        cautions.append("This model has no vectors added by attention and MLP that could be exchanged.")
+        cautions.append("This model has no vectors added by attention and MLPs that could be restored.")
     if settings.direction == "corrupt":
         cautions.append(
-            "Noised states were put into the clean run: recovery is the share of the loss caused."
+            "States of the clean run were corrupted one by one: recovery is the share of the loss caused."
         )
     if settings.metric == "probability":
         cautions.append(

@@ -33,7 +33,7 @@ def effects(result: xr.Dataset, settings: Settings) -> xr.Dataset:
     used, mean = used_prompts(result), mean_over_prompts(settings)
     clean, noised = ends_of(result, settings)
     total = interval_variables(
-        "total_effect", mean((clean - noised)[used]), "", "mean fall of the metric under noise (ATE)"
+        "total_effect", mean((clean - noised)[used]), "", "mean fall of the metric under corruption (ATE)"
     )
     if "token_class" not in result.coords:
         return xr.Dataset(total)
@@ -42,7 +42,7 @@ def effects(result: xr.Dataset, settings: Settings) -> xr.Dataset:
         "indirect_effect",
         mean(indirect[used]),
         "token_class_name depth",
-        "mean change of the metric with one state exchanged (AIE)",
+        "mean change of the metric with one state patched (AIE)",
     )
     return xr.Dataset(
         total | averages,
@@ -115,8 +115,8 @@ def matched_pairs(result: xr.Dataset, settings: Settings) -> xr.Dataset:
             "paired_difference",
             means,
             "matched",
-            "difference in transition depth within matched pairs",
-            "block",
+            "difference in crossover depth within matched pairs",
+            "layer",
         )
         | {
             "paired_p": quantity(
@@ -145,7 +145,7 @@ def _pair_name(result: xr.Dataset, index: int) -> str:
 
 
 def regression(result: xr.Dataset, settings: Settings) -> xr.Dataset:
-    """Transition depth against category, distance and confidence together."""
+    """Crossover depth against category, distance and confidence together."""
     if "subject_distance" not in result:
         return xr.Dataset()
     used = used_prompts(result)
@@ -164,9 +164,9 @@ def regression(result: xr.Dataset, settings: Settings) -> xr.Dataset:
     terms, n = regress(result.transition_layer.values[used], columns, level=settings.level)
     adjusted = holm([term.p for term in terms])
     numbers = {
-        "regression": ("value", "change of the transition depth per unit, the others held fixed", "block"),
-        "regression_low": ("low", "lower end of the interval", "block"),
-        "regression_high": ("high", "upper end of the interval", "block"),
+        "regression": ("value", "change of the crossover depth per unit, the others held fixed", "layer"),
+        "regression_low": ("low", "lower end of the interval", "layer"),
+        "regression_high": ("high", "upper end of the interval", "layer"),
         "regression_p": ("p", "two-sided p of no effect (HC3)", "1"),
     }
     return xr.Dataset(

@@ -30,7 +30,7 @@ LAST_SUBJECT, LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
 
 
 def outputs(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
-    """Recovery with outputs over a window exchanged, its peaks, and whether prompts agree about them."""
+    """Recovery with outputs over a window restored, its peaks, and whether prompts agree about them."""
     recovered = recovered_by_class(result, stage, "output", "output_token", settings)
     indirect = indirect_by_class(result, stage, "output", "output_token", settings)
     peaks = np.full((len(recovered), len(OUTPUTS)), np.nan)
@@ -44,7 +44,7 @@ def outputs(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dat
         recovered,
         "output_recovery",
         dims,
-        "mean recovery with outputs over a window exchanged",
+        "mean recovery with outputs over a window restored",
         settings,
         together=("layer",),
     )
@@ -52,16 +52,16 @@ def outputs(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dat
         "output_effect",
         mean_over_prompts(settings)(indirect[used_prompts(result)]),
         dims,
-        "mean change of the metric with outputs over a window exchanged (AIE)",
+        "mean change of the metric with outputs over a window patched (AIE)",
     )
     variables["window_peak"] = quantity(
         peaks,
         "prompt site",
-        "block of the highest recovery: attention at the last token, MLPs at the subject's",
-        "block",
+        "layer of the highest recovery: attention at the last token, MLPs at the subject's",
+        "layer",
     )
     variables["window"] = quantity(
-        settings.window_of(stage.sizes["layer"]), "", "blocks in a window", "block"
+        settings.window_of(stage.sizes["layer"]), "", "layers in a window", "layer"
     )
     agreement = _agreement(result, peaks, settings)
     return xr.merge([stage, means, xr.Dataset(variables), agreement], join="outer")
@@ -99,14 +99,14 @@ def _agreement(result: xr.Dataset, peaks: np.ndarray, settings: Settings) -> xr.
 
 
 def severed(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
-    """Recovery with a state exchanged and its MLPs or attention severed, and what that loses."""
+    """Recovery with a state restored and its MLPs or attention severed, and what that loses."""
     recovered = recovered_by_class(result, stage, "severed", "severed_token", settings)
     whole = recovered_by_class(result, result, "restored", "token", settings)[
         ..., :-1
     ]  # no block after the last
     lost = whole[:, :, None] - recovered
     kinds = {
-        "severed_recovery": (recovered, "mean recovery with one state exchanged and others severed"),
+        "severed_recovery": (recovered, "mean recovery with one state restored and others severed"),
         "severed_loss": (lost, "recovery that goes through what is severed"),
     }
     dims = ("token_class_name", "site", "layer")
@@ -121,7 +121,7 @@ def heads(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Datas
     """Recovery by single heads, with p adjusted for every head at every class of token."""
     recovered = recovered_by_class(result, stage, "head", "head_token", settings)
     dims = ("token_class_name", "layer", "head")
-    what = "mean recovery with one head exchanged"
+    what = "mean recovery with one head restored"
     means = averages(result, recovered, "head_recovery", dims, what, settings, together=("layer", "head"))
     used = recovered[used_prompts(result)]
     tested = with_p(

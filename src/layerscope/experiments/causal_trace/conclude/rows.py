@@ -25,16 +25,16 @@ from layerscope.results.schema import quantity
 from layerscope.results.words import restored, stored
 
 _PER_PROMPT = {
-    "transition_layer": ("depth at which the last token takes over from the noised tokens", "block"),
-    "onset": ("depth at which the last token's recovery passes 10 % for the last time", "block"),
-    "width": ("blocks from 10 % to 90 % recovery at the last token", "block"),
-    "crossings": ("how often the two rows change places", "1"),
-    "routed_elsewhere": ("share of the recovery that lies at tokens neither noised nor last", "1"),
+    "transition_layer": ("crossover depth: the last token takes over from the corrupted tokens", "layer"),
+    "onset": ("depth at which the last token's recovery passes 10 % for the last time", "layer"),
+    "width": ("layers from 10 % to 90 % recovery at the last token", "layer"),
+    "crossings": ("how often the two rows cross", "1"),
+    "routed_elsewhere": ("share of the recovery that lies at tokens neither corrupted nor last", "1"),
 }
 
 
 def filled_subjects(result: xr.Dataset) -> xr.Dataset:
-    """Where one token is noised, exchanging all noised tokens together is exchanging this one."""
+    """Where one token is corrupted, restoring all corrupted tokens together is restoring this one."""
     kinds = [kind for kind in ("log_probability", "probability", "metric") if f"subject_{kind}" in result]
     filled = {}
     for kind in kinds:
@@ -48,12 +48,12 @@ def filled_subjects(result: xr.Dataset) -> xr.Dataset:
 
 
 def with_probabilities(clean: xr.Dataset, noised: xr.Dataset) -> xr.Dataset:
-    """The clean and the noised stage together, with probabilities beside log-probabilities."""
+    """The clean and the corrupted stage together, with probabilities beside log-probabilities."""
     probabilities = {
-        "noised_probability": ("noised_log_probability", "probability of the answer under noise"),
+        "noised_probability": ("noised_log_probability", "probability of the answer in the corrupted run"),
         "subject_probability": (
             "subject_log_probability",
-            "probability of the answer with all noised tokens restored together",
+            "probability of the answer with all corrupted tokens restored together",
         ),
     }
     noised = noised.assign(
@@ -79,21 +79,21 @@ def with_restored(trace: xr.Dataset) -> xr.Dataset:
 
 
 def leave_out_small_ranges(result: xr.Dataset, settings: Settings) -> xr.Dataset:
-    """Prompts whose metric noise changes too little are left out, with the reason."""
+    """Prompts whose metric corruption changes too little are left out, with the reason."""
     clean, noised = ends_of(result, settings)
     reasons = result.left_out_because.values.astype(object)
     smallest = settings.smallest
-    reasons[(reasons == "") & ~np.isfinite(noised)] = "the model's output under noise is not finite"
+    reasons[(reasons == "") & ~np.isfinite(noised)] = "the model's output in the corrupted run is not finite"
     small = (reasons == "") & ~range_is_large_enough(clean, noised, smallest)
     for index in np.flatnonzero(small):
         reasons[index] = stored(
-            f"noise lowers the {settings.metric.replace('_', '-')} by {clean[index] - noised[index]:.3f} only, "
+            f"corruption lowers the {settings.metric.replace('_', '-')} by {clean[index] - noised[index]:.3f} only, "
             f"less than smallest_range = {smallest:g}"
         )
     return result.assign(
         left_out_because=quantity(reasons.astype(str), "prompt", "why the prompt is left out, or empty"),
         metric_range=quantity(
-            clean - noised, "prompt", f"fall of the {settings.metric.replace('_', '-')} under noise"
+            clean - noised, "prompt", f"fall of the {settings.metric.replace('_', '-')} under corruption"
         ),
     )
 
@@ -162,25 +162,27 @@ def averages_of_rows(result: xr.Dataset, settings: Settings) -> xr.Dataset:
             "mean recovery over prompts",
         )
         | interval_variables(
-            "overall_recovery", over_prompts(rows, used), "row depth", "mean recovery over all prompts"
-        )
-        | interval_variables(
             "mean_transition",
             stacked([over_prompts(layers, group) for group in by_category]),
             "category",
-            "mean transition depth over prompts",
-            "block",
+            "mean crossover depth over prompts",
+            "layer",
         )
         | interval_variables(
             "mean_routed_elsewhere",
             over_prompts(result.routed_elsewhere.values, used),
             "",
-            "mean share of recovery at tokens neither noised nor last",
+            "mean share of recovery at tokens neither corrupted nor last",
         ),
         coords={
             "category": text_coordinate([restored(name) for name in names], "category", "category of prompts")
         },
     )
     over = Over(result.isel(prompt=np.flatnonzero(used)), settings, rows="prompt")
-    crossover = named(layers[used], "crossover", "transition depth", "block", dims=("prompt",))
-    return xr.merge([averages, over.contrasts(crossover, category[used])], join="outer")
+    crossover = named(layers[used], "crossover", "crossover depth", "layer", dims=("prompt",))
+    # Whole curves of resamples are kept: what lies beside other experiments' curves is resampled with them.
+    overall = named(
+        rows[used], "overall_recovery", "mean recovery over all prompts", dims=("prompt", "row", "depth")
+    )
+    parts = [averages, over.mean(overall, draws=True), over.contrasts(crossover, category[used])]
+    return xr.merge(parts, join="outer")

@@ -152,7 +152,7 @@ def _averages(
 ) -> xr.Dataset:
     mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
     words = {
-        "missed": f"share of the {settings.strongest} strongest exchanges that the screen misses",
+        "missed": f"share of the {settings.strongest} strongest patches that the screen misses",
         "order": "rank correlation of the screen with the sizes of exact effects",
         "best_missed": f"whether the strongest of all is not among the screen's {settings.strongest}",
     }
@@ -161,7 +161,7 @@ def _averages(
         variables[f"prompt_screen_{name}"] = quantity(values, "prompt kind screened_by", words[name])
         variables |= interval_variables(f"screen_{name}", mean(values), "kind screened_by", words[name])
     variables |= interval_variables(
-        "screen_chance", mean(chance), "kind", f"{words['missed']}, if it drew them blindly"
+        "screen_chance", mean(chance), "kind", f"{words['missed']}, if it picked at random"
     )
     variables |= interval_variables(
         "screen_error",
@@ -169,11 +169,11 @@ def _averages(
         "kind",
         "error of the confirmed estimates, as a share of the exact effects",
     )
-    variables["screen_strongest"] = quantity(settings.strongest, "", "k of the k strongest exchanges")
+    variables["screen_strongest"] = quantity(settings.strongest, "", "k of the k strongest patches")
     dataset = xr.Dataset(
         variables,
         coords={
-            "kind": text_coordinate(list(KINDS.values()), "kind", "what is exchanged"),
+            "kind": text_coordinate(list(KINDS.values()), "kind", "what is patched"),
             "screened_by": text_coordinate(METHODS, "screened_by", "how it is screened"),
         },
     )
@@ -226,6 +226,6 @@ def _over_depth(result: xr.Dataset, screened: _Screened, settings: Settings) -> 
         ),
         coords={
             "source": text_coordinate(SOURCES, "source", "exact, or estimated by gradient"),
-            "screened_row": text_coordinate(list(places), "screened_row", "token whose state is exchanged"),
+            "screened_row": text_coordinate(list(places), "screened_row", "token whose state is patched"),
         },
     )

@@ -24,7 +24,7 @@ from layerscope.results.words import restored
 
 
 def one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
-    """Where each token of a subject hands over: to the subject's last token, and to the last token."""
+    """Where the subject's last token, and the prompt's, take over from each token of a subject."""
     alone = read_out(stage, "alone", settings).mean("sample")
     values = alone.transpose("subject_token", "place", "depth").values
     loss = read_out(stage, "alone_noised", settings).mean("sample").values
@@ -47,23 +47,25 @@ def one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.
         ]
     )
     variables = {
-        "alone_recovery": quantity(scaled, "subject_token place depth", "recovery, one token noised alone"),
+        "alone_recovery": quantity(
+            scaled, "subject_token place depth", "recovery, one token corrupted alone"
+        ),
         "handover": quantity(
-            handover, "subject_token handed_to", "depth at which a token of the subject hands over", "block"
+            handover, "subject_token handed_to", "crossover depth from a token of the subject", "layer"
         ),
         "tokens_to_subject_end": quantity(from_end, "subject_token", "tokens to the subject's last one"),
         "peak_depth": quantity(
             _peaks(scaled[:, 1], enough & (from_end > 0)),
             "subject_token",
             "depth at which the subject's last token restores most of what was lost by one before it",
-            "block",
+            "layer",
         ),
     }
     near = sorted(set(from_end.tolist()))
     for name, dims, long_name, units in (
-        ("handover", "handed_to", "mean depth of the handover", "block"),
-        ("peak_depth", "", "mean depth of that peak", "block"),
-        ("alone_recovery", "place depth", "mean recovery, one token of the subject noised alone", "1"),
+        ("handover", "handed_to", "mean crossover depth", "layer"),
+        ("peak_depth", "", "mean depth of that peak", "layer"),
+        ("alone_recovery", "place depth", "mean recovery, one token of the subject corrupted alone", "1"),
     ):
         values = variables[name].values
         means = stacked([mean_over_prompts(settings)(values[from_end == distance]) for distance in near])
@@ -88,7 +90,7 @@ def _peaks(recoveries: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
 
 def doses(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
-    """At every dose: transitions, categories against each other, and how often a patch does harm."""
+    """At every dose: crossovers, categories against each other, and how often a patch does harm."""
     at_doses = read_out(stage, "dose", settings).mean("sample")
     rows = at_doses.transpose("prompt", "dose", "dose_row", "depth").values
     noised = read_out(stage, "dose_noised", settings).mean("sample").values
@@ -113,7 +115,7 @@ def doses(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Datas
         for dose in range(len(settings.doses))
     ]
     variables = {
-        "dose_transition": quantity(layers, "prompt dose", "transition depth at this dose", "block"),
+        "dose_transition": quantity(layers, "prompt dose", "crossover depth at this dose", "layer"),
         "dose_harmful": quantity(harmful, "prompt dose", "share of patches that lower the metric"),
         "dose_used": quantity(enough.sum(axis=0), "dose", "prompts whose metric falls enough"),
     } | interval_variables(
@@ -124,10 +126,10 @@ def doses(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Datas
     )
     coords = {}
     if contrasts[0]:
-        for name, what in (("difference", "block"), ("low", "block"), ("high", "block"), ("p_adjusted", "1")):
+        for name, what in (("difference", "layer"), ("low", "layer"), ("high", "layer"), ("p_adjusted", "1")):
             values = [[getattr(contrast, name) for contrast in at_dose] for at_dose in contrasts]
             variables[f"dose_{name}"] = quantity(
-                np.array(values), "dose dose_contrast", f"{name.replace('_', ' ')} of transition depths", what
+                np.array(values), "dose dose_contrast", f"{name.replace('_', ' ')} of crossover depths", what
             )
         coords["dose_contrast"] = text_coordinate(
             [f"{c.a} − {c.b}" for c in contrasts[0]], "dose_contrast", "pair of categories"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import as_curve, groups_along, settings_of
+from layerscope.evidence import as_curve, groups_along, settings_of, text_coordinate
 from layerscope.experiments.causal_trace.figures import components, screen
 from layerscope.plots import (
     NamedHeatmap,
@@ -19,31 +19,30 @@ from layerscope.plots import (
 )
 from layerscope.results.words import restored, visible
 
-TWO_ROWS = ["noised tokens", "last token"]
+_TWO_ROWS = {"noised tokens": "corrupted tokens", "last token": "last token"}
+"""Rows as results store them, and as figures name them."""
 _MOST_PANELS, _MOST_PAIRS = 9, 30
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
-    """Rows by category, transitions, contrasts, and every prompt's own trace."""
+    """Recovery and crossovers by category, contrasts, and every prompt's own trace."""
     figures: dict[str, Any] = {}
     used = result.isel(prompt=np.flatnonzero(result.left_out_because.values == ""))
     filled = result.isel(category=np.flatnonzero((result.average_recovery_n > 0).any(["row", "depth"])))
     if used.sizes["prompt"] > 1:
         few = filled.sizes["category"] <= _MOST_PANELS
-        figures["where the answer crosses to the last token"] = (
-            _categories(filled) if few else _overall(result)
-        )
-        figures["transition depth of each prompt"] = _transitions(used, filled)
+        figures["where does the last token take over?"] = _categories(filled) if few else _overall(result)
+        figures["crossover depth of each prompt"] = _transitions(used, filled)
     compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted)))
     if 0 < compared.sizes["contrast"] <= _MOST_PAIRS:
-        figures["do categories differ in transition depth?"] = _contrasts(compared)
+        figures["do categories differ in crossover depth?"] = _contrasts(compared)
     figures |= components.draw(result) | screen.draw(result)
     gallery = _gallery(result, used) if settings_of(result).get("positions", "all") == "all" else []
     if gallery:
         figures["every prompt"] = heatmap_gallery(
             gallery,
-            caption="Recovery of the answer when one token's clean state is put back at one depth. "
-            "1 is the clean run, 0 the noised one.",
+            caption="Recovery of the answer with one token's clean state restored at one depth: 0 is the corrupted "
+            "run, 1 the clean one. Look for the depth from which the last token recovers the answer.",
         )
     return figures
 
@@ -51,16 +50,23 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
 def _categories(result: xr.Dataset) -> Any:
     rows = as_curve(result, "average_recovery").assign(n=result.average_recovery_n.reset_coords(drop=True))
     return rows_by_category(
-        rows.sel(row=TWO_ROWS),
+        _two_rows(rows),
         as_curve(result, "mean_transition"),
-        caption=f"Mean over prompts with {_percent(result)} bootstrap bands. The line is the mean transition depth.",
+        caption=f"Recovery of the answer with clean states restored, mean over prompts with {_percent(result)} "
+        "bootstrap bands; the vertical line is the mean crossover depth.",
     )
+
+
+def _two_rows(curves: xr.Dataset) -> xr.Dataset:
+    named = text_coordinate(list(_TWO_ROWS.values()), "row", "tokens that are restored")
+    return curves.sel(row=list(_TWO_ROWS)).assign_coords(row=named)
 
 
 def _overall(result: xr.Dataset) -> Any:
     return curve_over_depth(
-        as_curve(result, "overall_recovery").sel(row=TWO_ROWS),
-        caption=f"Mean over all prompts with {_percent(result)} bootstrap bands; too many categories for panels.",
+        _two_rows(as_curve(result, "overall_recovery")),
+        caption=f"Recovery of the answer with clean states restored, mean over all prompts with {_percent(result)} "
+        "bootstrap bands; too many categories for panels.",
     )
 
 
@@ -83,7 +89,7 @@ def _contrasts(result: xr.Dataset) -> Any:
     contrasts = xr.Dataset({name: result[source].reset_coords(drop=True) for name, source in columns.items()})
     return differences(
         contrasts,
-        caption="Difference in mean transition depth; permutation over prompts, Holm's correction over pairs.",
+        caption="Difference in mean crossover depth; permutation over prompts, Holm's correction over pairs.",
     )
 
 

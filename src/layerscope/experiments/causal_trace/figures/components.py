@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import as_curve, text_coordinate
+from layerscope.evidence import as_curve, head_name, text_coordinate
+from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.plots import curve_over_depth, differences, rows_by_category
 from layerscope.results.words import restored
 
@@ -18,13 +19,13 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures of whatever the result holds."""
     figures: dict[str, Any] = {}
     for title, name, picture in (
-        ("what one state restores, by class of token", "indirect_effect", _classes),
+        ("indirect effect by class of token", "indirect_effect", _classes),
         ("at which depths do categories differ?", "depth_difference", _depths),
-        ("do matched prompts differ?", "paired_difference", _pairs),
-        ("what attention and MLPs restore", "output_recovery", _outputs),
-        ("what goes through the subject's own MLPs and attention", "severed_loss", _severed),
-        ("single heads", "head_recovery", _heads),
-        ("how the tokens of a subject hand over", "mean_alone_recovery", _one_by_one),
+        ("do matched prompts differ in crossover depth?", "paired_difference", _pairs),
+        ("recovery by attention and MLPs", "output_recovery", _outputs),
+        ("recovery lost by severing MLPs or attention", "severed_loss", _severed),
+        ("recovery by single heads", "head_recovery", _heads),
+        ("recovery with one subject token corrupted", "mean_alone_recovery", _one_by_one),
         ("does the difference depend on the noise?", "dose_difference", _doses),
     ):
         if name in result and np.isfinite(result[name]).any():
@@ -55,8 +56,8 @@ def _classes(result: xr.Dataset) -> Any:
     )
     return curve_over_depth(
         lines,
-        caption="Mean change of the metric when one token's state is exchanged (average indirect effect), prompts "
-        "weighing alike; bands are bootstrap intervals over prompts.",
+        caption=f"Mean change of {metric_of(result)[0]} with one token's state patched (average indirect effect), "
+        "prompts weighing alike; bands are bootstrap intervals over prompts.",
     )
 
 
@@ -69,8 +70,8 @@ def _depths(result: xr.Dataset) -> Any:
         found.append(f"{restored(str(pair))}: {', '.join(map(str, depths)) or 'none'}")
     return curve_over_depth(
         values,
-        caption="Difference in recovery at the last token; bands are intervals of each depth on its own. Depths that "
-        f"stay clear after correction for all depths and pairs: {'; '.join(found)}.",
+        caption="Difference in recovery at the last token; bands are intervals of each depth on its own. Depths "
+        f"significant after correction for all depths and pairs: {'; '.join(found)}.",
     )
 
 
@@ -84,7 +85,7 @@ def _pairs(result: xr.Dataset) -> Any:
                 "p_adjusted": result.paired_p,
             }
         ).reset_coords(drop=True),
-        caption="Difference in transition depth within matched pairs, with its interval; p by flipping signs.",
+        caption="Difference in crossover depth within matched pairs, with its interval; p by flipping signs.",
     )
 
 
@@ -112,14 +113,14 @@ def _lines_by_category(
 
 def _outputs(result: xr.Dataset) -> Any:
     width = int(result.window)
-    where = "in one block" if width == 1 else f"over {width} blocks round each one"
+    where = "in one layer" if width == 1 else f"over {width} layers round each one"
     return _lines_by_category(
         result,
         "output_recovery",
         _LINES,
-        "what is exchanged",
-        f"Mean recovery when what attention or MLPs add {where} is exchanged at one token. Windows show higher "
-        "peaks than single blocks.",
+        "what is restored",
+        f"Mean recovery when what attention or MLPs add {where} is restored at one token. Windows show higher "
+        "peaks than single layers.",
     )
 
 
@@ -141,7 +142,7 @@ def _severed(result: xr.Dataset) -> Any:
 def _heads(result: xr.Dataset) -> Any:
     here = result.sel(token_class_name=_LAST)
     cells = {
-        f"head {head} of block {layer}": here.sel(layer=layer, head=head)
+        head_name(int(layer), int(head)): here.sel(layer=layer, head=head)
         for layer in result.layer.values
         for head in result["head"].values
         if np.isfinite(here.head_recovery.sel(layer=layer, head=head))
@@ -183,11 +184,11 @@ def _one_by_one(result: xr.Dataset) -> Any:
     )
     return rows_by_category(
         values.assign_coords(
-            category=text_coordinate(names, "category", "token of the subject that is noised"),
-            row=text_coordinate(list(map(str, result.place.values)), "row", "token that is exchanged"),
+            category=text_coordinate(names, "category", "token of the subject that is corrupted"),
+            row=text_coordinate(list(map(str, result.place.values)), "row", "token that is restored"),
         ),
-        caption="Mean recovery when one token of the subject is noised alone, the one so many tokens before its last: "
-        "what its own state, that of the subject's last token, and that of the prompt's last token bring back.",
+        caption="Mean recovery with one token of the subject corrupted alone, the one so many tokens before its last: "
+        "by its own state, by that of the subject's last token, and by that of the prompt's last token.",
     )
 
 
@@ -209,5 +210,5 @@ def _doses(result: xr.Dataset) -> Any:
             },
             coords={"one": text_coordinate(names, "one", "dose and pair")},
         ),
-        caption="Difference in transition depth at each noise level; Holm's correction over pairs.",
+        caption="Difference in crossover depth at each noise level; Holm's correction over pairs.",
     )

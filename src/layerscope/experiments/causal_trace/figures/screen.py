@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence import text_coordinate
+from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.experiments.causal_trace.conclude.screen import LAST, LAST_SUBJECT, SOURCES
 from layerscope.plots import curve_over_depth, differences
 from layerscope.results.words import restored
@@ -19,9 +20,9 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         return {}
     figures = {}
     if np.isfinite(result.screen_effect).any():
-        figures["what gradients estimate, and what exchanges do"] = _effects(result)
+        figures["effects estimated by gradients and measured exactly"] = _effects(result)
     if np.isfinite(result.screen_missed).any():
-        figures["what a screen by gradients misses"] = _misses(result)
+        figures["which effects does a gradient screen miss?"] = _misses(result)
     return figures
 
 
@@ -41,8 +42,8 @@ def _effects(result: xr.Dataset) -> Any:
         )
     return curve_over_depth(
         xr.Dataset(columns).assign_coords(line=text_coordinate(list(chosen), "line", "state and source")),
-        caption="Mean change of the metric when one token's state is exchanged, run exactly and estimated from one "
-        "backward pass; bands are bootstrap intervals over prompts.",
+        caption=f"Mean change of {metric_of(result)[0]} with one token's state patched, run exactly and estimated from "
+        "one backward pass; bands are bootstrap intervals over prompts.",
     )
 
 
@@ -71,6 +72,6 @@ def _misses(result: xr.Dataset) -> Any:
     )
     return differences(
         xr.Dataset(columns, coords={"one": text_coordinate(names, "one", "kind and method")}),
-        caption=f"Share of the {int(result.screen_strongest)} exchanges of the largest exact effect that are not among "
-        f"the screen's as many, mean over prompts with its interval. Blind draws would miss: {blind}.",
+        caption=f"Share of the {int(result.screen_strongest)} patches of the largest exact effect that are not among "
+        f"the screen's as many, mean over prompts with its interval. Random picks would miss: {blind}.",
     )

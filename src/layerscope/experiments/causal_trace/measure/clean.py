@@ -146,7 +146,7 @@ def pilot(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Ea
 
 
 def noised(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    """The corrupted run, and all noised tokens exchanged together at every depth."""
+    """The corrupted run, and all corrupted tokens restored together at every depth."""
     run = prompt_runs(model, item, settings, earlier["clean"])
     # With one noised token the trace of that token is the same, and the conclusion takes it.
     depths = range(model.n_layers) if len(run.noised) > 1 else ()
@@ -162,8 +162,8 @@ def noised(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: E
         f"clean_answer_{kind}": quantity([value], "prompt", f"{KINDS[kind][0]}, clean", KINDS[kind][1])
         for kind, value in zip(KINDS, whole, strict=True)
     }
-    variables |= of_kinds(corrupted[None], "noised", "prompt sample", "under noise")
+    variables |= of_kinds(corrupted[None], "noised", "prompt sample", "in the corrupted run")
     variables |= of_kinds(
-        subject[None], "subject", "prompt depth sample", "with all noised tokens exchanged together"
+        subject[None], "subject", "prompt depth sample", "with all corrupted tokens restored together"
     )
     return kept(variables, settings, prompt_coordinates(item.prompt) | depths_of(model))

@@ -49,14 +49,14 @@ def trace(model: LayeredModel, item: TraceItem, settings: Settings, earlier: Ear
             [(runs.Put("state", (depth,), (item.positions[row],)),) for row, depth in cells]
         )
     return kept(
-        of_kinds(values, "restored", "token depth sample", "with one state exchanged"),
+        of_kinds(values, "restored", "token depth sample", "with one state patched"),
         settings,
         tokens_of(item, item.positions, settings) | depths_of(model),
     )
 
 
 def outputs(model: LayeredModel, item: TraceItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    """What attention or MLPs add over a window of blocks, exchanged at one token."""
+    """What attention or MLPs add over a window of layers, exchanged at one token."""
     n_layers, shape = model.n_layers, (len(OUTPUTS), len(item.positions), model.n_layers)
     cells = list(np.ndindex(*shape))
     edits = [
@@ -66,12 +66,12 @@ def outputs(model: LayeredModel, item: TraceItem, settings: Settings, earlier: E
     values = _values_or_nothing(model, item, settings, earlier, edits, OUTPUTS).reshape(*shape, -1, 2)
     coords = tokens_of(item, item.positions, settings)
     return kept(
-        of_kinds(values, "output", "site output_token layer sample", "with outputs over a window exchanged"),
+        of_kinds(values, "output", "site output_token layer sample", "with outputs over a window patched"),
         settings,
         _renamed(coords, "output_token")
         | {
             "layer": layer_coordinate(n_layers),
-            "site": text_coordinate(OUTPUTS, "site", "what is exchanged"),
+            "site": text_coordinate(OUTPUTS, "site", "what is patched"),
         },
     )
 
@@ -116,7 +116,7 @@ def severed(model: LayeredModel, item: TraceItem, settings: Settings, earlier: E
     coords = _renamed(tokens_of(item, item.positions, settings), "severed_token")
     return kept(
         of_kinds(
-            values, "severed", "site severed_token layer sample", "with one state exchanged, others severed"
+            values, "severed", "site severed_token layer sample", "with one state patched, others severed"
         ),
         settings,
         coords
@@ -135,7 +135,7 @@ def heads(model: LayeredModel, item: TraceItem, settings: Settings, earlier: Ear
     values = _values_or_nothing(model, item, settings, earlier, edits, ("head_out",)).reshape(*shape, -1, 2)
     coords = _renamed(tokens_of(item, item.positions, settings), "head_token")
     return kept(
-        of_kinds(values, "head", "head_token layer head sample", "with one head exchanged"),
+        of_kinds(values, "head", "head_token layer head sample", "with one head patched"),
         settings,
         coords
         | {
@@ -146,7 +146,7 @@ def heads(model: LayeredModel, item: TraceItem, settings: Settings, earlier: Ear
 
 
 def one_by_one(model: LayeredModel, item: TraceItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    """One token of the subject noised alone; its own state, the subject's last and the prompt's exchanged."""
+    """One token of the subject corrupted alone; its own state, the subject's last and the prompt's exchanged."""
     last_of_subject = noised_positions(item.prompt, settings)[-1]
     rows, losses = [], []
     for position in item.positions:
@@ -161,23 +161,23 @@ def one_by_one(model: LayeredModel, item: TraceItem, settings: Settings, earlier
         losses.append(run.corrupted_values())
     coords = _renamed(tokens_of(item, item.positions, settings), "subject_token")
     places_coordinate = text_coordinate(
-        ("the token itself", "the subject's last token", "the last token"), "place", "token that is exchanged"
+        ("the token itself", "the subject's last token", "the last token"), "place", "token that is patched"
     )
     return kept(
         of_kinds(
             np.stack(rows),
             "alone",
             "subject_token place depth sample",
-            "with one token noised, one exchanged",
+            "with one token corrupted, one restored",
         )
-        | of_kinds(np.stack(losses), "alone_noised", "subject_token sample", "with one token noised"),
+        | of_kinds(np.stack(losses), "alone_noised", "subject_token sample", "with one token corrupted"),
         settings,
         coords | depths_of(model) | {"place": places_coordinate},
     )
 
 
 def doses(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
-    """The two rows at several sizes of the noise."""
+    """The corrupted and the last tokens at several sizes of the noise."""
     rows, losses = [], []
     depths = range(model.n_layers + 1)
     for dose in settings.doses:
@@ -197,7 +197,10 @@ def doses(model: LayeredModel, item: NoisedItem, settings: Settings, earlier: Ea
     return kept(
         of_kinds(np.stack(rows)[None], "dose", "prompt dose dose_row depth sample", "at another noise level")
         | of_kinds(
-            np.stack(losses)[None], "dose_noised", "prompt dose sample", "under noise of another level"
+            np.stack(losses)[None],
+            "dose_noised",
+            "prompt dose sample",
+            "under corruption at another noise level",
         ),
         settings,
         coords | {"dose": dose_coordinate, "dose_row": dose_rows},

@@ -153,8 +153,8 @@ def _dataset(item: NoisedItem, cells: Sequence[Cell], columns: dict[str, np.ndar
             for name, values in columns.items()
         },
         coords={
-            "screened_prompt": text_coordinate([prompt.name] * len(cells), one, "prompt of the exchange"),
-            "screened_site": text_coordinate([cell.site for cell in cells], one, "what is exchanged"),
+            "screened_prompt": text_coordinate([prompt.name] * len(cells), one, "prompt of the patch"),
+            "screened_site": text_coordinate([cell.site for cell in cells], one, "what is patched"),
             "screened_layer": number_coordinate(
                 [cell.layer for cell in cells], one, "block, or depth of a state"
             ),
