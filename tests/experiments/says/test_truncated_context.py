@@ -63,7 +63,11 @@ def _cut(
 
 
 def _said(name: str, **how: Any) -> Claim:
-    result = conclude({"cut": _cut(**how), "prefix": xr.Dataset()}, Settings(resamples=200, ladder=LADDER))
+    return _of(_cut(**how), xr.Dataset(), name)
+
+
+def _of(cut: xr.Dataset, prefix: xr.Dataset, name: str) -> Claim:
+    result = conclude({"cut": cut, "prefix": prefix}, Settings(resamples=200, ladder=LADDER))
     return next(claim for claim in claims(result) if claim.select["variable"] == name)
 
 
@@ -125,3 +129,51 @@ def test_the_reach_is_said_in_tokens_or_as_more_than_was_measured() -> None:
     assert "by the last 5 tokens at depth 2 and by the last 5 tokens at depth 5" in here.text
     assert "by more than the last 40 tokens at depth 2" in nowhere.text
     assert nowhere.value is None
+
+
+@pytest.mark.parametrize("long", [0, 3])
+def test_tokens_with_long_states_are_counted_as_sinks(long: int) -> None:
+    cut = _cut()
+    cut["sink"] = ("token", np.arange(cut.sizes["token"]) < long)
+
+    said = _of(cut, xr.Dataset(), "sink")
+
+    assert said.text == (
+        f"{long} of 48 target tokens have states more than ten times as long as the median (attention sinks)."
+    )
+    assert said.value == long
+    assert said.significant is None
+
+
+@pytest.mark.parametrize(
+    ("without", "alone", "says"), [(0.9, 0.3, ("0.90", "0.30")), (0.3, 0.9, ("0.30", "0.90"))]
+)
+def test_a_name_is_said_without_its_prefix_and_without_all_but_its_last_token(
+    without: float, alone: float, says: tuple[str, str]
+) -> None:
+    wobble = np.random.default_rng(0).normal(scale=0.05, size=(12, 1))
+    prefix = xr.Dataset(
+        {
+            f"{kind}_similarity": (
+                ("name", "depth"),
+                np.broadcast_to(value + wobble, (12, DEPTHS)),
+                {"long_name": f"similarity, {kind}", "units": "1"},
+            )
+            for kind, value in (("prefix", without), ("last_token", alone))
+        },
+        coords={"name": [f"n{i}" for i in range(12)], "depth": range(DEPTHS)},
+    )
+
+    said = _of(_cut(), prefix, "mean_prefix_similarity")
+
+    assert said.text.startswith(
+        f"At depth 2 the last state of a name keeps a cosine similarity of {says[0]} without “"
+    )
+    assert f"before it, and of {says[1]} without all but its last token (95% CI " in said.text
+    assert said.caveat == "mean over 12 names, at a fifth of the model's depth"
+    assert "mean_prefix_similarity" not in {
+        one.select["variable"]
+        for one in claims(
+            conclude({"cut": _cut(), "prefix": xr.Dataset()}, Settings(resamples=200, ladder=LADDER))
+        )
+    }

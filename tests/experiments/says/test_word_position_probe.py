@@ -29,6 +29,13 @@ def _claims(result: xr.Dataset) -> list[Claim]:
          "No detectable decodability of word index beyond absolute position (30%"),
         ("score", "p_adjusted", {"task": "sentences"}, "Sentence index at full stops is decodable beyond absolute",
          "No detectable decodability of sentence index at full stops"),
+        ("score", "p_adjusted", {"task": "first"}, "Word index at first pieces is decodable beyond absolute position",
+         "No detectable decodability of word index at first pieces"),
+        ("score", "p_adjusted", {"task": "names"}, "Name index across held-out templates is decodable beyond absolute",
+         "No detectable decodability of name index across held-out templates"),
+        ("score", "p_adjusted", {"task": "onto unanchored"},
+         "Word index behind a prefix that the probe has not seen is decodable beyond absolute position at depth 0: 30%",
+         "No detectable decodability of word index behind a prefix that the probe has not seen"),
         ("matched_score", "matched_p_adjusted", {}, "Among words of equal position and length, word index is decodable",
          "No detectable decodability of word index among words of equal position and length"),
         ("gain", "gain_p_adjusted", {"control": "types"},
@@ -112,3 +119,17 @@ def test_heads_are_needed_only_where_random_ones_are_needed_less(result: xr.Data
     assert said_of(_claims(few), "score_lost").text.startswith(
         "Too few prompts to test the loss of the score"
     )
+
+
+@pytest.mark.parametrize(("right", "allows"), [(0.9, 0.4), (0.2, 0.4)])
+def test_accuracy_stands_beside_what_position_allows(result: xr.Dataset, right: float, allows: float) -> None:
+    one = put(result, "accuracy", right, ceiling=allows)
+
+    said = said_of(_claims(one), "accuracy")
+
+    assert said.text.startswith(
+        f"At depth {result.attrs['causal_depth']} the probe names the word's index in {right:.0%} of cases; absolute "
+        f"position alone allows {allows:.0%}, with the word's length "
+    )
+    assert said.value == pytest.approx(right)
+    assert said.significant is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,17 +160,22 @@ def _at_every_dose(result: xr.Dataset, name: str) -> Claim:
 
 def _at_dose(result: xr.Dataset, name: str, dose: float) -> Finding:
     cell = {"dose": dose, "dose_contrast": name}
-    value, low, high, p = (
-        float(result[f"dose_{end}"].sel(cell)) for end in ("difference", "low", "high", "p_adjusted")
-    )
+
+    def number(name: str) -> float:
+        return float(result[f"dose_{name}"].sel(cell)) if f"dose_{name}" in result else math.nan
+
+    counts = [number("n_first"), number("n_second")]
     return Finding(
-        value,
-        low,
-        high,
+        number("difference"),
+        number("low"),
+        number("high"),
         "layer",
         level_of(result),
+        n=tuple(int(count) for count in counts if math.isfinite(count)),
         units="prompts",
         tested=True,
-        p=p,
+        p=number("p_adjusted"),
+        least_p=number("least_p_adjusted"),
+        least_alone=number("least_p"),
         select={"variable": "dose_difference", **cell},
     )

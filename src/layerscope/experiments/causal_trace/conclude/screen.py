@@ -19,7 +19,7 @@ from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.correlation import rank_correlation
-from layerscope.maths.permutation import holm, sign_flip_p
+from layerscope.maths.permutation import holm, least_p_of_signs, sign_flip_p
 from layerscope.results.schema import quantity
 
 PLAIN, RECOMPUTED, DROPPED = "gradients", "gradients, patterns anew", "gradients, GradDrop"
@@ -191,11 +191,17 @@ def _fixes(missed: np.ndarray, mean: Any, settings: Settings) -> xr.Dataset:
                 changes.append(change)
     if not names:
         return xr.Dataset()
-    tests = [sign_flip_p(change[np.isfinite(change)], seed=settings.seed)[0] for change in changes]
+    tests = [sign_flip_p(change[np.isfinite(change)], seed=settings.seed) for change in changes]
+    least = [min(1.0, len(tests) * least_p_of_signs(n)) for _, n in tests]
     what = "change of the share that is missed, against plain gradients"
     return xr.Dataset(
         interval_variables("screen_gain", stacked([mean(change) for change in changes]), "fix", what)
-        | {"screen_gain_p": quantity(holm(tests), "fix", "p by flipping signs of prompts, Holm over fixes")},
+        | {
+            "screen_gain_p": quantity(
+                holm([p for p, _ in tests]), "fix", "p by flipping signs of prompts, Holm over fixes"
+            ),
+            "screen_gain_least_p": quantity(least, "fix", "smallest adjusted p that was possible"),
+        },
         coords={"fix": text_coordinate(names, "fix", "kind and fix")},
     )
 

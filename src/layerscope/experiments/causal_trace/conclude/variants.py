@@ -16,7 +16,7 @@ from layerscope.experiments.causal_trace.conclude.readouts import (
     used_prompts,
 )
 from layerscope.experiments.causal_trace.settings import Settings
-from layerscope.maths.permutation import pairwise_contrasts
+from layerscope.maths.permutation import Contrast, least_p_of_splits, pairwise_contrasts
 from layerscope.maths.recovery import recovery
 from layerscope.maths.transitions import transition
 from layerscope.results.schema import quantity
@@ -126,13 +126,31 @@ def doses(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Datas
     )
     coords = {}
     if contrasts[0]:
-        for name, what in (("difference", "layer"), ("low", "layer"), ("high", "layer"), ("p_adjusted", "1")):
-            values = [[getattr(contrast, name) for contrast in at_dose] for at_dose in contrasts]
-            variables[f"dose_{name}"] = quantity(
-                np.array(values), "dose dose_contrast", f"{name.replace('_', ' ')} of crossover depths", what
-            )
+        variables |= _contrasted(contrasts)
         coords["dose_contrast"] = text_coordinate(
             [f"{c.a} − {c.b}" for c in contrasts[0]], "dose_contrast", "pair of categories"
         )
     further = xr.Dataset(variables, coords={"prompt": stage.prompt, "dose": stage.dose} | coords)
     return xr.merge([stage, further], join="outer", compat="override").reindex(prompt=result.prompt)
+
+
+def _contrasted(at_doses: list[list[Contrast]]) -> dict[str, xr.Variable]:
+    """Pairs of categories at every dose, with the smallest p that their numbers of prompts allowed."""
+    where = "dose dose_contrast"
+
+    def column(attribute: str) -> np.ndarray:
+        return np.array([[getattr(pair, attribute) for pair in at_dose] for at_dose in at_doses], dtype=float)
+
+    found = {
+        f"dose_{name}": quantity(column(name), where, f"{name.replace('_', ' ')} of crossover depths", units)
+        for name, units in (("difference", "layer"), ("low", "layer"), ("high", "layer"), ("p_adjusted", "1"))
+    }
+    for group, name in (("a", "first"), ("b", "second")):
+        found[f"dose_n_{name}"] = quantity(column(f"n_{group}"), where, f"prompts of the {name} category")
+    least = np.array([[least_p_of_splits(p.n_a, p.n_b) for p in at_dose] for at_dose in at_doses])
+    several = np.isfinite(column("p")).sum(axis=1, keepdims=True)
+    found["dose_least_p"] = quantity(least, where, "smallest p that was possible")
+    found["dose_least_p_adjusted"] = quantity(
+        np.minimum(1, least * several), where, "smallest adjusted p that was possible"
+    )
+    return found

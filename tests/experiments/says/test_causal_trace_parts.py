@@ -1,0 +1,207 @@
+"""What causal_trace says of single subject tokens, doses and screens, from samples through its own conclusions."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from layerscope.contract import Claim
+from layerscope.evidence import text_coordinate
+from layerscope.experiments.causal_trace import Settings
+from layerscope.experiments.causal_trace.claims import components
+from layerscope.experiments.causal_trace.claims import screen as screened
+from layerscope.experiments.causal_trace.conclude import variants
+from layerscope.experiments.causal_trace.conclude.screen import _averages
+from layerscope.experiments.causal_trace.measure.screen import KINDS
+from turned import NAN, said_of
+
+DEPTHS, CLEAN, CORRUPTED = 9, 0.9, 0.1
+SETTINGS = Settings(resamples=200, doses=(0.5, 1.0))
+
+
+def _prompts(categories: list[str]) -> xr.Dataset:
+    n = len(categories)
+    return xr.Dataset(
+        {
+            "clean_log_probability": ("prompt", np.full(n, np.log(CLEAN))),
+            "noised_log_probability": (("prompt", "sample"), np.full((n, 1), np.log(CORRUPTED))),
+            "left_out_because": ("prompt", np.full(n, "")),
+            "prompt_category": ("prompt", categories),
+        },
+        coords={"prompt": [f"p{i}" for i in range(n)]},
+    )
+
+
+def _read(recovery: np.ndarray) -> np.ndarray:
+    """The log-probability, of one draw, at which recovery is this."""
+    return np.log(CORRUPTED + recovery * (CLEAN - CORRUPTED))[..., None]
+
+
+# -- single tokens of the subject -----------------------------------------------------------------------
+
+
+def _handed(prompts: int, height: float) -> list[Claim]:
+    """Two tokens a subject; of the first, the last one restores up to `height`, give or take, at depth 4."""
+    wobble = np.random.default_rng(0).normal(scale=0.02, size=(2 * prompts, 1))
+    depth = np.arange(DEPTHS)
+    own, last = 1.0 * (depth < 3), 1.0 * (depth > 5)
+    between = height * (depth == 4)
+    places = np.stack([np.broadcast_to(row, (2 * prompts, DEPTHS)) for row in (own, between, last)], axis=1)
+    stage = xr.Dataset(
+        {
+            "alone_log_probability": (
+                ("subject_token", "place", "depth", "sample"),
+                _read(np.clip(places + wobble[:, None] * (depth == 4), -0.1, 1)),
+            ),
+            "alone_noised_log_probability": (
+                ("subject_token", "sample"),
+                np.full((2 * prompts, 1), np.log(CORRUPTED)),
+            ),
+        },
+        coords={
+            "subject_token_prompt": ("subject_token", np.repeat([f"p{i}" for i in range(prompts)], 2)),
+            "subject_token_position": ("subject_token", np.tile([1, 2], prompts)),
+            "place": text_coordinate(
+                ("the token itself", "the subject's last token", "the last token"), "place", "place"
+            ),
+            "depth": depth,
+        },
+    )
+    return list(components.handover(variants.one_by_one(_prompts(["towns"] * prompts), stage, SETTINGS)))
+
+
+def test_what_a_subjects_last_token_restores_of_another_is_said_with_its_depth() -> None:
+    said, takes_over = _handed(12, 0.6)
+
+    assert said.text.startswith(
+        "The subject's last token brings back 59.3% of the subject's token 1 before its last at depth 4 (95% CI "
+    )
+    assert said.significant
+    assert takes_over.text.startswith(
+        "The prompt's last token takes over from the subject's token 1 before its last at depth "
+    )
+    assert takes_over.value == pytest.approx(
+        4.0, abs=0.1
+    )  # half way from where one falls to where the other rises
+
+
+def test_a_subjects_last_token_that_restores_nothing_and_too_few_tokens_are_said_as_such() -> None:
+    nothing, few = _handed(12, 0.0)[0], _handed(4, 0.6)[0]
+
+    what = "recovery of the subject's token 1 before its last by the subject's last token"
+    assert nothing.text.startswith(f"No detectable {what} (")
+    assert few.text.startswith(f"Too few tokens to test the {what} (4 tokens; ")
+    assert (nothing.significant, few.significant) == (False, False)
+    assert _handed(2, 0.6) == []
+
+
+# -- doses ----------------------------------------------------------------------------------------------
+
+
+def _dosed(near: int, far: int, *, each: int = 8, harm: float = 0.0, turns: bool = False) -> list[Claim]:
+    """Crossovers at the depths of two categories, give or take a layer, at two doses."""
+    categories = ["near"] * each + ["far"] * each
+    at = np.array([near] * each + [far] * each) + np.tile([0, 1], each)
+    other = at[::-1] if turns else at
+    depth = np.arange(DEPTHS)
+    rows = np.stack([[depth < place for place in places] for places in (at, other)], axis=1).astype(float)
+    pair = np.stack([rows, 1 - rows], axis=2)
+    stage = xr.Dataset(
+        {
+            "dose_log_probability": (
+                ("prompt", "dose", "dose_row", "depth", "sample"),
+                _read(np.where(pair == 0, -harm, pair)),
+            ),
+            "dose_noised_log_probability": (
+                ("prompt", "dose", "sample"),
+                np.full((2 * each, 2, 1), np.log(CORRUPTED)),
+            ),
+        },
+        coords={"prompt": [f"p{i}" for i in range(2 * each)], "dose": [0.5, 1.0]},
+    )
+    return list(components.doses(variants.doses(_prompts(categories), stage, SETTINGS)))
+
+
+def test_categories_at_every_dose_are_said_both_ways() -> None:
+    earlier, later = (said_of(_dosed(*at), "dose_difference") for at in ((2, 5), (5, 2)))
+
+    assert earlier.text.startswith(
+        "Crossover comes earlier for near than for far at every dose of noise, by at least 3.0"
+    )
+    assert later.text.startswith(
+        "Crossover comes later for near than for far at every dose of noise, by at least 3.0"
+    )
+    assert (earlier.significant, later.significant) == (True, True)
+    assert "significant at doses: 0.5, 1;" in earlier.caveat
+
+
+def test_doses_that_show_nothing_and_too_few_prompts_are_said_as_such() -> None:
+    nothing = said_of(_dosed(3, 3), "dose_difference")
+    few = said_of(_dosed(2, 5, each=3), "dose_difference")
+    unknown = said_of(_dosed(2, 5, each=1), "dose_difference")
+
+    what = "difference in crossover depth between near and far at every dose of noise"
+    assert nothing.text.startswith(f"No detectable {what} (")
+    assert few.text.startswith(f"Too few prompts to test the {what} (3 against 3; smallest possible p = 0.1;")
+    assert unknown.text.startswith(f"No estimate of the {what} (too few prompts cross over")
+    assert not any(one.significant for one in (nothing, few, unknown))
+
+
+def test_a_direction_that_changes_with_the_dose_is_said() -> None:
+    assert (
+        "its direction changes with the dose" in said_of(_dosed(2, 5, turns=True), "dose_difference").caveat
+    )
+
+
+def test_harm_is_the_share_of_patches_that_lower_the_metric() -> None:
+    some, none = (said_of(_dosed(4, 4, harm=harm), "mean_dose_harmful", dose=0.5) for harm in (0.1, 0.0))
+
+    assert some.text.startswith("At 0.5 times the noise, 50% of patches lower the answer's probability")
+    assert none.text.startswith("At 0.5 times the noise, 0% of patches lower the answer's probability")
+
+
+# -- screens --------------------------------------------------------------------------------------------
+
+
+def _screen(change: float, *, prompts: int = 12, spread: float = 0.02) -> list[Claim]:
+    """A screen of states that misses 50%, and with GradDrop `change` more, give or take."""
+    wobble = np.random.default_rng(0).normal(scale=spread, size=prompts)
+    missed = np.full((prompts, len(KINDS), 3), NAN)
+    missed[:, 0, 0], missed[:, 0, 2] = 0.5, 0.5 + change + wobble
+    known = np.full((prompts, len(KINDS)), NAN)
+    known[:, 0] = 0.8
+    numbers = {"missed": missed, "order": 0 * missed + 0.7, "best_missed": 0 * missed}
+    return list(screened.claims(_averages(numbers, known, known / 4, SETTINGS)))
+
+
+def test_a_fix_of_a_screen_is_said_both_ways_or_not_detected_or_untested() -> None:
+    fewer, more, nothing, few = (
+        said_of(said, "screen_gain")
+        for said in (_screen(-0.2), _screen(0.2), _screen(0.0), _screen(-0.2, prompts=4))
+    )
+
+    kind = next(iter(KINDS.values()))
+    assert fewer.text.startswith(f"GradDrop lowers the share of {kind} that a screen misses by ")
+    assert more.text.startswith(f"GradDrop raises the share of {kind} that a screen misses by ")
+    assert (fewer.significant, more.significant, nothing.significant, few.significant) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    what = f"change by GradDrop of the share of {kind} that a screen misses"
+    assert nothing.text.startswith(f"No detectable {what} (")
+    assert few.text.startswith(f"Too few prompts to test the {what} (4 prompts; smallest possible p = 0.12")
+
+
+def test_what_a_screen_misses_stands_beside_random_picks_and_its_error() -> None:
+    said = _screen(-0.2)
+
+    kind = next(iter(KINDS.values()))
+    missed = said_of(said, "screen_missed", screened_by="gradients").text
+    assert missed.startswith(
+        f"Screening by gradients misses 50% of the 10 {kind} of the largest exact effect; random "
+    )
+    assert "random picks miss 80%" in missed
+    assert said_of(said, "screen_error").text.startswith(
+        f"Estimates of the {kind} that the screen picks are off by 20% of the exact effect"
+    )
