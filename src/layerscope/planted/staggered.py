@@ -6,7 +6,7 @@ looks for that block's mark, and its values know only the subjects of that block
 average at a known depth with a known spread, towns exactly `later` blocks behind them: a difference
 between categories that must be told from chance.
 
-Strength is `later`, in blocks. At 0 towns have the same blocks as people.
+Strength is `later`, in blocks. At 0 towns have the same blocks as people; below 0 people are moved behind towns.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _WIDTH, _HEADS, _ENTRY = 64, 4, 4.0
 
 
 def staggered(*, later: int) -> LayeredModel:
-    """The model, with towns moved `later` blocks behind people (0 to 3)."""
+    """The model, with towns moved `later` blocks behind people (0 to 3), or people behind towns (−3 to 0)."""
     tokenizer = word_tokenizer([*_SUBJECTS, *ANSWERS, *OTHERS])
     model = gpt2(tokenizer, width=_WIDTH, n_layers=_N_LAYERS, n_heads=_HEADS)
     silence(model)
-    layers = [*LAYERS, *(layer + later for layer in LAYERS)]
+    layers = [layer + max(0, behind) for behind in (-later, later) for layer in LAYERS]
     _write_words(model, tokenizer, layers)
     for index, layer in enumerate(layers):
         _write_head(model, layer, index)
@@ -87,6 +87,7 @@ TRIALS = (
         experiment="causal_trace",
         plants=f"towns are moved {_LATEST} blocks later than people, who cross between depths 1.5 and 5.5",
         model=lambda later: staggered(later=int(later)),
+        opposite=lambda: staggered(later=-_LATEST),
         answers=(
             Answer(
                 "difference",
@@ -96,6 +97,7 @@ TRIALS = (
                 nothing=0.0,
                 p="p_adjusted",
                 says="earlier",
+                opposite="later",
             ),
         ),
         texts=lambda: {"prompts": prompts()},
