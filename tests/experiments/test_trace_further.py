@@ -242,13 +242,13 @@ def test_a_function_of_ones_own_can_be_the_metric_and_must_be_registered() -> No
 
 def test_answers_of_several_tokens_are_read_by_teacher_forcing() -> None:
     model = zoo.layered("llama")
-    prompt = {"prompt": "the red *fox* met the old dog in the", "answer": " town of", "id": "a"}
+    prompt = {"prompt": "the red *fox* met the red bird", "answer": " town of", "id": "a"}
     tokenised = tokenise_prompt(model.tokenizer, load_prompts([prompt])[0])
     first = int(model.logits(torch.tensor([tokenised.tokens.ids]), last=True)[0, -1].argmax())
-    answer = model.tokenizer.decode([first]) + "x"
+    answer = model.tokenizer.decode([first]) + " of"
     tokenised = tokenise_prompt(model.tokenizer, load_prompts([prompt | {"answer": answer}])[0])
-    if len(tokenised.answer_ids) < 2 or tokenised.answer_ids[0] != first:
-        pytest.skip("this tokenizer writes the answer otherwise")
+    assert tokenised.answer_ids[0] == first
+    assert len(tokenised.answer_ids) == 2
 
     result = traced(
         model,
