@@ -53,6 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "resamples": 50,
     },
     "weight_directions": {
+        "rater": "own embedding",
         "random_directions": 100,
         "rotations": 8,
         "untrained_layers": 1,
