@@ -219,7 +219,7 @@ def _agreement(result: xr.Dataset, prefix: str) -> Claim | None:
     told = (p < LEVEL) & several
     all_of_them = told & (here.fates_told == here.fates_here)
     shares = here.agreement.where(told).values
-    if not bool(told.any()):
+    if not np.isfinite(shares).any():  # nothing told, or only cells whose effects have no ratio
         return None
     middle = float(np.nanmedian(shares))
     return Claim(
