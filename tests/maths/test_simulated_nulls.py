@@ -38,7 +38,7 @@ from layerscope.maths.quantiles import quantile_draws
 from layerscope.maths.rater_agreement import alpha_interval
 from layerscope.maths.ratios import bootstrap_ratio
 from layerscope.maths.regression import regress
-from layerscope.maths.simultaneous import largest_t_p, two_sided_p
+from layerscope.maths.simultaneous import largest_t_interval, largest_t_p, two_sided_p
 from layerscope.maths.transitions import transition
 from layerscope.maths.trend import rate_difference_p, rate_trend
 
@@ -200,6 +200,14 @@ def share_of_two_sums(rng: Rng, seed: int) -> bool:
     return bool(found.low <= 0.3 <= found.high)
 
 
+def all_of_a_family_at_once(rng: Rng, seed: int) -> bool:
+    """Means of all depths over the same documents: every end must hold, not only the ends of one."""
+    values = rng.normal(size=(20, 1)) * 0.7 + rng.normal(size=(20, 13))
+    counts = resampled_counts(20, seed=seed, resamples=300)
+    found = largest_t_interval(values.mean(axis=0), counts @ values / 20, units=20)
+    return bool(((found.low <= 0) & (found.high >= 0)).all())
+
+
 INTERVALS: dict[Callable[[Rng, int], bool], tuple[str, ...]] = {
     mean_of_texts: ("bootstrap_mean",),
     difference_of_uneven_groups: ("bootstrap_difference",),
@@ -220,6 +228,7 @@ INTERVALS: dict[Callable[[Rng, int], bool], tuple[str, ...]] = {
     depth_of_half_height: ("interval_of_draws",),
     distance_of_most_attention: ("interval_of_draws",),
     share_of_two_sums: ("interval_of_draws",),
+    all_of_a_family_at_once: ("largest_t_interval",),
 }
 
 
@@ -359,6 +368,12 @@ def removals_by_student_s_t(rng: Rng, seed: int) -> float:
     return float(holm([_t_test(row) for row in values]).min())
 
 
+def resamples_on_the_rarer_side(rng: Rng, seed: int) -> float:
+    """A mean over many documents, by how rarely its resamples pass no effect."""
+    values = rng.normal(size=60)
+    return two_sided_p(resampled_counts(60, seed=seed, resamples=300) @ values / 60)
+
+
 CORRECTIONS: dict[Callable[[Rng, int], float], tuple[str, ...]] = {
     two_groups_of_curves: ("compare_curves",),
     pairs_of_curves: ("compare_pairs",),
@@ -375,6 +390,7 @@ CORRECTIONS: dict[Callable[[Rng, int], float], tuple[str, ...]] = {
     pairs_of_three_categories: ("compare_curves",),
     medians_of_token_categories: ("quantile_draws", "holm"),
     removals_by_student_s_t: ("holm",),
+    resamples_on_the_rarer_side: ("two_sided_p",),
 }
 
 
@@ -418,6 +434,7 @@ _P_VALUES = {"holm", "compare_pairs"}
 _NO_NULL = {
     "alignment_p": "an exact distribution, tested against it",
     "interval": "of draws that are simulated with `quantile_draws`",
+    "holding_its_value": "widens an interval to its value, and makes none",
     "without_ends": "takes an interval away, and makes none",
 }
 
