@@ -37,7 +37,10 @@ def test_the_beginning_of_a_recording_serves_like_a_run_of_the_beginning(family:
     means = [torch.randn(1, 1) for _ in range(model.n_layers)]
 
     whole = record_base(model, BaseRun(TEXTS))
-    options: dict[str, Any] = {"read": lambda predictions, _: predictions.logits()[:, -1], "mean_values": means}
+    options: dict[str, Any] = {
+        "read": lambda predictions, _: predictions.logits()[:, -1],
+        "mean_values": means,
+    }
     found = run_patched(model, branches, base=whole.until(tokens), **options)
     short = BaseRun(tuple(ids[:tokens] for ids in TEXTS))
     wanted = run_patched(model, branches, base=short, plain=True, **options)
