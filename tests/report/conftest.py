@@ -32,7 +32,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         for index in range(4):
             folder.save_part("trace", index, xr.Dataset({"x": quantity(0.0, "", "nothing")}), item="x")
         if result:
-            folder.save_result(made_result())
+            folder.save_result(made_result().assign_attrs(experiment=experiment))
         return folder
 
     return make
