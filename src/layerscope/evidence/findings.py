@@ -153,12 +153,12 @@ class Finding:
         compares = bool(nothing)
         return Claim(
             text=self._text(says, nothing, unknown, signed),
-            value=_or_none(self.value),
-            low=_or_none(self.low),
-            high=_or_none(self.high),
+            value=number_or_none(self.value),
+            low=number_or_none(self.low),
+            high=number_or_none(self.high),
             unit=self.unit,
             n=min(self.n) if self.n else None,
-            p_adjusted=_or_none(self.p),
+            p_adjusted=number_or_none(self.p),
             significant=self.significant if compares else None,
             stated=True,
             untrained=untrained,
@@ -347,8 +347,10 @@ def _cell(result: xr.Dataset, name: str, labels: Mapping[str, Any]) -> float:
     return float(values.sel({dim: label for dim, label in labels.items() if dim in values.dims}))
 
 
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def number_or_none(value: float | np.ndarray | xr.DataArray) -> float | None:
+    """A single number for a claim; None where it is not known."""
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _beside_twins(untrained: Untrained | None) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import groups_along, text_coordinate
-from layerscope.experiments._groups import PASSAGES, Group, groups_of_tokens, intervals, per_unit
-from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.evidence.coordinates import groups_along, text_coordinate
+from layerscope.evidence.groups import PASSAGES, Group, groups_of_tokens, intervals, per_unit
+from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.maths.max_statistic import compare_pairs
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import stored

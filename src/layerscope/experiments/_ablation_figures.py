@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.groups import PASSAGES, TOKEN, groups_named
 from layerscope.experiments._ablation_curves import CURVES, EARLIER, LATER, curve
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._groups import PASSAGES, TOKEN, groups_named
 from layerscope.plots import curve_over_depth
 
 _BAND = "Bands are bootstrap intervals over passages."

@@ -20,7 +20,7 @@ from layerscope.maths.distributions import log_probabilities
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from layerscope.experiments._contract import Earlier
+    from layerscope.contract import Earlier
     from layerscope.experiments.layer_ablation import Ablation, Settings
     from layerscope.models.layered import LayeredModel
     from layerscope.runs import ReplayedRun

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.evidence.quantities import interval_variables
 from layerscope.experiments._attention_ratios import sum_of, zero_where_absent
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._summaries import interval_variables
 from layerscope.maths.arrays import divide
 from layerscope.maths.attention import crossings
 from layerscope.maths.bootstrap import interval_of_draws, resampled_counts

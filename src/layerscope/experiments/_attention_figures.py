@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments._attention_claims import ALL, NO_SINKS
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import as_curve
 from layerscope.plots import NamedHeatmap, curve_over_depth, curves_with_phases, heatmap_gallery
 
 _MOST_LINES = 6

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.evidence.quantities import interval_variables
 from layerscope.experiments._attention_measuring import BIN_SUMS, CORNERS
 from layerscope.experiments._attention_ratios import (
     STATISTICS,
@@ -17,7 +18,6 @@ from layerscope.experiments._attention_ratios import (
     zero_where_absent,
 )
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._summaries import interval_variables
 from layerscope.maths.attention import variability
 from layerscope.maths.ratios import bootstrap_ratio, known_mean, ratio
 from layerscope.results.schema import quantity

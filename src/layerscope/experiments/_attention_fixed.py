@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
+from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.coordinates import layer_coordinate, number_coordinate, text_coordinate
 from layerscope.experiments._attention_heads import by_layer, side_by_side
 from layerscope.experiments._attention_items import fixed_queries, in_batches
 from layerscope.experiments._attention_ratios import STATISTICS, sum_of, zero_where_absent
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import layer_coordinate, number_coordinate, text_coordinate
 from layerscope.maths.attention import DISTANCE_BINS, band_name
 from layerscope.maths.ratios import known_mean, ratio
 from layerscope.results.schema import quantity

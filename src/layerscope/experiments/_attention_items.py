@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
 from layerscope.text.tokenised import TokenisedPassage
 from layerscope.text.tokenised_words import TokenisedSentence
 

@@ -10,6 +10,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
+from layerscope.contract import Earlier
+from layerscope.evidence.coordinates import layer_coordinate, number_coordinate, text_coordinate
 from layerscope.experiments._attention_fixed import own_fixed_sums
 from layerscope.experiments._attention_heads import by_layer, heads_of, side_by_side
 from layerscope.experiments._attention_items import (
@@ -22,8 +24,6 @@ from layerscope.experiments._attention_items import (
     SentencesItem,
 )
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._contract import Earlier
-from layerscope.experiments._coordinates import layer_coordinate, number_coordinate, text_coordinate
 from layerscope.maths.attention import DISTANCE_BINS, OFFSETS, band_name
 from layerscope.results.schema import quantity
 from layerscope.text.tokenised_words import TokenisedSentence

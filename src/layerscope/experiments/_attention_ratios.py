@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.evidence.quantities import interval_variables
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._summaries import interval_variables
 from layerscope.maths.ratios import bootstrap_ratio, known_mean, ratio
 from layerscope.results.schema import quantity
 

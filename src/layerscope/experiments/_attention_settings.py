@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from layerscope.experiments._contract import ExperimentSettings
+from layerscope.contract import ExperimentSettings
 
 
 class Settings(ExperimentSettings):

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.contract import Earlier
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
+from layerscope.evidence.quantities import interval_variables
 from layerscope.experiments._attention_block import SINK_MEASURES, THRESHOLDS, block
 from layerscope.experiments._attention_first_tokens import beside_nulls, content
 from layerscope.experiments._attention_fixed import own_mean_distances
@@ -24,9 +27,6 @@ from layerscope.experiments._attention_ratios import (
     zero_where_absent,
 )
 from layerscope.experiments._attention_settings import Settings
-from layerscope.experiments._contract import Earlier
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._summaries import interval_variables
 from layerscope.maths.arrays import divide
 from layerscope.maths.attention import DISTANCE_BINS, OFFSETS, bin_name
 from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts

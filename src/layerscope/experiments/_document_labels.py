@@ -16,10 +16,10 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._depth_chunks import depth_chunks
-from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.contract import WorkItem
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
+from layerscope.evidence.probing import depth_chunks
+from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments._syntax_rows import scored
 from layerscope.experiments._syntax_scores import Resampled
 from layerscope.maths.bootstrap import Interval

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim, Earlier
-from layerscope.experiments._coordinates import groups_along, text_coordinate
-from layerscope.experiments._summaries import contrast_variables, interval_variables, number_or_none, stacked
+from layerscope.contract import Claim, Earlier
+from layerscope.evidence.coordinates import groups_along, text_coordinate
+from layerscope.evidence.findings import number_or_none
+from layerscope.evidence.quantities import contrast_variables, interval_variables, stacked
 from layerscope.maths.bootstrap import bootstrap_mean, bootstrap_statistic
 from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.max_statistic import compare_curves

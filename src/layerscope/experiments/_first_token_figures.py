@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import as_curve
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.curves import as_curve
 from layerscope.plots import NamedHeatmap, curve_over_depth, curves_along_text, heatmap_gallery
 
 _MOST_LAYERS = 5

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import interval_variables, number_or_none
+from layerscope.contract import Claim
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.findings import number_or_none
+from layerscope.evidence.quantities import interval_variables
 from layerscope.maths.bootstrap import Interval, bootstrap_mean
 from layerscope.maths.max_statistic import compare_pairs
 from layerscope.maths.permutation import holm, sign_flip_p

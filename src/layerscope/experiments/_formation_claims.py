@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._summaries import as_curve, number_or_none
+from layerscope.contract import Claim
+from layerscope.evidence.curves import as_curve
+from layerscope.evidence.findings import number_or_none
 from layerscope.plots.numbers import number
 from layerscope.results.schema import read_json
 

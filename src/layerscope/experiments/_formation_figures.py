@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
+from layerscope.evidence.coordinates import text_coordinate
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category
 from layerscope.results.schema import read_json

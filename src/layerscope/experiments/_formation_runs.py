@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._coordinates import (
+from layerscope.evidence.coordinates import (
     depth_coordinate,
     layer_coordinate,
     number_coordinate,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Earlier
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.contract import Earlier
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.maths.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from layerscope.maths.centroid import centroid
 from layerscope.maths.transitions import last_rise_through

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._summaries import number_or_none
+from layerscope.contract import Claim
+from layerscope.evidence.findings import number_or_none
 from layerscope.plots.numbers import number
 
 _LEVEL = 0.05

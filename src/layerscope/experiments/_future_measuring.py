@@ -10,10 +10,10 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope import runs
+from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import depth_coordinate, number_coordinate, text_coordinate
-from layerscope.experiments._distances import longest_first, longest_passage, need_bos, unread
+from layerscope.evidence.coordinates import depth_coordinate, number_coordinate, text_coordinate
+from layerscope.evidence.distances import longest_first, longest_passage, need_bos, unread
 from layerscope.experiments._future_states import corrupted_states, random_directions
 from layerscope.maths.arrays import divide
 from layerscope.maths.distributions import log_probabilities

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerscope import runs
+from layerscope.contract import Earlier
 from layerscope.evidence.positions import resolved
-from layerscope.experiments._contract import Earlier
 from layerscope.maths.similarity import norm
 from layerscope.text.tokenised import TokenisedPassage
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import groups_along, number_coordinate, text_coordinate
-from layerscope.experiments._distances import cautions_of_unread
-from layerscope.experiments._summaries import interval_variables
+from layerscope.evidence.coordinates import groups_along, number_coordinate, text_coordinate
+from layerscope.evidence.distances import cautions_of_unread
+from layerscope.evidence.quantities import interval_variables
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import Interval, bootstrap_mean, interval_of_draws, resampled_counts
 from layerscope.maths.depth_profile import apart, last_above

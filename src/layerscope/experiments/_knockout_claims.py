@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._distances import NOT_OWED_TO_TRAINING, said_of_range
+from layerscope.contract import Claim
+from layerscope.evidence.distances import NOT_OWED_TO_TRAINING, said_of_range
+from layerscope.evidence.findings import number_or_none
+from layerscope.evidence.places import places_in_words
 from layerscope.experiments._knockout_items import SUBJECT
 from layerscope.experiments._knockout_maps import LEVEL
 from layerscope.experiments._knockout_summary import ALL
-from layerscope.experiments._summaries import number_or_none, places_in_words
 from layerscope.plots.numbers import number
 
 _FATES = {

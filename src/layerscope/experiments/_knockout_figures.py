@@ -9,9 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments._knockout_maps import LEVEL
 from layerscope.experiments._knockout_summary import farthest_seen
-from layerscope.experiments._summaries import as_curve
 from layerscope.plots.axes import label
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.distribution import distribution

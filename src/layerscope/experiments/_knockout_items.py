@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._distances import ends_of_ranges, far_targets, longest_first, longest_passage
-from layerscope.experiments._groups import prompts_by_length, span_name
+from layerscope.evidence.distances import ends_of_ranges, far_targets, longest_first, longest_passage
+from layerscope.evidence.groups import prompts_by_length, span_name
 from layerscope.text.constraints import broken_constraints
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 

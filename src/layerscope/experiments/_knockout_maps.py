@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._groups import per_unit
-from layerscope.experiments._summaries import interval_variables
+from layerscope.evidence.groups import per_unit
+from layerscope.evidence.quantities import interval_variables
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.max_statistic import compare_pairs

@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier
-from layerscope.experiments._coordinates import (
+from layerscope.contract import Earlier
+from layerscope.evidence.coordinates import (
     layer_coordinate,
     number_coordinate,
     prompts_coordinates,
     text_coordinate,
 )
-from layerscope.experiments._distances import names_of_ranges, unread
+from layerscope.evidence.distances import names_of_ranges, unread
 from layerscope.experiments._knockout_items import (
     PROMPT_SETS,
     PassageItem,

@@ -9,11 +9,12 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._coordinates import groups_along, text_coordinate
-from layerscope.experiments._distances import cautions_of_unread, said_of_range
+from layerscope.evidence.coordinates import groups_along, text_coordinate
+from layerscope.evidence.curves import as_curve
+from layerscope.evidence.distances import cautions_of_unread, said_of_range
+from layerscope.evidence.quantities import contrast_variables, interval_variables, stacked
 from layerscope.experiments._knockout_items import SUBJECT
 from layerscope.experiments._knockout_maps import Units, how_of, maps
-from layerscope.experiments._summaries import as_curve, contrast_variables, interval_variables, stacked
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.depth_profile import apart, centroid
 from layerscope.maths.permutation import pairwise_contrasts
@@ -21,7 +22,7 @@ from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import restored
 
 if TYPE_CHECKING:
-    from layerscope.experiments._contract import Earlier
+    from layerscope.contract import Earlier
     from layerscope.experiments.attention_knockout import Settings
 
 ALL = "all prompts"

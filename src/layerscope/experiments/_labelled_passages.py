@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
+from layerscope.contract import Earlier, ExperimentSettings, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Earlier, ExperimentSettings, WorkItem
-from layerscope.experiments._coordinates import text_coordinate
+from layerscope.evidence.coordinates import text_coordinate
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.words import stored
 from layerscope.text.prompt_files import UNCATEGORISED

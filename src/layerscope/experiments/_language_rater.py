@@ -29,9 +29,9 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
+from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._weight_settings import ROTATED, SIGNS, SINGULAR, Settings
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.trust import from_a_record

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._groups import (
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.groups import (
     ALL_PROMPTS,
     Group,
     groups_of_prompts,
@@ -17,7 +17,7 @@ from layerscope.experiments._groups import (
     main_group,
     passages_left_out,
 )
-from layerscope.experiments._summaries import contrast_variables, interval_variables, stacked
+from layerscope.evidence.quantities import contrast_variables, interval_variables, stacked
 from layerscope.maths.leading import first_leads, settled
 from layerscope.maths.permutation import pairwise_contrasts
 from layerscope.results.schema import quantity, write_json

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, groups_named
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, groups_named
 from layerscope.experiments._lens_curves import CURVES, curve
 from layerscope.plots import curve_over_depth, differences, distribution
 from layerscope.results.words import restored, stored

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from layerscope.contract import Inputs
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Inputs
 from layerscope.results.store import RunFolder
 from layerscope.results.words import restored, stored
 

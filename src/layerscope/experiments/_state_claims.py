@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._groups import FIRST, PASSAGES, main_group
+from layerscope.contract import Claim
+from layerscope.evidence.findings import number_or_none
+from layerscope.evidence.groups import FIRST, PASSAGES, main_group
 from layerscope.experiments._state_curves import curve
-from layerscope.experiments._summaries import number_or_none
 from layerscope.results.words import restored
 
 _SURE = 0.95

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments import _geometry
-from layerscope.experiments._coordinates import groups_along, text_coordinate
-from layerscope.experiments._groups import (
+from layerscope.evidence.coordinates import groups_along, text_coordinate
+from layerscope.evidence.groups import (
     PASSAGES,
     Group,
     groups_of_prompts,
@@ -20,8 +19,9 @@ from layerscope.experiments._groups import (
     passages_left_out,
     per_unit,
 )
+from layerscope.evidence.quantities import interval_variables, stacked
+from layerscope.experiments import _geometry
 from layerscope.experiments._state_phases import phase_variables
-from layerscope.experiments._summaries import interval_variables, stacked
 from layerscope.maths.alignment import alignment
 from layerscope.maths.bootstrap import Interval, bootstrap_mean
 from layerscope.maths.max_statistic import compare_curves

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.curves import as_curve
+from layerscope.evidence.groups import ALL_PROMPTS, FIRST, PASSAGES, PROMPT, TOKEN, groups_named
 from layerscope.experiments._geometry import long_name
-from layerscope.experiments._groups import ALL_PROMPTS, FIRST, PASSAGES, PROMPT, TOKEN, groups_named
 from layerscope.experiments._state_curves import LAYER_NAMES, curve
-from layerscope.experiments._summaries import as_curve
 from layerscope.plots import curve_over_depth, curves_with_phases, depth_pairs
 
 _BAND = "Bands are bootstrap intervals over passages."

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import interval_variables
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.quantities import interval_variables
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts
 from layerscope.maths.change_points import cut, phases

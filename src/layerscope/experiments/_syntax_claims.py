@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._summaries import at_depths, number_or_none
+from layerscope.contract import Claim
+from layerscope.evidence.findings import number_or_none
+from layerscope.evidence.places import at_depths
 from layerscope.experiments._syntax_scores import named
 from layerscope.results.schema import read_json
 from layerscope.results.words import restored, visible

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import as_curve
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments._syntax_rows import NEXT
 from layerscope.experiments._syntax_scores import named
 from layerscope.plots import curve_over_depth, rows_by_category

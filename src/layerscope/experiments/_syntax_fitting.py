@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._reading_ahead import Weights
+from layerscope.contract import WorkItem
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
+from layerscope.evidence.probing import Weights
 from layerscope.experiments._syntax_rows import Design, scored
 from layerscope.maths.probes import LinearProbes, doubling_ends, fit_logistic, online_code_length
 from layerscope.results.schema import quantity

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._coordinates import text_coordinate
+from layerscope.evidence.coordinates import text_coordinate
 from layerscope.experiments._syntax_sentences import SentencesItem
 from layerscope.maths.probe_scores import backed_off, control_heads, control_labels, label_frequencies
 from layerscope.results.schema import quantity

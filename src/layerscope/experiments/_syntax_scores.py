@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import depth_coordinate, number_coordinate, text_coordinate
-from layerscope.experiments._summaries import as_curve, interval_variables
+from layerscope.evidence.coordinates import depth_coordinate, number_coordinate, text_coordinate
+from layerscope.evidence.curves import as_curve
+from layerscope.evidence.quantities import interval_variables
 from layerscope.experiments._syntax_rows import FIELDS, Design, baselines
 from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts
 from layerscope.maths.probe_scores import compression, f1_counts, macro_f1, selectivity

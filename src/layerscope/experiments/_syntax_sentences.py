@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from layerscope.contract import WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import WorkItem
 from layerscope.text.tokenised_words import TokenisedSentence
 
 SENTENCES_PER_ITEM = 64

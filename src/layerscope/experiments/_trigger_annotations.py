@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim, Judged
-from layerscope.experiments._coordinates import text_coordinate
+from layerscope.contract import Claim, Judged
+from layerscope.evidence.coordinates import text_coordinate
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.rater_agreement import alpha_interval, krippendorff_alpha
 from layerscope.plots.curves import curve_over_depth

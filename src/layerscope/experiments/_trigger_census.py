@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
+from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import layer_coordinate, number_coordinate, text_coordinate
+from layerscope.evidence.coordinates import layer_coordinate, number_coordinate, text_coordinate
 from layerscope.experiments._trigger_settings import Settings
 from layerscope.maths.shallowness import effective_share
 from layerscope.results.combine import concatenate

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Claim
-from layerscope.experiments._summaries import number_or_none
+from layerscope.contract import Claim
+from layerscope.evidence.findings import number_or_none
 
 _ALPHA = 0.05
 

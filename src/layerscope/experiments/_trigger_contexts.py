@@ -11,8 +11,8 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._trigger_census import two_sided
 from layerscope.experiments._trigger_search import OPERATIONS
 from layerscope.experiments._trigger_settings import Settings

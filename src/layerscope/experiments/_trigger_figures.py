@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import as_curve
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments._trigger_claims import sees_topics
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category

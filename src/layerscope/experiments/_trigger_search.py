@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._trigger_best import Best, merged_tables
 from layerscope.experiments._trigger_settings import Settings
 from layerscope.experiments._trigger_units import Unit, chosen_units

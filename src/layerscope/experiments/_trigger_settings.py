@@ -6,7 +6,7 @@ import re
 
 from pydantic import Field, field_validator, model_validator
 
-from layerscope.experiments._contract import ExperimentSettings
+from layerscope.contract import ExperimentSettings
 
 
 class Settings(ExperimentSettings):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import layer_coordinate, text_coordinate
-from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.evidence.coordinates import layer_coordinate, text_coordinate
+from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments._trigger_settings import Settings
 from layerscope.maths.bootstrap import Interval, bootstrap_difference, bootstrap_mean
 from layerscope.maths.permutation import holm, permutation_difference

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import text_coordinate
-from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments._weight_settings import OWN, RATERS, ROTATED, SINGULAR, Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.coherence import share_of_commonest

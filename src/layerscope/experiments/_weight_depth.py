@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._summaries import interval_variables
+from layerscope.evidence.quantities import interval_variables
 from layerscope.experiments._weight_rated import ALL_RATERS, Rated, counted, rate_variables
 from layerscope.experiments._weight_settings import SINGULAR, Settings
 from layerscope.maths.bootstrap import bootstrap_mean

@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import number_coordinate
+from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.coordinates import number_coordinate
 from layerscope.experiments._weight_matrices import Decomposed, decomposed
 from layerscope.experiments._weight_pairs import joined_pairs
 from layerscope.experiments._weight_power import made_directions

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._coordinates import number_coordinate
-from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.evidence.coordinates import number_coordinate
+from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments._weight_matrices import query_key
 from layerscope.experiments._weight_rating import Ground
 from layerscope.experiments._weight_settings import SINGULAR, Settings

@@ -13,7 +13,7 @@ import xarray as xr
 
 from layerscope import runs
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._coordinates import number_coordinate, text_coordinate
+from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._weight_settings import (
     COMPANY,
     OTHER,

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import number_coordinate
+from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.coordinates import number_coordinate
 from layerscope.experiments._weight_matrices import decomposed
 from layerscope.experiments._weight_measuring import as_text
 from layerscope.experiments._weight_power import headline

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from layerscope.experiments._contract import ExperimentSettings
+from layerscope.contract import ExperimentSettings
 
 Kind = Literal["OV reads", "OV writes", "QK asks", "QK answers", "MLP reads", "MLP gates", "MLP writes"]
 KINDS: tuple[Kind, ...] = (

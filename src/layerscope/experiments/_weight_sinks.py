@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._contract import Earlier, Inputs, WorkItem
-from layerscope.experiments._coordinates import layer_coordinate, number_coordinate
+from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.coordinates import layer_coordinate, number_coordinate
 from layerscope.experiments._weight_settings import ATTENTION, Settings
 from layerscope.experiments._weight_vocabulary import short_texts
 from layerscope.results.schema import quantity

@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import numpy as np
 import xarray as xr
 
+from layerscope.contract import Earlier
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._contract import Earlier
-from layerscope.experiments._coordinates import layer_coordinate, number_coordinate, text_coordinate
-from layerscope.experiments._summaries import interval_variables, stacked
+from layerscope.evidence.coordinates import layer_coordinate, number_coordinate, text_coordinate
+from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments._weight_character import character, conversation, named_tokens, removals, search
 from layerscope.experiments._weight_depth import depth_variables, with_sinks
 from layerscope.experiments._weight_pairs import pair_summary

@@ -30,6 +30,8 @@ from typing import Any, Literal
 import xarray as xr
 from pydantic import Field, field_validator
 
+from layerscope.contract import Claim, Earlier, Stage
+from layerscope.evidence.distances import RangesOfDistance, positive
 from layerscope.experiments import (
     _knockout_claims,
     _knockout_figures,
@@ -37,8 +39,6 @@ from layerscope.experiments import (
     _knockout_measuring,
     _knockout_summary,
 )
-from layerscope.experiments._contract import Claim, Earlier, Stage
-from layerscope.experiments._distances import RangesOfDistance, positive
 
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()

@@ -33,6 +33,8 @@ from typing import Any
 
 import xarray as xr
 
+from layerscope.contract import Claim, Earlier, Stage
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments import (
     _attention_claims,
     _attention_figures,
@@ -42,8 +44,6 @@ from layerscope.experiments import (
     _attention_summary,
 )
 from layerscope.experiments._attention_settings import Settings as Settings
-from layerscope.experiments._contract import Claim, Earlier, Stage
-from layerscope.experiments._summaries import as_curve
 from layerscope.results.schema import GROWS
 
 TAKES = {"passages", "treebank"}

@@ -31,18 +31,18 @@ import xarray as xr
 from pydantic import Field, field_validator
 
 from layerscope import runs
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments import _final_token_figures, _final_token_summary
-from layerscope.experiments._attention_items import in_batches
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
-from layerscope.experiments._coordinates import (
+from layerscope.evidence.coordinates import (
     layer_coordinate,
     prompt_coordinates,
     prompt_token_coordinates,
     text_coordinate,
 )
+from layerscope.evidence.curves import as_curve
+from layerscope.experiments import _final_token_figures, _final_token_summary
+from layerscope.experiments._attention_items import in_batches
 from layerscope.experiments._saved_trace import read_transitions
-from layerscope.experiments._summaries import as_curve
 from layerscope.results.schema import quantity
 from layerscope.results.words import stored
 from layerscope.text.constraints import broken_constraints, clean_constraint

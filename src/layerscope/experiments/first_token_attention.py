@@ -25,11 +25,11 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope import runs
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
+from layerscope.evidence.coordinates import layer_coordinate, number_coordinate, text_coordinate
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments import _first_token_figures, _first_token_summary
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
-from layerscope.experiments._coordinates import layer_coordinate, number_coordinate, text_coordinate
-from layerscope.experiments._summaries import as_curve
 from layerscope.results.schema import quantity
 
 if TYPE_CHECKING:

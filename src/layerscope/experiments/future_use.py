@@ -30,10 +30,10 @@ from typing import Any, Literal
 import xarray as xr
 from pydantic import Field
 
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Stage
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments import _future_claims, _future_figures, _future_measuring
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Stage
 from layerscope.experiments._future_summary import summarised
-from layerscope.experiments._summaries import as_curve
 
 TAKES = {"passages"}
 

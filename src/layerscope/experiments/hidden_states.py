@@ -34,10 +34,9 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope import runs
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments import _state_claims, _state_curves, _state_figures
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
-from layerscope.experiments._coordinates import (
+from layerscope.evidence.coordinates import (
     depth_coordinate,
     layer_coordinate,
     number_coordinate,
@@ -45,8 +44,9 @@ from layerscope.experiments._coordinates import (
     prompts_coordinates,
     text_coordinate,
 )
+from layerscope.evidence.groups import main_group, packed, prompts_by_length, span_name, spread
+from layerscope.experiments import _state_claims, _state_curves, _state_figures
 from layerscope.experiments._geometry import pair_cosines, path_variables
-from layerscope.experiments._groups import main_group, packed, prompts_by_length, span_name, spread
 from layerscope.maths.alignment import FEWEST, dependence
 from layerscope.maths.distributions import rank
 from layerscope.results.combine import concatenate

@@ -34,16 +34,16 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope import runs
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments import _ablation_claims, _ablation_curves, _ablation_figures
-from layerscope.experiments._ablation_runs import Effects, ablated
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
-from layerscope.experiments._coordinates import (
+from layerscope.evidence.coordinates import (
     layer_coordinate,
     number_coordinate,
     passage_token_coordinates,
     text_coordinate,
 )
+from layerscope.experiments import _ablation_claims, _ablation_curves, _ablation_figures
+from layerscope.experiments._ablation_runs import Effects, ablated
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.results.schema import quantity
 from layerscope.text.categories import label_tokens

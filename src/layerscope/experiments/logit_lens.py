@@ -31,16 +31,16 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope import runs
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.experiments import _lens_claims, _lens_curves, _lens_figures
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
-from layerscope.experiments._coordinates import (
+from layerscope.evidence.coordinates import (
     depth_coordinate,
     passage_token_coordinates,
     prompts_coordinates,
     text_coordinate,
 )
-from layerscope.experiments._groups import packed, prompts_by_length, span_name, spread
+from layerscope.evidence.groups import packed, prompts_by_length, span_name, spread
+from layerscope.experiments import _lens_claims, _lens_curves, _lens_figures
 from layerscope.experiments._lens_curves import MEASURED
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.results.combine import concatenate

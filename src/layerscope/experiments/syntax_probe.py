@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 from pydantic import Field
 
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage
+from layerscope.evidence.probing import GroupItem, Weights, group_items, model_of, read_group
 from layerscope.experiments import _document_labels as document_labels
 from layerscope.experiments import _labelled_passages as labelled_passages
 from layerscope.experiments import _syntax_claims, _syntax_figures, _syntax_scores
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage
-from layerscope.experiments._reading_ahead import GroupItem, Weights, group_items, model_of, read_group
 from layerscope.experiments._syntax_fitting import FitItem, Fitting, Piece, fit
 from layerscope.experiments._syntax_rows import Design, design_of, words_of
 from layerscope.experiments._syntax_sentences import SentencesItem, chosen_sentences, sentence_items

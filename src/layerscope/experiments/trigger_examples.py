@@ -33,6 +33,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from layerscope.contract import Claim, Earlier, Judged, Stage
+from layerscope.evidence.curves import as_curve
 from layerscope.experiments import (
     _trigger_annotations,
     _trigger_census,
@@ -44,8 +46,6 @@ from layerscope.experiments import (
     _trigger_summaries,
     _trigger_topics,
 )
-from layerscope.experiments._contract import Claim, Earlier, Judged, Stage
-from layerscope.experiments._summaries import as_curve
 from layerscope.experiments._trigger_settings import Settings as Settings
 from layerscope.results.pages import Page
 from layerscope.results.schema import quantity, write_json

@@ -26,6 +26,7 @@ from typing import Any
 
 import xarray as xr
 
+from layerscope.contract import Claim, Earlier, Stage
 from layerscope.experiments import (
     _weight_claims,
     _weight_depth,
@@ -33,7 +34,6 @@ from layerscope.experiments import (
     _weight_pages,
     _weight_summaries,
 )
-from layerscope.experiments._contract import Claim, Earlier, Stage
 from layerscope.experiments._language_rater import items_for_rater, measure_answers
 from layerscope.experiments._weight_measuring import (
     GROWING,

@@ -31,9 +31,9 @@ import xarray as xr
 from pydantic import Field
 
 from layerscope import runs
+from layerscope.contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.experiments import _formation_claims, _formation_figures, _formation_runs, _formation_summary
-from layerscope.experiments._contract import Claim, Earlier, ExperimentSettings, Inputs, Stage, WorkItem
 from layerscope.experiments._formation_design import (
     Erased,
     Pair,
