@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import layerscope as ls
 import zoo
+from families import configurations
 from layerscope import LayerscopeError
 from layerscope.models.arguments import NotUnderstoodError, along, at_positions, axes_of
 from layerscope.models.attention import AttentionCall, attend, replaced
@@ -284,3 +286,12 @@ def test_frequencies_scaled_alike_at_every_length_are_no_reason_to_refuse(rope: 
 
     assert full_run(model, text(40)).states.shape[1] == 40
     assert model.prefixes_to is None
+
+
+def test_states_that_cannot_be_put_back_are_refused_by_name() -> None:
+    """Reformer's layers hand on two streams in an object of their own."""
+    model = load_model(configurations.build("reformer"), tokenizer=zoo.tokenizer())
+
+    assert {"resid_pre", "resid_post", "branches"} <= set(model.refused)
+    with pytest.raises(LayerscopeError, match="attn_output"):
+        ls.read(model, "the red fox", sites=["resid_pre 1"])

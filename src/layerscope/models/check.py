@@ -22,7 +22,7 @@ from layerscope.models.additions import Addition, find_addition
 from layerscope.models.argument_axes import axes_of_model
 from layerscope.models.arguments import Call, NotUnderstoodError
 from layerscope.models.attention import Attended, watched
-from layerscope.models.hooks import first_of, input_of, on_output, with_input
+from layerscope.models.hooks import at_depth, first_of, input_of, on_output, with_input
 from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import OF_THE_STREAM, THROUGH_ATTENTION
 from layerscope.models.structure import logit_maps, map_logits, neighbours_of_blocks
@@ -60,6 +60,8 @@ def check_model(model: LayeredModel) -> None:
     _is_causal(model, ids, recorded.logits)
     _batches_agree(model, ids, recorded.logits)
     if _states_belong_to_tokens(model, ids, recorded):
+        with _failing_refuses(model, "a state can be put in another's place", *OF_THE_STREAM, "branches"):
+            _states_can_be_put(model, ids, recorded)
         with _failing_refuses(model, "block-by-block replay gives the model's own logits", "unembed"):
             _replay_gives_the_logits(model, recorded)
         with _failing_refuses(model, "what a block adds is found", "attn_out", "mlp_out"):
@@ -220,6 +222,29 @@ def _states_belong_to_tokens(model: LayeredModel, ids: Tensor, recorded: Recorde
     name = "the residual stream is a state for each token"
     note(model, name, other is None, detail, (*OF_THE_STREAM, "unembed", "branches"))
     return other is None
+
+
+def _states_can_be_put(model: LayeredModel, ids: Tensor, recorded: Recorded) -> None:
+    """Each depth's own states in their own place change nothing; other states in the middle do."""
+    states = [*(input_of(*call) for call in recorded.calls), recorded.outputs[-1]]
+    own = {depth: _always(state) for depth, state in enumerate(states)}
+    with at_depth(model, own):
+        same = model.logits(ids)
+    middle = model.n_layers // 2
+    with at_depth(model, {middle: _always(states[middle].roll(1, dims=0))}):
+        other = model.logits(ids)
+    detail = "a state in its own place leaves the logits, another changes them"
+    if not close(same, recorded.logits):
+        detail = f"states put in their own place change the logits by {_gap(same, recorded.logits):.2g}"
+    elif close(other, recorded.logits):
+        detail = f"another state at depth {middle} leaves the logits as they were"
+    else:
+        return note(model, "a state can be put in another's place", True, detail)
+    return note(model, "a state can be put in another's place", False, detail, (*OF_THE_STREAM, "branches"))
+
+
+def _always(states: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda _: states
 
 
 def _arguments_are_understood(model: LayeredModel, ids: Tensor) -> None:
