@@ -225,7 +225,10 @@ def _states_belong_to_tokens(model: LayeredModel, ids: Tensor, recorded: Recorde
 
 
 def _states_can_be_put(model: LayeredModel, ids: Tensor, recorded: Recorded) -> None:
-    """Each depth's own states in their own place change nothing; other states in the middle do."""
+    """Each depth's own states in their own place change nothing; those of other texts bring the other texts' logits.
+
+    Anything else than one's own logits will do where a block reads more than the state (the tokens again, say).
+    """
     states = [*(input_of(*call) for call in recorded.calls), recorded.outputs[-1]]
     own = {depth: _always(state) for depth, state in enumerate(states)}
     with at_depth(model, own):
@@ -236,7 +239,7 @@ def _states_can_be_put(model: LayeredModel, ids: Tensor, recorded: Recorded) -> 
     detail = "a state in its own place leaves the logits, another changes them"
     if not close(same, recorded.logits):
         detail = f"states put in their own place change the logits by {_gap(same, recorded.logits):.2g}"
-    elif close(other, recorded.logits):
+    elif close(other, recorded.logits) and not close(other, recorded.logits.roll(1, dims=0)):
         detail = f"another state at depth {middle} leaves the logits as they were"
     else:
         return note(model, "a state can be put in another's place", True, detail)
