@@ -128,7 +128,9 @@ def test_a_planted_growth_rate_is_found() -> None:
     np.testing.assert_allclose(curve(result, "passages", "turn").value[1:], 1, atol=1e-5)
     np.testing.assert_allclose(result.alignment, 1, atol=1e-5)
     assert float(result.phase_better) == 0  # every block does the same
-    assert any("no phases" in claim.text for claim in experiments.load("hidden_states").claims(result))
+    assert any(
+        "No detectable phases" in claim.text for claim in experiments.load("hidden_states").claims(result)
+    )
 
 
 def _growing(factor: float) -> object:
@@ -268,7 +270,10 @@ def test_nothing_is_claimed_when_every_prompt_is_left_out() -> None:
 
     result = run(zoo.layered("gpt2"), prompts=prompts)
 
-    assert "no growth can be stated" in experiments.load("hidden_states").claims(result)[0].text
+    assert (
+        "No estimate of the growth of the residual stream"
+        in experiments.load("hidden_states").claims(result)[0].text
+    )
 
 
 def test_passages_too_short_for_an_average_are_left_out_and_listed() -> None:

@@ -236,8 +236,8 @@ def test_the_decisive_block_is_found_and_the_others_make_no_difference() -> None
     earlier = curve(result, "skip earlier", group="later tokens")
     np.testing.assert_allclose(earlier.value, 0, atol=1e-4)  # no later token uses it
     claims = " ".join(claim.text for claim in experiments.load("layer_ablation").claims(result))
-    assert "skip: most harm at block 2" in claims
-    assert "no block's work on earlier tokens is used" in claims
+    assert "Skipping layer 2 changes predictions most of all layers" in claims
+    assert "use at later tokens of any layer's work at earlier ones" in claims
     assert result.excess_p.values[2] < 0.05
     assert (result.inert_layers.sel(ablation="skip") == 3).all()
 

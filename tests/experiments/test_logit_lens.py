@@ -96,7 +96,10 @@ def test_wrong_prompts_are_left_out_and_the_null_is_another_answer() -> None:
 
     assert all("rank" in reason for reason in result.prompt_left_out_because.values)
     assert np.isnan(result.settled.sel(group="prompts")).all()
-    assert "never settled" in experiments.load("logit_lens").claims(result)[0].text
+    assert (
+        "No estimate of the depth at which the answer is settled"
+        in experiments.load("logit_lens").claims(result)[0].text
+    )
     assert int(curve(kept, "prompts", "kl").n[0]) == 2
     row = kept.prompt.values.tolist().index("other")
     the = zoo.tokenizer().encode(" the")[0]

@@ -19,8 +19,8 @@ from layerscope.text.tokenised import TokenisedPassage
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+(?: [A-Z][a-z]+){1,2}(?!\w)")
 
 
-NOT_OWED_TO_TRAINING = "an untrained model need not be at 0 here: --untrained-twin shows where this one's is"
-"""Of indices by depth: mixing at random already makes them differ from 0 (docs/local_processing.md)."""
+MIXING = "mixing at random already moves indices of depth away from 0"
+"""Why untrained twins show an effect in indices by depth (docs/local_processing.md)."""
 
 
 def positive(lengths: tuple[float, ...]) -> tuple[float, ...]:
@@ -76,11 +76,6 @@ def names_of_ranges(ends: Sequence[int]) -> list[str]:
     """How ranges of distance are called, from the nearest to what lies beyond the last end."""
     names = [f"{a} to {b - 1} back" if b > a + 1 else f"{a} back" for a, b in pairwise((1, *ends))]
     return [*names, f"{ends[-1]} back and more"]
-
-
-def said_of_range(name: str) -> str:
-    """A range of distances in a sentence: with its unit."""
-    return name.replace(" back", " token back" if name == "1 back" else " tokens back")
 
 
 def far_targets(n_tokens: int, farthest: int, count: int) -> tuple[int, ...]:

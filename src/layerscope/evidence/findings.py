@@ -120,7 +120,7 @@ class Finding:
     def where(self) -> str:
         """The places of the family that are significant, in words: "depths 1 and 3"."""
         dimension = next(reversed(list(self.select)), "")
-        return places_in_words(self.also, str(dimension)) if self.also else f"no {dimension}"
+        return places_in_words(self.also, str(dimension))
 
     def other(self, value: float) -> str:
         """Another number in the same unit and to the same digit, for a null or a control beside this one."""

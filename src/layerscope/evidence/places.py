@@ -17,8 +17,10 @@ def at_depths(depths: Sequence[int]) -> str:
     return f"at {places_in_words(depths, 'depth')}"
 
 
-def places_in_words(places: Sequence[int], unit: str) -> str:
-    """Depths or layers with their unit: "layer 3", "layers 0 and 1", "layers 2 to 6 and 11"."""
+def places_in_words(places: Sequence[int] | np.ndarray, unit: str) -> str:
+    """Depths or layers with their unit: "layer 3", "layers 0 and 1", "layers 2 to 6 and 11", "no layer"."""
+    if not len(places):
+        return f"no {unit}"
     runs = np.split(np.asarray(places), np.flatnonzero(np.diff(places) > 1) + 1)
     if len(runs) == 1 and len(places) == 2:
         return f"{unit}s {places[0]} and {places[1]}"

@@ -11,8 +11,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim, Earlier
-from layerscope.evidence.coordinates import groups_along, text_coordinate
-from layerscope.evidence.findings import number_or_none
+from layerscope.evidence import finding, groups_along, head_name, strongest, text_coordinate
 from layerscope.evidence.quantities import contrast_variables, interval_variables, stacked
 from layerscope.maths.bootstrap import bootstrap_mean, bootstrap_statistic
 from layerscope.maths.correlation import rank_correlation
@@ -43,10 +42,10 @@ def conclude(stages: Earlier, settings: Any) -> xr.Dataset:
     transition = _transitions(stages["trace"], result)
     result = result.assign(
         spike_layer=quantity(
-            spike, "prompt", "layer in which the last token attends most to the noised tokens", "block"
+            spike, "prompt", "layer in which the last token attends most to the corrupted tokens", "block"
         ),
         transition_layer=quantity(
-            transition, "prompt", "depth at which the answer crosses to the last token", "block"
+            transition, "prompt", "crossover depth: where the last token takes over", "block"
         ),
     )
     result = xr.merge(
@@ -125,7 +124,7 @@ def _averages(
             "mean_spike",
             stacked([mean(spike[group]) for group in groups]),
             "category",
-            "mean layer of the spike on the noised tokens",
+            "mean layer of the peak on the corrupted tokens",
             "block",
         ),
         coords={
@@ -139,7 +138,7 @@ def _averages(
         level=settings.level,
         resamples=settings.resamples,
     )
-    spikes = contrast_variables(contrasts, "layer of the spike", "block")
+    spikes = contrast_variables(contrasts, "layer of the peak", "block")
     heads = _heads_apart(
         rows, uniform, [(restored(name), group) for name, group in zip(names, groups, strict=True)], settings
     )
@@ -197,7 +196,7 @@ def _beside(result: xr.Dataset, spike: np.ndarray, transition: np.ndarray, setti
     """The spike beside the transition: block l changes depth l to l + 1, so it stands at l + 0.5."""
     apart = transition - (spike + 0.5)
     both = np.isfinite(apart)
-    what = "transition depth less the middle of the spike's block"
+    what = "crossover depth less the middle of the peak's layer"
     mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
     of_category = [result.prompt_category.values == category for category in result.category.values]
     variables: dict[str, Any] = {
@@ -205,7 +204,7 @@ def _beside(result: xr.Dataset, spike: np.ndarray, transition: np.ndarray, setti
         "prompts_crossing_in_the_spike": quantity(
             float((np.abs(apart[both]) <= 0.5).mean()) if both.any() else np.nan,
             "",
-            "share of prompts whose transition lies within the spike's block",
+            "share of prompts whose crossover lies within the peak's layer",
         ),
     }
     variables |= interval_variables(
@@ -258,73 +257,58 @@ def _first(result: xr.Dataset) -> Iterator[Claim]:
     if not np.isfinite(values.values).any():
         yield Claim(text="no prompt is left to average over", select={"variable": "left_out_because"})
         return
-    layer = int(np.nanargmax(values.values))
-    cell = {"weighting": "attention", "row": "first token", "layer": layer}
-    yield Claim(
-        text=f"the last token looks at the first one most in layer {layer}: "
-        f"{float(values[layer]):.0%} of its attention",
-        value=float(values[layer]),
-        low=number_or_none(result.overall_attention_low.sel(cell)),
-        high=number_or_none(result.overall_attention_high.sel(cell)),
-        caveat=f"mean over heads and {int(result.overall_attention_n.sel(cell))} prompts; uniform attention "
+    cell: dict[str, Any] = {"weighting": "attention", "row": "first token"}
+    most = strongest(result, "overall_attention", "layer", unit="share", units="prompts", **cell)
+    yield most.claim(
+        f"the last token gives the first one most attention in layer {most.select['layer']}: {most.estimate}",
+        caveat=f"mean over heads and {most.n[0]} prompts; uniform attention "
         f"{float(result.uniform_overall.sel(row='first token')):.0%}",
-        select={"variable": "overall_attention", **cell},
     )
 
 
 def _spike_claims(result: xr.Dataset) -> Iterator[Claim]:
-    for name in result.category.values:
-        here = result.sel(category=name)
-        n = int(here.mean_spike_n)
-        text = (
-            f"{restored(str(name))}: the last token attends most to the noised tokens "
-            f"in layer {float(here.mean_spike):.1f}"
-            if n
-            else f"{restored(str(name))}: no prompt has a spike of attention on the noised tokens"
-        )
-        yield Claim(
-            text=text,
-            value=number_or_none(here.mean_spike),
-            low=number_or_none(here.mean_spike_low),
-            high=number_or_none(here.mean_spike_high),
-            caveat=f"mean over {n} prompts of the layer with the largest mean over heads",
-            select={"variable": "mean_spike", "category": str(name)},
+    for name in map(str, result.category.values):
+        layer = finding(result, "mean_spike", unit="1", units="prompts", category=name)
+        if not layer.known:
+            yield layer.claim(
+                "",
+                nothing=f"layer in which attention to the corrupted tokens peaks, for {restored(name)}",
+                unknown="no prompt has such a peak",
+            )
+            continue
+        yield layer.claim(
+            f"the last token's attention to the corrupted tokens peaks in layer {layer.estimate} for {restored(name)}",
+            caveat=f"mean over {layer.n[0]} prompts of the layer with the largest mean over heads",
         )
 
 
 def _head_claims(result: xr.Dataset) -> Iterator[Claim]:
-    for contrast in result.contrast.values:
+    for contrast in map(str, result.contrast.values):
         if contrast not in result.head_p_adjusted.contrast.values:
             continue
-        p = result.head_p_adjusted.sel(contrast=contrast, kept_row="noised tokens").values
-        difference = result.head_difference.sel(contrast=contrast, kept_row="noised tokens").values
-        known, apart = np.isfinite(p), p < 0.05
-        if not known.any():
+        cell: dict[str, Any] = {"contrast": contrast, "kept_row": "noised tokens"}
+        if not np.isfinite(result.head_p_adjusted.sel(cell)).any():
             continue
-        # Many heads share the smallest p that the deals can give: of these the one that differs most.
-        size = np.where(known & (p == np.nanmin(p)), np.abs(difference), -1)
-        layer, head = np.unravel_index(int(size.argmax()), p.shape)
-        told = (
-            f"{int(apart.sum())} of {int(known.sum())} heads differ, L{layer}H{head} by a factor of "
-            f"{_factor(difference[layer, head])} in favour of the "
-            f"{'first' if difference[layer, head] > 0 else 'second'}"
-            if apart.any()
-            else "no head can be told apart"
+        most = strongest(
+            result,
+            "head_difference",
+            ("layer", "head"),
+            by=np.abs,
+            p="head_p_adjusted",
+            unit="1",
+            units="prompts",
+            **cell,
         )
-        yield Claim(
-            text=f"attention to the noised tokens, {restored(str(contrast))}: {told}",
-            value=float(difference[layer, head]) if apart.any() else None,
-            p_adjusted=float(p[layer, head]),
-            significant=bool(apart.any()),
-            caveat="corrected for all heads, layers, rows and pairs, as a share and over what uniform attention gives; "
-            "lengths and distances are not matched unless the set says so",
-            select={
-                "variable": "head_difference",
-                "contrast": str(contrast),
-                "kept_row": "noised tokens",
-                "layer": int(layer),
-                "head": int(head),
-            },
+        first, _, second = restored(contrast).partition(" − ")
+        head = head_name(most.select["layer"], most.select["head"])
+        yield most.claim(
+            f"{head} gives the corrupted tokens {most.which('more', 'less')} attention for {first} than for "
+            f"{second}, by a "
+            f"factor of {_factor(most.value)}",
+            nothing=f"difference between {first} and {second} in any head's attention to the corrupted tokens",
+            caveat=f"value: logarithm of the factor; significant in {most.clear} of {most.family} heads; corrected for "
+            "all heads, layers, rows and pairs, as a share and over what uniform attention gives; lengths and "
+            "distances are not matched unless the set says so",
         )
 
 
@@ -337,24 +321,18 @@ def _trace_claims(result: xr.Dataset) -> Iterator[Claim]:
     n = int(result.transition_less_spike_n)
     if not n:
         return
-    value, low, high = (float(result[f"transition_less_spike{end}"]) for end in ("", "_low", "_high"))
-    rank = [float(result[f"spike_transition_correlation{end}"]) for end in ("", "_low", "_high")]
-    side = "after" if value > 0 else "before"
+    gap = finding(result, "transition_less_spike", unit="layer", units="prompts")
+    rank = finding(result, "spike_transition_correlation", unit="1", units="prompts")
     within = float(result.prompts_crossing_in_the_spike)
     categories = ", ".join(
-        f"{restored(str(name))} {number(float(result.category_transition_less_spike.sel(category=name)))}"
+        f"{restored(str(name))} {gap.other(float(result.category_transition_less_spike.sel(category=name)))}"
         for name in result.category.values
     )
-    yield Claim(
-        text=f"the answer crosses to the last token {abs(value):.1f} blocks {side} the middle of the block in which "
-        f"attention spikes, and within that block for {within:.0%} of the prompts"
-        if not low <= 0 <= high
-        else "the answer crosses to the last token where attention spikes, as far as can be told",
-        value=value,
-        low=number_or_none(low),
-        high=number_or_none(high),
-        significant=bool(not low <= 0 <= high) if np.isfinite(low) else None,
-        caveat=f"mean over {n} prompts, by category {categories}; a block reaches half a block to "
-        f"either side; rank correlation over prompts {rank[0]:.2f} [{rank[1]:.2f}, {rank[2]:.2f}]",
-        select={"variable": "transition_less_spike"},
+    yield gap.claim(
+        f"crossover comes {gap.size} {gap.which('later', 'earlier')} than the middle of the layer in which attention "
+        "to "
+        f"the corrupted tokens peaks, and within that layer for {within:.0%} of the prompts",
+        nothing="difference in depth between crossover and the peak of attention to the corrupted tokens",
+        caveat=f"mean over {n} prompts, by category {categories}; a layer reaches half a layer to either side; rank "
+        f"correlation over prompts {rank.estimate} ({rank.interval})",
     )

@@ -11,8 +11,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
-from layerscope.evidence.coordinates import text_coordinate
-from layerscope.evidence.findings import number_or_none
+from layerscope.evidence import finding, head_name, strongest, text_coordinate
 from layerscope.evidence.quantities import interval_variables
 from layerscope.maths.bootstrap import Interval, bootstrap_mean
 from layerscope.maths.max_statistic import compare_pairs
@@ -115,7 +114,7 @@ def _late_in_the_text(late: np.ndarray, uniform: np.ndarray, settings: Any) -> d
             "late_excess_p": quantity(
                 _excess_p(excess, settings),
                 "reading layer",
-                "p by dealing signs to passages, adjusted for all layers",
+                "p by sign-flip permutation over passages, adjusted for all layers",
             ),
             "uniform_late_share": quantity(
                 known_mean(uniform, 0), "reading", f"{_SHARE}, uniform attention, late"
@@ -209,93 +208,70 @@ def claims(result: xr.Dataset) -> list[Claim]:
     return [*_late_claims(result), *_along_claims(result), *_reading_claims(result)]
 
 
-def _interval(here: xr.Dataset, name: str) -> dict[str, float | None]:
-    ends = {"value": "", "low": "_low", "high": "_high"}
-    return {key: number_or_none(here[f"{name}{end}"]) for key, end in ends.items()}
-
-
 def _late_claims(result: xr.Dataset) -> Iterator[Claim]:
     main = result.attrs["main_reading"]
-    here = result.sel(reading=main)
-    layer = int(np.nanargmax(here.late_share.values))
-    labels = {"reading": main, "layer": layer}
-    uniform = float(here.uniform_late_share)
-    excess = _interval(result.sel(labels), "late_excess")
-    p = number_or_none(here.late_excess_p.sel(layer=layer))
-    share = float(here.late_share.sel(layer=layer))
-    ends = (excess["low"], excess["high"])
-    apart = p is not None and p < 0.05 and None not in ends and not (ends[0] or 0) <= 0 <= (ends[1] or 0)
-    if p is None:
-        told = "which one passage cannot tell from uniform attention"
-    elif apart:
-        told = f"{_times(share / uniform)} times the share of uniform attention"
-    else:
-        told = "not distinguishable from uniform attention"
-    yield Claim(
-        text=f"no layer gives the first token more attention late in the text than layer {layer}: "
-        f"{_percent(share)}, {told}",
-        **_interval(result.sel(labels), "late_share"),
-        p_adjusted=p,
-        significant=None if p is None else apart,
-        caveat=f"{main}, mean over heads; uniform attention {uniform:.1%}; picked as the most of "
-        f"{result.sizes['layer']} layers, and p is corrected for all of them; any fixed preference counts, also one "
-        "that fresh weights have by chance: the size decides, beside the untrained twin's",
-        select={"variable": "late_share", **labels},
+    most = strongest(result, "late_share", "layer", unit="share", units="passages", reading=main)
+    layer, uniform = most.select["layer"], float(result.uniform_late_share.sel(reading=main))
+    yield most.claim(
+        f"late in the text, heads give the first token {most.estimate} of their attention in layer {layer}, the most "
+        "of "
+        "any layer",
+        caveat=f"{main}, mean over heads; uniform attention {uniform:.1%}",
     )
-    values = here.head_late_share.values
-    layer, head = (int(i) for i in np.unravel_index(int(np.nanargmax(values)), values.shape))
-    labels = {"reading": main, "layer": layer, "head": head}
-    yield Claim(
-        text=f"no head gives it more than L{layer}H{head}: {values[layer, head]:.0%}",
-        **_interval(result.sel(labels), "head_late_share"),
-        caveat=f"late in the text; the best of {int(np.isfinite(values).sum())} heads, "
-        "its interval not corrected for the choice",
-        select={"variable": "head_late_share", **labels},
+    more = finding(
+        result, "late_excess", p="late_excess_p", unit="point", units="passages", reading=main, layer=layer
+    )
+    yield more.claim(
+        f"in layer {layer} the first token gets {more.size} {more.which('more', 'less')} of the attention than under "
+        "uniform attention",
+        nothing=f"difference between attention to the first token in layer {layer} and uniform attention",
+        caveat="late in the text; p is corrected for all layers",
+        untrained=("effect", "any fixed preference counts, also one that fresh weights have by chance"),
+    )
+    best = strongest(
+        result, "head_late_share", ("layer", "head"), unit="share", units="passages", reading=main
+    )
+    name = head_name(best.select["layer"], best.select["head"])
+    yield best.claim(
+        f"{name} gives the first token the most of all heads: {best.estimate} of its attention",
+        caveat="late in the text",
     )
 
 
 def _along_claims(result: xr.Dataset) -> Iterator[Claim]:
     main = result.attrs["main_reading"]
-    here = result.sel(reading=main)
-    values = here.overall_along.values
-    lowest = int(np.nanargmin(values))
-    labels = {"reading": main, "stretch": float(here.stretch.values[lowest])}
-    ratio = values[lowest] / float(here.uniform_along.values[lowest])
-    yield Claim(
-        text=f"averaged over all heads the share is least near position {here.stretch.values[lowest]:.0f}: "
-        f"{_percent(values[lowest])}, {_times(ratio)} times that of uniform attention",
-        **_interval(result.sel(labels), "overall_along"),
-        caveat=f"{main}; stretches of positions, the lowest of {len(values)}",
-        select={"variable": "overall_along", **labels},
+    least = strongest(
+        result, "overall_along", "stretch", by=np.negative, unit="share", units="passages", reading=main
+    )
+    position = least.select["stretch"]
+    uniform = float(result.uniform_along.sel(stretch=position, reading=main))
+    yield least.claim(
+        f"averaged over all heads, attention to the first token is least near position {position:.0f}: "
+        f"{least.estimate}, {_times(least.value / uniform)} times that of uniform attention",
+        caveat=f"{main}; stretches of positions",
     )
 
 
 def _reading_claims(result: xr.Dataset) -> Iterator[Claim]:
     main = result.attrs["main_reading"]
-    for other in result.other_reading.values:
-        here = result.sel(other_reading=other)
-        change, p = _interval(here, "overall_change"), float(here.overall_change_p)
-        if change["value"] is None:
-            continue
-        apart = p < 0.05
-        more = "more" if change["value"] > 0 else "less"
-        yield Claim(
-            text=f"with {_written(str(other))} the first token gets {100 * abs(change['value']):.3g} percentage points "
-            f"{more} of the attention than with {_written(main)}"
-            if apart
-            else f"with {_written(str(other))} and with {_written(main)} "
-            "the first token's share is not distinguishable",
-            **change,
-            p_adjusted=p,
-            significant=apart,
-            caveat="late in the text, mean over layers and heads, "
-            f"{int(here.overall_change_n)} passages compared with themselves",
-            select={"variable": "overall_change", "other_reading": str(other)},
+    for other in map(str, result.other_reading.values):
+        change = finding(
+            result,
+            "overall_change",
+            p="overall_change_p",
+            unit="point",
+            units="passages",
+            other_reading=other,
         )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}%"
+        if not change.known:
+            continue
+        yield change.claim(
+            f"the first token gets {change.size} {change.which('more', 'less')} of the attention with "
+            f"{_written(other)} than with {_written(main)}",
+            nothing=f"difference in attention to the first token between {_written(other)} and {_written(main)}",
+            caveat="late in the text, mean over layers and heads, "
+            f"{change.n[0]} passages compared with themselves",
+        )
 
 
 def _times(ratio: float) -> str:

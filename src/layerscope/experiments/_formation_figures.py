@@ -31,8 +31,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             _columns(
                 result.sel(group=[g for g in result.group.values if "," not in str(g)]), "mean_recovered_part"
             ).rename(group="category", site="row"),
-            title="What one block's attention or MLP brings to the last piece",
-            caption="Recovery when only the vector that this part of one block adds at the last piece "
+            title="What one layer's attention or MLP brings to the last piece",
+            caption="Recovery when only the vector that this part of one layer adds at the last piece "
             "is put in.",
         )
     if "mean_likeness" in result:
@@ -57,7 +57,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         chance = 1 / read_json(result, "n_classes")
         figures["the piece before"] = curve_over_depth(
             _dashed(_named(curves, "case_kinds", says), chance, "chance"),
-            title="Can the last piece's state still tell the piece before it?",
+            title="Is the piece before still decodable from the last?",
             caption="Probability that a probe of the last piece's state gives to the true piece before it, on words "
             "that it did not learn from.",
         )

@@ -119,7 +119,9 @@ def erasure(
             ),
         },
         coords={
-            "case_kind": text_coordinate([kind] * int(test.sum()), "token", "within a word, or across"),
+            "case_kind": text_coordinate(
+                [kind] * int(test.sum()), "token", "within a word, or between words"
+            ),
             "case_class": number_coordinate(labels[test], "token", "class of the piece before"),
             "case_token": number_coordinate(
                 [case.ids[-1] for case in here if case.test], "token", "token whose state is read"
@@ -215,12 +217,12 @@ def _as_patched(
             "recovered_part": quantity(
                 parts.astype(np.float32),
                 "prompt site layer",
-                "recovery by what one block's part adds at the last piece",
+                "recovery by what one layer's part adds at the last piece",
             ),
             "recovered_whole_part": quantity(
                 wholes.astype(np.float32),
                 "prompt site",
-                "recovery by this part of all blocks at the last piece, the other part kept as it was",
+                "recovery by this part of all layers at the last piece, the other part kept as it was",
             ),
             "apart": quantity(
                 start.astype(np.float32), "prompt", "divergence between the two words' predictions", "nat"
@@ -231,7 +233,7 @@ def _as_patched(
             "kind": text_coordinate([p.kind for p in pairs], "prompt", "words, or made up"),
             "pieces": number_coordinate([len(p.source_ids) for p in pairs], "prompt", "pieces of the words"),
             "piece": text_coordinate(["earlier pieces", "last piece"], "piece", "whose states are put in"),
-            "site": text_coordinate(["attention", "MLP"], "site", "part of the block"),
+            "site": text_coordinate(["attention", "MLP"], "site", "part of the layer"),
             "depth": depth_coordinate(n),
             "layer": layer_coordinate(n),
         },

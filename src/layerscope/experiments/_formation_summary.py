@@ -38,7 +38,7 @@ def conclude(stages: Earlier, settings: Any) -> xr.Dataset:
     result = pairs.assign(
         left_out_because=quantity(left_out, "prompt", "why the pair is left out, or empty"),
         crossing=quantity(crossing, "prompt", "depth at which the last piece takes over", "block"),
-        centre_of_part=quantity(centre, "prompt site", "block about which a part's recoveries lie", "block"),
+        centre_of_part=quantity(centre, "prompt site", "layer about which a part's recoveries lie", "block"),
     )
     groups = _groups(pairs)
     result = result.assign(_means(result, groups, kept, settings)).assign_coords(
@@ -109,15 +109,15 @@ def _means(
     variables: dict[str, xr.Variable] = {}
     for name, dims, says, units in (
         ("recovered", "group piece depth", "recovery of the other word's prediction, mean", "1"),
-        ("recovered_part", "group site layer", "recovery by one block's part at the last piece, mean", "1"),
+        ("recovered_part", "group site layer", "recovery by one layer's part at the last piece, mean", "1"),
         (
             "recovered_whole_part",
             "group site",
-            "recovery by this part of all blocks, the other kept as it was, mean",
+            "recovery by this part of all layers, the other kept as it was, mean",
             "1",
         ),
         ("crossing", "group", "depth at which the last piece takes over, mean", "block"),
-        ("centre_of_part", "group site", "block about which the part's recoveries lie, mean", "block"),
+        ("centre_of_part", "group site", "layer about which the part's recoveries lie, mean", "block"),
     ):
         variables |= interval_variables(
             f"mean_{name}", by_group(result[name].values.astype(float)), dims, says, units
@@ -127,7 +127,7 @@ def _means(
         "mlp_behind_attention",
         by_group(later),
         "group",
-        "blocks by which the MLP's part lies behind attention's",
+        "layers by which the MLP's part lies after attention's",
         "block",
     )
     crossing = np.where(kept, result.crossing.values, np.nan)
@@ -185,7 +185,7 @@ def _erasure(cases: xr.Dataset, settings: Any) -> xr.Dataset:
         interval_variables(
             "mean_told", stacked(curves), "case_kinds depth", "probability given to the piece before"
         )
-    ).assign_coords(case_kinds=text_coordinate(kinds, "case_kinds", "within a word, or across"))
+    ).assign_coords(case_kinds=text_coordinate(kinds, "case_kinds", "within a word, or between words"))
 
 
 def _by_token(cases: xr.Dataset, kind: str) -> np.ndarray:
@@ -211,7 +211,7 @@ def _fall(cases: xr.Dataset, depths: tuple[int, int], n_layers: int, settings: A
             "fall_within", bootstrap_mean(falls["within"], **kept), "", "fall of the probe, within words"
         )
         | interval_variables(
-            "fall_across", bootstrap_mean(falls["across"], **kept), "", "fall of the probe, across"
+            "fall_across", bootstrap_mean(falls["across"], **kept), "", "fall of the probe, between words"
         )
-        | interval_variables("erasure", excess, "", "fall within words less across them")
+        | interval_variables("erasure", excess, "", "fall within words less that between words")
     )

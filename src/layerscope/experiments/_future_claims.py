@@ -6,10 +6,15 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
-from layerscope.evidence.findings import number_or_none
-from layerscope.plots.numbers import number
+from layerscope.evidence import finding, strongest
 
-_LEVEL = 0.05
+_WITH = {
+    "another text": "another text's",
+    "noise": "itself under noise",
+    "mean": "the mean state",
+    "truncated": "what its last tokens alone would give",
+    "swapped": "what its last tokens behind another text would give",
+}
 
 
 def claims(result: xr.Dataset) -> list[Claim]:
@@ -24,118 +29,85 @@ def claims(result: xr.Dataset) -> list[Claim]:
     return [claim for claim in found if claim is not None]
 
 
-def _ends(result: xr.Dataset, name: str, **cell: object) -> tuple[float, float, float]:
-    value, low, high = (float(result[f"{name}{end}"].sel(cell)) for end in ("", "_low", "_high"))
-    return value, low, high
-
-
 def _crossing(result: xr.Dataset) -> Claim:
-    value, low, high = _ends(result, "crossing")
+    depth = finding(result, "crossing", unit="1", units="passages")
     last, horizon = int(result.depth[-1]), int(result.attrs["horizon"])
-    corrupted = f"a state replaced by {_WITH[result.attrs['corruption']]}"
-    if np.isnan(value):
-        text = f"{corrupted} changes no prediction: it serves neither present nor future"
-    elif value <= 0:
-        text = f"{corrupted} is missed more by the token's own prediction than by the next {horizon} at every depth"
-    else:
-        text = (
-            f"up to depth {number(value)} of {last}, {corrupted} is missed more by the next {horizon} predictions "
-            "together than by the token's own; deeper, more by its own"
+    replaced = f"replacing a state by {_WITH[result.attrs['corruption']]}"
+    if not depth.known:
+        return depth.claim(
+            "",
+            nothing="depth up to which states serve later tokens more",
+            unknown=f"{replaced} changes no prediction",
         )
-    other, control = float(result.crossing_of_loss), float(result.crossing_of_control)
-    return Claim(
-        text=text,
-        value=number_or_none(value),
-        low=number_or_none(low),
-        high=number_or_none(high),
-        caveat=f"interval over {result.attrs['passages']} passages; by the log-probability of actual next tokens "
-        f"{number(other)}, for a random change of the same length {number(control)}; counted over "
-        f"{int(result.horizon[0])} later token it would be {number(float(result.crossing_by_horizon[0]))}",
-        select={"variable": "crossing"},
+    ours, next_ones = "the token's own prediction", f"the next {horizon} predictions together"
+    says = (
+        f"up to depth {depth.estimate} of {last}, {replaced} costs {next_ones} more than {ours}"
+        if depth.value > 0
+        else f"at every depth, {replaced} costs {ours} more than {next_ones}"
     )
-
-
-_WITH = {
-    "another text": "another text's",
-    "noise": "itself under noise",
-    "mean": "the mean state",
-    "truncated": "what its last tokens alone would give",
-    "swapped": "what its last tokens behind another text would give",
-}
+    other, control = float(result.crossing_of_loss), float(result.crossing_of_control)
+    fewest = float(result.crossing_by_horizon[0])
+    return depth.claim(
+        says,
+        caveat=f"over {result.attrs['passages']} passages; by the log-probability of actual next tokens "
+        f"{depth.other(other)}, for a random change of the same length {depth.other(control)}; counted over "
+        f"{int(result.horizon[0])} later token {depth.other(fewest)}",
+    )
 
 
 def _half_gone(result: xr.Dataset) -> Claim | None:
     readers = str(result.readers.values[0])
-    value, low, high = _ends(result, "half_gone", readers=readers)
-    if np.isnan(value):
+    depth = finding(result, "half_gone", unit="1", units="passages", readers=readers)
+    if not depth.known:
         return None
-    return Claim(
-        text=f"by depth {number(value)}, predictions {readers} have taken half of what they take from a state",
-        value=value,
-        low=number_or_none(low),
-        high=number_or_none(high),
+    return depth.claim(
+        f"by depth {depth.estimate}, predictions {readers} have taken half of what they take from a state",
         caveat="where the effect of a corruption falls to half of its largest for good",
-        select={"variable": "half_gone", "readers": readers},
     )
 
 
 def _far_less_near(result: xr.Dataset) -> Claim | None:
-    value, low, high = _ends(result, "far_less_near")
-    if np.isnan(value) or result.sizes["readers"] < 3:
+    gap = finding(result, "far_less_near", unit="layer", units="passages")
+    if not gap.known or result.sizes["readers"] < 3:
         return None
-    told = bool(low > 0 or high < 0)
     _, near, far = (str(name) for name in result.readers.values)
-    order = ("deeper" if value > 0 else "less deep") if told else "not distinguishably to another depth"
-    return Claim(
-        text=f"predictions {far} take from a state {order} than those {near} (by {number(value)} blocks)",
-        value=value,
-        low=number_or_none(low),
-        high=number_or_none(high),
-        significant=told,
-        caveat="difference of the depths at which half of either effect is gone: above 0 if early layers serve near "
-        f"readers; interval over {result.attrs['passages']} passages",
-        select={"variable": "far_less_near"},
+    return gap.claim(
+        f"predictions {far} have taken half of what they take from a state {gap.size} "
+        f"{gap.which('later', 'earlier')} than those {near}",
+        nothing=f"difference between predictions {far} and {near} in the depth at which they have taken half of what "
+        "they take from a state",
+        caveat=f"over {result.attrs['passages']} passages",
     )
 
 
 def _control(result: xr.Dataset) -> Claim | None:
-    p = result.share_less_control_p.values
-    if not np.isfinite(p).any():
+    if not np.isfinite(result.share_less_control_p).any():
         return None
-    told = [int(depth) for depth, one in zip(result.depth.values, p, strict=True) if one < _LEVEL]
-    depth = int(result.depth[int(np.nanargmin(p))])
-    value, low, high = _ends(result, "share_less_control", depth=depth)
-    where = (
-        f"at {len(told)} of {len(p) - 1} depths the future share differs"
-        if told
-        else "at no depth does the future share distinguishably differ"
+    gap = strongest(
+        result,
+        "share_less_control",
+        "depth",
+        by=np.abs,
+        p="share_less_control_p",
+        unit="point",
+        units="passages",
     )
-    return Claim(
-        text=f"{where} from that of a random change of the same length; at depth {depth} it "
-        f"is {'higher' if value > 0 else 'lower'} by {number(abs(value))}",
-        value=value,
-        low=number_or_none(low),
-        high=number_or_none(high),
-        p_adjusted=float(np.nanmin(p)),
-        significant=bool(told),
-        caveat="signs dealt to whole passages, corrected for all depths; the depth shown has the smallest p",
-        select={"variable": "share_less_control", "depth": depth},
+    return gap.claim(
+        f"the future share at depth {gap.select['depth']} is {gap.size} {gap.which('higher', 'lower')} than for a "
+        "random change of the same length",
+        nothing="difference in the future share from a random change of the same length, at any depth",
+        caveat=f"significant at {gap.where}; sign-flip permutation over passages, corrected for all depths",
     )
 
 
 def _next_token(result: xr.Dataset) -> Claim | None:
-    shares = result.on_the_next_token.values
-    if not np.isfinite(shares[:-1]).any():
+    known = np.flatnonzero(np.isfinite(result.on_the_next_token.values[:-1]))
+    if not known.size:
         return None
-    depth = int(result.depth[np.flatnonzero(np.isfinite(shares[:-1]))[0]])
-    value, low, high = _ends(result, "on_the_next_token", depth=depth)
-    horizon = int(result.attrs["horizon"])
-    return Claim(
-        text=f"of what the next {horizon} predictions lose when a state is replaced at depth {depth}, {value:.0%} "
-        "falls on the very next one",
-        value=value,
-        low=number_or_none(low),
-        high=number_or_none(high),
+    depth, horizon = int(result.depth[known[0]]), int(result.attrs["horizon"])
+    share = finding(result, "on_the_next_token", unit="share", units="passages", depth=depth)
+    return share.claim(
+        f"{share.estimate} of what the next {horizon} predictions lose when a state is replaced at depth {depth} falls "
+        "on the very next one",
         caveat=f"spread evenly it would be {1 / horizon:.0%}",
-        select={"variable": "on_the_next_token", "depth": depth},
     )

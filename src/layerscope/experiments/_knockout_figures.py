@@ -36,7 +36,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             ),
             "where in depth each distance is needed": _centroids(result),
             "attention that was cut": _by_distance(
-                result, "removed", "Share of the block's attention that lay on one range, mean over heads."
+                result, "removed", "Share of the layer's attention that lay on one range, mean over heads."
             ),
             "effect for each unit of attention": _by_distance(
                 result,
@@ -44,7 +44,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
                 "Divergence over the attention that was cut. A gap: hardly any was.",
                 log=True,
             ),
-            "the farthest range, by fate of the attention": _by_fate(result, "", farthest_seen(result)),
+            "the farthest range, by where attention goes": _by_fate(result, "", farthest_seen(result)),
         }
         figures |= _by_window(result)
     if "prompt_effect" in result:
@@ -52,7 +52,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             "what the last token needs, by layer": _map(result, "prompt_"),
             "the subject against keys cut at random": _against_random(result, "prompt_"),
             "the subject, by category": _categories(result),
-            "the subject, by fate of the attention": _by_fate(result, "prompt_", 0),
+            "the subject, by where attention goes": _by_fate(result, "prompt_", 0),
         }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
@@ -62,7 +62,8 @@ def _bands(result: xr.Dataset) -> list[str]:
 
 
 def _map(result: xr.Dataset, prefix: str) -> Any:
-    """Lost log-probability, with a dot where it is told and a ring where every fate tells it."""
+    """Lost log-probability, with a dot where it is significant and a ring where it is so wherever the removed "
+    "attention goes."""
     here = result.isel(window=0)
     told = here[f"{prefix}lost_p"].isel(fate=0) < LEVEL
     agreed = told & (here[f"{prefix}fates_told"] == here[f"{prefix}fates_here"])
@@ -70,13 +71,13 @@ def _map(result: xr.Dataset, prefix: str) -> Any:
         here[f"{prefix}lost"].isel(fate=0),
         f"{prefix}edges",
         (told, agreed),
-        f"Cut attention {_fate(result)}. Dot: told from 0, corrected for the whole map; ring: so by every fate of the "
-        "cut attention.",
+        f"Removed attention {_fate(result)}. Dot: significant, corrected for the whole map; ring: significant "
+        "wherever the removed attention goes.",
     )
 
 
 def _against_random(result: xr.Dataset, prefix: str) -> Any:
-    """How much more than random keys a set is missed, with a dot where it is told."""
+    """How much more than random keys a set is missed, with a dot where it is significant."""
     here = result.isel(window=0)
     units = int(result.attrs["prompts" if prefix else "passages"])
     compared = 2 * here[f"{prefix}relative_excess_n"] >= units  # what the test asks for, see `_knockout_maps`
@@ -84,10 +85,10 @@ def _against_random(result: xr.Dataset, prefix: str) -> Any:
         here[f"{prefix}relative_excess"].where(compared),
         f"{prefix}edges",
         (here[f"{prefix}relative_excess_p"] < LEVEL,),
-        "Divergence less that of random keys, which hold as much of the block's attention, over the sum of both. Dot: "
-        "told from 0, corrected for the whole map."
+        "Divergence less that of random keys, which hold as much of the layer's attention, over the sum of both. Dot: "
+        "significant, corrected for the whole map."
         if "much" in str(result.attrs["control"])
-        else "Divergence less that of as many random keys, over the sum of both. Dot: told from 0, corrected for the "
+        else "Divergence less that of as many random keys, over the sum of both. Dot: significant, corrected for the "
         "whole map.",
         hatched="cells for which most texts have no such random keys",
     )
@@ -174,7 +175,7 @@ def _centroids(result: xr.Dataset) -> Any:
         _lines(means, "edges", bands),
         names=passages * len(bands),
         caption="Each point is a passage: the mean layer at which cutting a range moves its predictions, weighted by "
-        "how far. Farther right: deeper.",
+        "how far. Further right: later in depth.",
     )
 
 
@@ -193,7 +194,8 @@ def _by_fate(result: xr.Dataset, prefix: str, row: int) -> Any:
     return curve_over_depth(
         curve,
         log=True,
-        caption=f"Cut off: {label(result[edges].values[row])}. Where the cut attention goes should not matter. Dashed: "
+        caption=f"Cut off: {label(result[edges].values[row])}. Where the removed attention goes should not matter. "
+        "Dashed: "
         f"keys cut at random, their attention {_fate(result)}.{_BELOW}",
     )
 
@@ -205,11 +207,11 @@ def _by_window(result: xr.Dataset) -> dict[str, Any]:
     here = result.isel(edges=farthest_seen(result), fate=0, drop=True)
     curve = as_curve(here, "effect").transpose("window", "layer")
     curve["value"].attrs = dict(result.effect.attrs)
-    names = [f"{width} block{'s' if width > 1 else ''}" for width in result.window.values.tolist()]
+    names = [f"{width} layer{'s' if width > 1 else ''}" for width in result.window.values.tolist()]
     return {
         "the farthest range, by window": curve_over_depth(
             _lines(curve, "window", names),
-            caption="Blocks that are cut together, around each layer. A wide window leaves less to make up for.",
+            caption="Layers that are cut together, around each layer. A wide window leaves less to make up for.",
         )
     }
 

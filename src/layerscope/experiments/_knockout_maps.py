@@ -199,9 +199,15 @@ def _agreement(units: Units, p: np.ndarray, dims: str) -> dict[str, xr.Variable]
     sign = np.sign(per_unit(units.loss, [np.arange(len(units.loss))])[0])
     told = (np.nan_to_num(p, nan=1) < LEVEL) & (sign == sign[:, :1])
     return {
-        "agreement": quantity(share, dims, "smallest over largest divergence among the fates"),
-        "fates_told": quantity(
-            told.sum(axis=1), dims, "fates whose loss is told from 0, with the sign of the first"
+        "agreement": quantity(
+            share, dims, "smallest over largest divergence by where the removed attention goes"
         ),
-        "fates_here": quantity(known.sum(axis=1), dims, "fates that are possible here"),
+        "fates_told": quantity(
+            told.sum(axis=1),
+            dims,
+            "ways to place the removed attention by which the loss is significant, with the sign of the first",
+        ),
+        "fates_here": quantity(
+            known.sum(axis=1), dims, "ways to place the removed attention that are possible here"
+        ),
     }

@@ -179,7 +179,7 @@ def _coordinates(model: LayeredModel, settings: Settings) -> dict[str, xr.Variab
     return {
         "fate": text_coordinate(settings.fates, "fate", "where the attention goes that is cut off"),
         "window": number_coordinate(
-            in_blocks(settings.windows, model.n_layers), "window", "blocks that are cut together"
+            in_blocks(settings.windows, model.n_layers), "window", "layers that are cut together"
         ),
         "layer": layer_coordinate(model.n_layers),
     }

@@ -11,7 +11,7 @@ import xarray as xr
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.coordinates import groups_along, text_coordinate
 from layerscope.evidence.curves import as_curve
-from layerscope.evidence.distances import cautions_of_unread, said_of_range
+from layerscope.evidence.distances import cautions_of_unread, context_of_range
 from layerscope.evidence.quantities import contrast_variables, interval_variables, stacked
 from layerscope.experiments._knockout_items import SUBJECT
 from layerscope.experiments._knockout_maps import Units, how_of, maps
@@ -243,6 +243,7 @@ def main_curve(result: xr.Dataset) -> xr.Dataset:
     row = farthest_seen(result) if passages else 0
     here = result.isel({edges: row, "window": 0}, drop=True)
     curve = as_curve(here.isel(fate=0, drop=True), f"{prefix}effect")
-    cut = said_of_range(restored(str(result[edges].values[row])))
+    name = restored(str(result[edges].values[row]))
+    cut = context_of_range(name) if passages else name
     curve["value"].attrs["long_name"] = f"divergence that cutting off {cut} brings about"
     return curve.assign(null=here[f"{prefix}control_effect"].reset_coords(drop=True))

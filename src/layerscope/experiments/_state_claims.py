@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
+from layerscope.evidence import finding, places_in_words, wording
 from layerscope.evidence.findings import number_or_none
 from layerscope.evidence.groups import FIRST, PASSAGES, main_group
 from layerscope.experiments._state_curves import curve
@@ -17,7 +19,7 @@ _SURE = 0.95
 
 
 def claims(result: xr.Dataset) -> list[Claim]:
-    """Growth, the first token, massive dimensions, what blocks write, phases, categories."""
+    """Growth, the first token, massive dimensions, what layers write, phases, categories."""
     return [
         *_growth(result),
         *_first_token(result),
@@ -30,26 +32,13 @@ def claims(result: xr.Dataset) -> list[Claim]:
 
 def _growth(result: xr.Dataset) -> Iterator[Claim]:
     group = main_group(result)
-    rate, n = float(result.growth_rate), int(result.growth_rate_n)
-    select = {"variable": "growth_rate"}
-    if np.isnan(rate):
-        yield Claim(
-            text="no growth can be stated: no prompt is left",
-            caveat="every prompt was left out; the reasons are listed",
-            select=select,
-        )
-        return
-    low, high = number_or_none(result.growth_rate_low), number_or_none(result.growth_rate_high)
-    yield Claim(
-        text=f"from depth {result.attrs['growth_first']} to {result.attrs['growth_last']} "
-        f"the state {'grows' if rate > 0 else 'shrinks'} by {abs(rate):.1%} per block",
-        value=rate,
-        low=low,
-        high=high,
-        significant=None if low is None or high is None else not low <= 0 <= high,
-        caveat=f"slope of log norm over depth, mean over {n} {group}; "
-        "cosines between neighbouring depths rise with growth alone",
-        select=select,
+    rate = finding(result, "growth_rate", unit="share", units=group)
+    where = f"from depth {result.attrs['growth_first']} to {result.attrs['growth_last']}"
+    yield rate.claim(
+        f"{where}, the residual stream {rate.which('grows', 'shrinks')} by {rate.size} per layer",
+        nothing=f"growth of the residual stream {where}",
+        unknown=f"all {group} were left out; the reasons are listed",
+        caveat="slope of log norm over depth; cosines between neighbouring depths rise with growth alone",
     )
 
 
@@ -93,27 +82,25 @@ def _writing(result: xr.Dataset) -> Iterator[Claim]:
     group = main_group(result)
     direction = curve(result, group, "step_direction")
     if np.isfinite(direction.low.values).any():
-        against, along = (np.flatnonzero(found) for found in (direction.high < 0, direction.low > 0))
+        against, along = (
+            places_in_words(np.flatnonzero(found), "layer")
+            for found in (direction.high < 0, direction.low > 0)
+        )
         yield Claim(
-            text=f"steps of {_blocks(against)} go against the state that they find, those of {_blocks(along)} along it",
-            caveat="cosine between a block's step and the state before it, interval per block without correction",
+            text=wording.sentence(
+                f"steps go against the state before them in {against}, along it in {along}"
+            ),
+            caveat="cosine between a layer's step and the state before it, interval per layer without correction",
             select={"variable": "layer_curve", "group": group, "over_layers": "step_direction"},
         )
     share = curve(result, group, "attention_share").value.values
     if np.isfinite(share).any():
+        larger = places_in_words(np.flatnonzero(share > 0.5), "layer")
         yield Claim(
-            text=f"attention makes the larger part of the step in {_blocks(np.flatnonzero(share > 0.5))}",
+            text=wording.sentence(f"attention makes the larger part of the step in {larger}"),
             caveat="share of the projection on the step; no interval is claimed for the list",
             select={"variable": "layer_curve", "group": group, "over_layers": "attention_share"},
         )
-
-
-def _blocks(layers: np.ndarray) -> str:
-    if not len(layers):
-        return "no block"
-    runs = np.split(layers, np.flatnonzero(np.diff(layers) > 1) + 1)
-    spans = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-    return f"block {spans}" if len(layers) == 1 else f"blocks {spans}"
 
 
 def _phases(result: xr.Dataset) -> Iterator[Claim]:
@@ -123,7 +110,7 @@ def _phases(result: xr.Dataset) -> Iterator[Claim]:
     sure = better >= _SURE
     if not len(places) or not sure:
         yield Claim(
-            text="the layers' curves are not distinguishable from a smooth drift: no phases are claimed",
+            text=wording.null_sentence("phases beyond a smooth drift over layers"),
             value=number_or_none(result.phase_better),
             significant=False,
             caveat="share of resamples in which phases describe the curves better than a line or a parabola",
@@ -132,7 +119,7 @@ def _phases(result: xr.Dataset) -> Iterator[Claim]:
         return
     for index, place in enumerate(places):
         yield Claim(
-            text=f"a phase begins at block {int(place)}",
+            text=wording.sentence(f"a phase begins at layer {int(place)}"),
             value=float(place),
             low=number_or_none(result.phase_begins_low[index]),
             high=number_or_none(result.phase_begins_high[index]),
@@ -157,23 +144,26 @@ def _categories(result: xr.Dataset) -> Iterator[Claim]:
                 select={"variable": "contrast_p", "contrast": str(here.contrast.values)},
             )
             continue
-        cell = np.unravel_index(np.nanargmin(p), p.shape)
-        clear = int((p < 0.05).sum())
-        what = restored(str(here.compared.values[cell[0]]))
-        yield Claim(
-            text=f"{first} and {second} differ in {clear} of {np.isfinite(p).sum()} cells, most clearly in the "
-            f"{what} at block {cell[1]}"
-            if clear
-            else f"the paths of {first} and {second} are not distinguishable at any layer",
-            value=float(here.contrast_difference.values[cell]),
-            p_adjusted=float(p[cell]),
-            significant=clear > 0,
-            caveat="last token; permutation of prompts, corrected for all layers, quantities and pairs; prompts are "
-            "not matched in length, distance or confidence unless the set says so",
-            select={
-                "variable": "contrast_difference",
-                "contrast": str(here.contrast.values),
-                "compared": str(here.compared.values[cell[0]]),
-                "layer": int(cell[1]),
-            },
+        quantity, layer = np.unravel_index(np.nanargmin(p), p.shape)
+        cell: dict[str, Any] = {
+            "compared": str(here.compared.values[quantity]),
+            "layer": int(here.layer.values[layer]),
+        }
+        gap = finding(
+            result,
+            "contrast_difference",
+            p="contrast_p",
+            unit="1",
+            units="prompts",
+            contrast=str(here.contrast.values),
+            **cell,
+        )
+        what = restored(cell["compared"])
+        yield gap.claim(
+            f"{what} is {gap.size} {gap.which('higher', 'lower')} at the last token in layer {cell['layer']} for "
+            f"{first} than for {second}",
+            nothing=f"difference between {first} and {second} along the path, in any layer",
+            caveat=f"smallest p of {np.isfinite(p).sum()} comparisons, of which {int((p < 0.05).sum())} are "
+            "significant; permutation of prompts, corrected for all layers, quantities and pairs; prompts are not "
+            "matched in length, distance or confidence unless the set says so",
         )

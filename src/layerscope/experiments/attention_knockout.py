@@ -1,26 +1,27 @@
 """At which layers does a token need to read which distances, or the subject?
 
-The attention of one token to a set of keys is cut, in one block or a window of blocks, and nothing else is
+The attention of one token to a set of keys is cut, in one layer or a window of layers, and nothing else is
 changed; what its prediction loses is read as the divergence of the next-token distribution from the model's
 own, and as the log-probability of the actual next token (or of a prompt's answer). In passages the keys are
 those within a range of distances, all those beyond one, or the first token; in prompts, where the last token
 is cut, they are the subject, the other tokens, or the first token. The attention that lay on them is spread
 over the other keys, sent to the first token, or kept on the heads' mean values: what all three agree on does
 not depend on the choice. Each set stands beside keys drawn at random that hold as much attention in that
-block, and beside the attention that was cut.
+layer, and beside the attention that was cut.
 
 The primary index is the centroid of depth of the divergence, far less near, as in context_reading: above 0, far
-context is needed in deeper layers than near context. The map of layers and sets is corrected as a whole, by
-dealing signs to whole passages or prompts. Every target, fate and draw is kept; averages are over passages.
+context is needed in later layers than near context. The map of layers and sets is corrected as a whole, by
+sign-flip permutation over passages or prompts. Every target,
+draw and way of placing the removed attention is kept; averages are over passages.
 
-Beware: one block's reading can be made up for by another's, so single layers understate and windows overstate
+Beware: one layer's reading can be made up for by another's, so single layers understate and windows overstate
 (`windows`); cutting one token does not stop near tokens from relaying what they have read. A divergence is
 above 0 whatever is cut, which is why the control stands beside it. The first token holds much attention and
 little content: sent to it, attention is nearly removed.
 
 Source: Geva et al. 2023, "Dissecting recall of factual associations", for cutting the last token from the subject
-in windows; Nanda et al. 2023, "Fact Finding" part 5, and Linsefors' comments, for near and far. The fates, the
-control and the index are ours.
+in windows; Nanda et al. 2023, "Fact Finding" part 5, and Linsefors' comments, for near and far. Where the
+removed attention goes, the control and the index are ours.
 """
 
 from __future__ import annotations
@@ -45,18 +46,19 @@ NEEDS: set[str] = set()
 
 
 class Settings(RangesOfDistance):
-    """Choices about what is cut, where, and what becomes of the attention."""
+    """Choices about what is cut, where, and where the removed attention goes."""
 
     windows: tuple[float, ...] = Field(
         (1,),
         min_length=1,
-        description="blocks that are cut together, around each layer: below 1 shares of all blocks, else blocks "
+        description="layers that are cut together, around each layer: below 1 shares of all layers, else layers "
         "(Geva et al.: 9); the first is the one that claims are about",
     )
     fates: tuple[Literal["renormalise", "first", "mean"], ...] = Field(
         ("renormalise", "first", "mean"),
         min_length=1,
-        description="where cut attention goes: over the other keys in proportion, to the first token, or to the head's "
+        description="where the removed attention goes: over the other keys in proportion, to the first token, or to "
+        "the head's "
         "mean value; the first is the one that claims are about",
     )
     control: Literal["as much attention", "as many keys"] = Field(
@@ -80,7 +82,7 @@ class Settings(RangesOfDistance):
     @classmethod
     def _no_fate_twice(cls, fates: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(fates)) < len(fates):
-            raise ValueError("each fate once")
+            raise ValueError("each of them once")
         return fates
 
 
@@ -102,8 +104,8 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
 
 
 def claims(result: xr.Dataset) -> list[Claim]:
-    """Where near and far context is needed, which cells tell, and where the subject is read."""
-    return _knockout_claims.claims(result)
+    """Where near and far context is needed, which cells are significant, and where the subject is read."""
+    return list(_knockout_claims.claims(result))
 
 
 def over_depth(result: xr.Dataset) -> xr.Dataset:
@@ -112,5 +114,5 @@ def over_depth(result: xr.Dataset) -> xr.Dataset:
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
-    """Maps, curves by distance and by fate, centroids, and the subject by category."""
+    """Maps, curves by distance and by where the removed attention goes, centroids, and the subject by category."""
     return _knockout_figures.draw(result)

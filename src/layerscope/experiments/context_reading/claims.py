@@ -8,10 +8,8 @@ import xarray as xr
 
 from layerscope.contract import Claim
 from layerscope.evidence import finding
-from layerscope.evidence.distances import context_of_range
+from layerscope.evidence.distances import MIXING, context_of_range
 from layerscope.experiments.context_reading.measure import PARTS, SAID
-
-_MIXING = "mixing at random already moves indices of depth away from 0"
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -30,7 +28,7 @@ def _index(result: xr.Dataset) -> Claim:
         nothing=f"difference in depth between reading {far} and {near}",
         unknown="attention adds nothing from one of these ranges",
         caveat=f"centroids of depth, heights as shares of what attention adds; by length {other.estimate}",
-        untrained=("effect", _MIXING),
+        untrained=("effect", MIXING),
     )
 
 
