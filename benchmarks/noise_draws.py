@@ -101,7 +101,7 @@ def linear(run: PromptRuns, other: PromptRuns) -> np.ndarray:
         return kept[0].clone()
 
     ids = other.corrupted.batch().expand(other.samples, -1).to(run.model.device)
-    with torch.enable_grad(), at_depth(run.model.blocks, {0: start}):
+    with torch.enable_grad(), at_depth(run.model, {0: start}):
         logits = run.model.module(ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
         value = other.metric_of(other._read(logits[:, -len(other.item.answer) :])).sum()
         (gradient,) = torch.autograd.grad(value, kept)

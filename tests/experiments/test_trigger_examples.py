@@ -360,7 +360,7 @@ def test_a_tuned_lens_translates_values_before_they_are_read(tmp_path: Path) -> 
     assert np.isfinite(result.mean_next_percentile_tuned).any()
     figure = ls.draw(result)["rank of the next token by a key's value"]
     assert {trace.name for trace in figure.data if trace.name} >= {"keys, logit lens", "keys, tuned lens"}
-    (claim,) = [claim for claim in trigger_examples.claims(result) if "raises most follows" in claim.text]
+    (claim,) = [claim for claim in trigger_examples.claims(result) if "raises most" in claim.text]
     assert "tuned lens" in claim.caveat
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from layerscope.experiments._trigger_claims import sees_topics
 from layerscope.experiments._trigger_settings import Settings
-from layerscope.experiments._trigger_topics import WORDS, _Contexts, power_of_coherence
+from layerscope.experiments._trigger_topics import MADE, WORDS, _Contexts, power_of_coherence
 
 SETTINGS = Settings(top=20, resamples=100)
 
@@ -36,7 +36,10 @@ def topics(contexts: _Contexts, sizes: int) -> xr.Dataset:
         ]
         for i, tokens in enumerate(sets)
     ]
-    return xr.Dataset({"made_coherence": (("topic", "made", "words", "draw"), np.array(values))})
+    return xr.Dataset(
+        {"made_coherence": (("topic", "made", "words", "draw"), np.array(values))},
+        coords={"topic": [f"topic {i}" for i in range(8)], "made": list(MADE), "words": list(WORDS)},
+    )
 
 
 def test_words_are_written_before_the_last_token_and_topics_are_found() -> None:
@@ -44,11 +47,11 @@ def test_words_are_written_before_the_last_token_and_topics_are_found() -> None:
     null = np.array([contexts.coherence_with(np.arange(5000), 4, seed=(9, n)) for n in range(60)])
     found = power_of_coherence(topics(contexts, 10), null, SETTINGS)
 
-    one_topic, mixed = found["topics_found"].values
+    one_topic, mixed = found.topics_found.values
     assert one_topic[-1] == 1.0  # four of ten words in each of twenty contexts: many pairs share one
     assert one_topic[0] < one_topic[-1] or one_topic[0] == 1.0
     assert mixed[0] <= one_topic[0]
-    assert float(found["topics_known"].values) == 8
+    assert float(found.topics_known) == 8
 
 
 def test_too_few_known_topics_leave_the_power_unknown() -> None:
@@ -59,7 +62,7 @@ def test_too_few_known_topics_leave_the_power_unknown() -> None:
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.9, True), (0.2, False)])
-def test_coherence_is_told_only_with_power(share: float, said: bool) -> None:
+def test_coherence_is_reported_only_with_power(share: float, said: bool) -> None:
     result = xr.Dataset(
         {
             "topics_found": (("made", "words"), np.full((2, 3), share)),
@@ -73,13 +76,13 @@ def test_coherence_is_told_only_with_power(share: float, said: bool) -> None:
             "upper_half": ("statistic", [0.5]),
             "lower_half": ("statistic", [0.2]),
         },
-        coords={"made": ["one topic", "mixed words"], "words": list(WORDS), "statistic": ["coherence"]},
+        coords={"made": list(MADE), "words": list(WORDS), "statistic": ["coherence"]},
         attrs={"least_power": 0.5},
     )
     from layerscope.experiments._trigger_claims import _HALVES, _claim_of_topics, _claims_of_halves
 
     assert sees_topics(result) is said
-    assert ("too few to report" in next(_claim_of_topics(result)).text) is not said
+    assert ("too few to report" in next(_claim_of_topics(result)).caveat) is not said
     only = {"coherence": _HALVES["coherence"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("layerscope.experiments._trigger_claims._HALVES", only)

@@ -597,7 +597,7 @@ def test_a_language_model_rates_and_its_prompt_answers_and_cost_are_kept() -> No
     told = [
         claim
         for claim in experiments.load("weight_directions").claims(result)
-        if "hang together (" in claim.text
+        if "directions are coherent (" in claim.text
     ]
     assert "language model" in told[0].caveat
 
@@ -670,9 +670,13 @@ def test_a_run_whose_rater_went_away_is_resumed_with_what_was_answered(tmp_path:
         kept = len(list((folder / "parts" / "answers").glob("*")))
         before = len(server.asked)
         server.fails_after = 10**9
-        result = ls.open_run(folder).resume(model=model)
+        with pytest.raises(LayerscopeError, match="nothing is sent there on its word"):
+            ls.open_run(folder).resume(model=model)
+        assert len(server.asked) == before
+        result = run(model, **COLOURFUL, **settings, out=tmp_path)
 
     assert kept > 0
+    assert [one.name for one in tmp_path.iterdir()] == [folder.name]
     assert len(server.asked) - before < int(result.rater_prompt_tokens) / 50
 
 
@@ -704,7 +708,8 @@ def test_a_trend_and_a_bend_over_depth_are_told_apart_from_each_other_and_from_n
     nan = float("nan")
     (nothing,) = _weight_claims._depth(_over_depth([0.9] * 3, [nan] * 3), "own embedding")
     assert nothing.significant is False
-    assert "unknown" in nothing.caveat
+    assert "bend" not in nothing.text
+    assert "smallest p = 0.9)" in nothing.text
 
 
 def test_projections_are_found_once_for_each_block_and_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:

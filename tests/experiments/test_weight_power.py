@@ -89,9 +89,10 @@ def test_a_rater_that_sees_the_sets_is_used_and_says_how_many_it_sees(sets: str,
     assert float(seen.detected_all) in np.concatenate([trace.x for trace in figure.data])
     said = texts(result)
     assert said[0].startswith(
-        f"Rater (own embedding): {float(seen.detected_all):.0%} of directions made of known"
+        f"The rater (own embedding) detects {float(seen.detected_all):.0%} of directions made of known token sets in "
+        "the embedding, and "
     )
-    assert any("hang together (" in text for text in said)
+    assert any("directions are coherent (" in text for text in said)
 
 
 def test_a_blind_rater_is_not_used(sets: str, corpus: str) -> None:
@@ -101,7 +102,7 @@ def test_a_blind_rater_is_not_used(sets: str, corpus: str) -> None:
     assert json.loads(result.attrs["rater_may_rate"]) is False
     said = texts(result)
     assert "too few" in " ".join(c.caveat for c in experiments.load("weight_directions").claims(result))
-    assert not any("hang together (" in text for text in said)
+    assert not any("directions are coherent (" in text for text in said)
     for curve in experiments.load("weight_directions").over_depth(result).values():
         assert curve["value"].isnull().all()
 
@@ -109,10 +110,11 @@ def test_a_blind_rater_is_not_used(sets: str, corpus: str) -> None:
 def test_without_known_sets_the_power_is_unknown_and_only_a_named_rater_is_used() -> None:
     silent, named = run(world(), known_sets=""), run(world(), known_sets="", rater="own embedding")
 
-    assert "cannot be tested" in texts(silent)[0]
-    assert "no rate" in texts(silent)[0]
-    assert not any("hang together (" in text for text in texts(silent))
-    assert any("hang together (" in text for text in texts(named))
+    claim = experiments.load("weight_directions").claims(silent)[0]
+    assert claim.text.startswith("Too few known token sets")
+    assert "no rate" in claim.caveat
+    assert not any("directions are coherent (" in text for text in texts(silent))
+    assert any("directions are coherent (" in text for text in texts(named))
 
 
 def test_a_rater_of_no_such_name_is_refused() -> None:

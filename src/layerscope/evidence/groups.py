@@ -29,7 +29,7 @@ def per_unit(values: np.ndarray, rows_of_units: Iterable[np.ndarray]) -> np.ndar
     for rows in rows_of_units:
         known = ~np.isnan(values[rows])
         means.append(divide(np.where(known, values[rows], 0).sum(axis=0), known.sum(axis=0)))
-    return np.stack(means)
+    return np.stack(means) if means else np.empty((0, *values.shape[1:]))
 
 
 def groups_of_tokens(

@@ -8,17 +8,17 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
-from layerscope.evidence.findings import number_or_none
-
-_ALPHA = 0.05
+from layerscope.evidence.findings import Finding, finding, number_or_none
+from layerscope.evidence.wording import ALPHA, measured
 
 _HALVES = {
-    "shared_last_token": ("contexts of a key end in the same token", "more often", "less often"),
-    "coherence": ("contexts of a key are alike before their last token", "more", "less"),
-    "kept_without_last": ("activation survives another last token", "more", "less"),
-    "local": ("keys need no more than 5 tokens", "more often", "less often"),
-    "agreement": ("the token that follows is the value's top token", "more often", "less often"),
+    "shared_last_token": ("share of pairs of a key's contexts that end in the same token", "point"),
+    "coherence": ("likeness of a key's contexts before their last token", "1"),
+    "kept_without_last": ("share of the activation that another last token leaves", "point"),
+    "local": ("share of keys that need no more than 5 tokens", "point"),
+    "agreement": ("share of contexts that the value's top token follows", "point"),
 }
+"""What is compared between halves of the model, and the unit of its difference."""
 
 
 def claims(result: xr.Dataset) -> list[Claim]:
@@ -33,131 +33,111 @@ def claims(result: xr.Dataset) -> list[Claim]:
     ]
 
 
-def _told_apart(result: xr.Dataset, name: str) -> tuple[int, int]:
+def _significant_layers(result: xr.Dataset, name: str) -> tuple[int, int]:
     """Layers whose keys differ from random contexts, and layers with a p at all."""
     p = result[f"p_adjusted_{name}"].values
-    return int((p < _ALPHA).sum()), int((~np.isnan(p)).sum())
+    return int((p < ALPHA).sum()), int((~np.isnan(p)).sum())
+
+
+def _topics(result: xr.Dataset, *, made: str = "one topic", words: int | None = None) -> Finding:
+    """What coherence finds of made sets, by default of topics with the most words written into each context."""
+    number = int(result.words.max()) if words is None else words
+    return finding(result, "topics_found", unit="share", made=made, words=number)
 
 
 def sees_topics(result: xr.Dataset) -> bool | None:
-    """Whether coherence finds enough of the made topics with four words in each context; None where that is unknown."""
-    if "topics_found" not in result:
+    """Whether coherence finds enough of the made topics; None where that is unknown."""
+    if "topics_found" not in result or not (found := _topics(result)).known:
         return None
-    found = float(result.topics_found.sel(made="one topic", words=4))
-    return None if np.isnan(found) else found >= float(result.attrs.get("least_power", 0.5))
+    return found.value >= float(result.attrs.get("least_power", 0.5))
 
 
 def _claim_of_topics(result: xr.Dataset) -> Iterator[Claim]:
     """What coherence finds of made topics, beside what it makes of mixed words."""
-    if sees_topics(result) is None:
+    if (sees := sees_topics(result)) is None:
         return
-    here = result.sel(made="one topic", words=4)
-    fewer = result.topics_found.sel(made="one topic", words=1)
-    mixed = result.topics_found.sel(made="mixed words", words=4)
-    yield Claim(
-        text=f"Coherence finds {float(here.topics_found):.0%} of made topics with 4 of their words in each context, "
-        f"and {float(mixed):.0%} of mixed words"
-        + ("" if sees_topics(result) else ": too few to report the coherence of contexts"),
-        value=float(here.topics_found),
-        low=number_or_none(here.topics_found_low),
-        high=number_or_none(here.topics_found_high),
+    found, mixed, one = _topics(result), _topics(result, made="mixed words"), _topics(result, words=1)
+    yield found.claim(
+        f"Coherence finds {found.estimate} of made topics with {found.select['words']} of their words in each context, "
+        f"and {mixed.estimate} of mixed words",
         caveat=f"mean over {int(result.topics_known)} known sets of words, written into random contexts; with one "
-        f"word in each context {float(fewer):.0%}",
-        select={"variable": "topics_found", "made": "one topic", "words": 4},
+        f"word in each context {one.estimate}"
+        + ("" if sees else "; too few to report the coherence of contexts"),
     )
 
 
 def _claim_of_sharing(result: xr.Dataset) -> Iterator[Claim]:
-    value = float(result.all_shared_last_token)
-    if np.isnan(value):
+    found = finding(result, "all_shared_last_token", unit="share", units="keys")
+    if not found.known:
         yield Claim(
-            text="no key has two contexts that excite it",
+            text="No key has two contexts that excite it",
             caveat="what contexts share needs at least two of them",
             select={"variable": "all_shared_last_token_n"},
         )
         return
-    chance = float(np.nanmean(result.null_shared_last_token))
-    layers, known = _told_apart(result, "shared_last_token")
-    coherent, _ = _told_apart(result, "coherence")
-    yield Claim(
-        text=f"two contexts of a key end in the same token in {value:.0%} of pairs, random ones in {chance:.1%}",
-        value=value,
-        low=number_or_none(result.all_shared_last_token_low),
-        high=number_or_none(result.all_shared_last_token_high),
-        significant=layers > 0,
-        caveat=f"mean over {int(result.all_shared_last_token_n)} keys; more than random sets in {layers} of {known} "
-        "layers (permutation over keys, Holm over layers)"
-        + (
-            ""
-            if sees_topics(result) is False
-            else f"; alike in their other tokens beyond random sets in {coherent}"
-        ),
-        select={"variable": "all_shared_last_token"},
+    layers, known = _significant_layers(result, "shared_last_token")
+    coherent, _ = _significant_layers(result, "coherence")
+    alike = (
+        ""
+        if sees_topics(result) is False
+        else f"; alike in their other tokens beyond random sets in {coherent}"
     )
+    said = found.claim(
+        f"Two contexts of a key end in the same token in {found.estimate} of pairs, random ones in "
+        f"{measured(float(np.nanmean(result.null_shared_last_token)), 'share')}",
+        caveat=f"mean over {found.n[0]} keys; more than random sets in {layers} of {known} layers (permutation over "
+        f"keys, Holm over layers){alike}",
+    )
+    yield said.model_copy(update={"significant": layers > 0})
 
 
 def _claim_of_the_last_token(result: xr.Dataset) -> Iterator[Claim]:
-    value = float(result.all_kept_without_last)
-    if np.isnan(value):
+    found = finding(result, "all_kept_without_last", unit="share", units="keys")
+    if not found.known:
         return
     radius = result.context_radius.values[result.key_tail.values > 0]
     radius = radius[~np.isnan(radius)]
-    local = float(result.all_local)
+    local = finding(result, "all_local", unit="share")
     nothing = float(result.kept.sel(kept_tokens=0)[result.key_tail.values > 0].mean())
-    yield Claim(
-        text=f"another last token leaves {_percent(value)} of a key's activation; {local:.0%} of keys need no more "
-        "than their last 5 tokens",
-        value=value,
-        low=number_or_none(result.all_kept_without_last_low),
-        high=number_or_none(result.all_kept_without_last_high),
-        caveat=f"mean over {int(result.all_kept_without_last_n)} keys; replacing every token leaves "
-        f"{_percent(nothing)}; median radius {np.median(radius) if radius.size else np.nan:g} tokens; "
-        "top contexts fall back by selection alone",
-        select={"variable": "all_kept_without_last"},
+    yield found.claim(
+        f"Another last token leaves {found.estimate} of a key's activation; {local.estimate} of keys need no more than "
+        "their last 5 tokens",
+        caveat=f"mean over {found.n[0]} keys; replacing every token leaves {found.other(nothing)}; median radius "
+        f"{np.median(radius) if radius.size else np.nan:g} tokens; top contexts fall back by selection alone",
     )
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("-", "−")
-
-
 def _claims_of_halves(result: xr.Dataset) -> Iterator[Claim]:
-    for name, (what, more, less) in _HALVES.items():
-        here = result.sel(statistic=name)
-        difference, p = float(here.halves), number_or_none(here.halves_p_adjusted)
-        if np.isnan(difference) or (name == "coherence" and sees_topics(result) is False):
+    for name, (what, unit) in _HALVES.items():
+        found = finding(result, "halves", unit=unit, units="keys", statistic=name)
+        if not found.known or (name == "coherence" and sees_topics(result) is False):
             continue
-        told = p is not None and p < _ALPHA
-        said = f"in the upper half of the layers {what} {more if difference > 0 else less} than in the lower half"
-        yield Claim(
-            text=said if told else f"{what}: the halves of the model cannot be told apart",
-            value=difference,
-            low=number_or_none(here.halves_low),
-            high=number_or_none(here.halves_high),
-            p_adjusted=p,
-            significant=told,
-            caveat=f"{float(here.upper_half):.3g} against {float(here.lower_half):.3g}, means over keys; p by "
-            "permutation of keys between the halves, Holm over five such comparisons",
-            select={"variable": "halves", "statistic": name},
+        here = result.sel(statistic=name)
+        means = [measured(float(here[half]), "share" if unit == "point" else unit) for half in _MEANS]
+        yield found.claim(
+            f"The {what} is {found.which('higher', 'lower')} in the upper half of the layers than in the lower, by "
+            f"{found.size}",
+            nothing=f"difference between the halves of the layers in the {what}",
+            caveat=f"{' against '.join(means)}, means over keys; p by permutation of keys between the halves, Holm "
+            "over five such comparisons",
         )
 
 
+_MEANS = ("upper_half", "lower_half")
+
+
 def _claim_of_values(result: xr.Dataset) -> Iterator[Claim]:
-    value = float(result.all_agreement_beyond_frequency)
-    if np.isnan(value):
+    found = finding(result, "all_agreement_beyond_frequency", unit="point", units="keys")
+    if not found.known:
         return
-    low, high = (number_or_none(result[f"all_agreement_beyond_frequency_{end}"]) for end in ("low", "high"))
-    yield Claim(
-        text=f"the token that a key's value raises most follows {float(result.all_agreement):.1%} of its contexts, "
-        f"{f'{value:+.1%}'.replace('-', '−')} beyond its frequency",
-        value=value,
-        low=low,
-        high=high,
-        significant=low is not None and high is not None and not low <= 0 <= high,
-        caveat=f"mean over {int(result.all_agreement_beyond_frequency_n)} keys; among tokens of like frequency the "
-        f"next one ranks at {float(result.all_next_percentile):.2f} (chance 0.5); of the top context alone "
-        f"{float(result.all_agreement_of_top):.1%}; read through final norm and unembedding{_tuned(result)}",
-        select={"variable": "all_agreement_beyond_frequency"},
+    yield found.claim(
+        f"The token that a key's value raises most follows its contexts {found.which('more', 'less')} often than its "
+        f"frequency, by {found.size}",
+        nothing="difference between how often the token that a key's value raises most follows and its frequency",
+        caveat=f"mean over {found.n[0]} keys; it follows {measured(float(result.all_agreement), 'share')} of contexts, "
+        f"of the top context alone {measured(float(result.all_agreement_of_top), 'share')}; among tokens of like "
+        f"frequency the next one ranks at {float(result.all_next_percentile):.2f} (chance 0.5); read through final "
+        f"norm and unembedding{_tuned(result)}",
     )
 
 

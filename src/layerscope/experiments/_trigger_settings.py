@@ -6,10 +6,10 @@ import re
 
 from pydantic import Field, field_validator, model_validator
 
-from layerscope.contract import ExperimentSettings
+from layerscope.evidence.settings import Intervals
 
 
-class Settings(ExperimentSettings):
+class Settings(Intervals):
     """Which keys, which of their contexts, and how these are taken apart."""
 
     keys_per_layer: int = Field(
@@ -74,8 +74,7 @@ class Settings(ExperimentSettings):
         description="folder of a tuned lens, by whose translators values are read as well; empty: by the logit lens "
         "alone",
     )
-    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
-    resamples: int = Field(2000, gt=0, description="bootstrap resamples of keys, or of passages")
+    resamples: int = Field(2000, gt=0, description="bootstrap resamples of keys, passages or topics")
     permutations: int = Field(1999, gt=0, description="permutations of each test")
 
     @field_validator("keys")

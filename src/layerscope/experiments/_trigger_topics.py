@@ -14,8 +14,9 @@ import xarray as xr
 
 from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
+from layerscope.evidence.naming import named
+from layerscope.evidence.over import Over
 from layerscope.experiments._trigger_settings import Settings
-from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.shallowness import coherence, rarity, weighted_bags
 from layerscope.results.schema import quantity
 from layerscope.text.token_sets import FEWEST_SETS, known_token_sets
@@ -84,7 +85,7 @@ class _Contexts:
         return coherence(bags, self.texts[rows]) if bags.shape[1] else float("nan")
 
 
-def power_of_coherence(topics: xr.Dataset, null: np.ndarray, settings: Settings) -> dict[str, xr.Variable]:
+def power_of_coherence(topics: xr.Dataset, null: np.ndarray, settings: Settings) -> xr.Dataset:
     """Share of made sets above the level's quantile of random sets: mean over topics, interval over topics.
 
     Args:
@@ -93,18 +94,16 @@ def power_of_coherence(topics: xr.Dataset, null: np.ndarray, settings: Settings)
     """
     known = null[np.isfinite(null)]
     limit = np.quantile(known, settings.level) if known.size else np.nan
-    values = topics.made_coherence.values
-    shares = np.where(np.isfinite(values) & np.isfinite(limit), values > limit, np.nan).mean(axis=-1)
-    if len(shares) < FEWEST_SETS:
-        empty = np.full((3, len(MADE), len(WORDS)), np.nan)
-        value, low, high = empty
-    else:
-        mean = bootstrap_mean(shares, seed=settings.seed, level=settings.level, resamples=settings.resamples)
-        value, low, high = mean.value, mean.low, mean.high
-    what = "share of made sets of contexts that coherence finds"
-    return {
-        "topics_found": quantity(value, "made words", what),
-        "topics_found_low": quantity(low, "made words", f"{what}, lower end"),
-        "topics_found_high": quantity(high, "made words", f"{what}, upper end"),
-        "topics_known": quantity(np.float64(len(shares)), "", "known sets of words in this vocabulary"),
+    values = topics.made_coherence
+    found = (values > limit).where(np.isfinite(values) & np.isfinite(limit)).mean("draw", skipna=False)
+    power = Over(topics, settings, rows="topic").mean(
+        named(found, "topics_found", "share of made sets of contexts that coherence finds", "share")
+    )
+    known = topics.sizes["topic"]
+    kept = {
+        name: power[name].where(known >= FEWEST_SETS)
+        for name in ("topics_found", "topics_found_low", "topics_found_high")
     }
+    return power.assign(
+        kept | {"topics_known": quantity(np.float64(known), "", "known sets of words in this vocabulary")}
+    )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
-from layerscope.evidence.findings import number_or_none
+from layerscope.evidence.findings import finding, number_or_none, strongest
+from layerscope.evidence.wording import measured, null_sentence, p_in_words, sentence
 from layerscope.experiments._weight_pairs import LIKENESS
+from layerscope.experiments._weight_settings import TOKENS_OF
 from layerscope.results.schema import read_json
 from layerscope.results.words import restored
+from layerscope.text.token_sets import FEWEST_SETS
 
 
 def claims(result: xr.Dataset) -> list[Claim]:
@@ -24,7 +28,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
     found += [*_pairs(result), *_subspaces(result), *_removals(result), *_words(result)]
     return found or [
         Claim(
-            text="no direction of this model could be rated",
+            text="No direction of this model could be rated",
             caveat="see the cautions for what was left out",
             select={"variable": "rate"},
         )
@@ -32,7 +36,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
 
 
 def may_rate(result: xr.Dataset) -> bool:
-    """Whether rates may be told: the rater was chosen by the user, or sees known sets. Old results were not asked."""
+    """Whether rates are reported: the rater was chosen by the user, or sees known sets. Old results were not asked."""
     return bool(read_json(result, "rater_may_rate", True))
 
 
@@ -41,96 +45,90 @@ def _power(result: xr.Dataset, rater: str) -> Iterator[Claim]:
     if "detected_all" not in result or rater not in result.rater.values:
         return
     here = result.sel(rater=rater)
+    silent = "" if may_rate(result) else "no rate of coherent directions is reported"
     if not bool(here.detected_all.notnull().any()):
+        sets = int(here.detected_all_n.fillna(0).max())
         yield Claim(
-            text="Whether a rater detects known token sets cannot be tested: too few of them are single tokens of this "
-            "vocabulary" + ("" if may_rate(result) else ", so no rate of coherent directions is reported"),
-            caveat=f"{_most(here.detected_all_n)} known sets, at least 5 asked",
+            text=sentence("Too few known token sets are single tokens of this vocabulary to test the rater"),
+            stated=True,
+            caveat="; ".join(filter(None, [f"{sets} sets, {FEWEST_SETS} needed", silent])),
             select={"variable": "detected_all", "rater": rater},
         )
         return
     for side in result.side.values:
-        one = here.sel(side=side)
-        alarms = float(one.false_alarms_all)
-        yield Claim(
-            text=f"Rater ({rater}): {float(one.detected_all):.0%} of directions made of known token sets are detected "
-            f"where directions are {'read' if side == 'reads' else 'written'}, and {alarms:.0%} of directions made of "
-            "unrelated tokens",
-            value=float(one.detected_all),
-            low=number_or_none(one.detected_all_low),
-            high=number_or_none(one.detected_all_high),
-            caveat=f"mean over {int(one.detected_all_n)} sets, directions made of 4, 8 or 12 of their tokens"
-            + (
-                ""
-                if may_rate(result)
-                else "; too few for a rate of coherent directions, which is not reported"
-            ),
-            select={"variable": "detected_all", "side": side, "rater": rater},
+        detected, alarms = (
+            finding(result, name, unit="share", side=side, rater=rater)
+            for name in ("detected_all", "false_alarms_all")
+        )
+        counted = f"mean over {detected.n[0]} sets, directions made of {_sizes(result)} of their tokens"
+        yield detected.claim(
+            f"The rater ({rater}) detects {detected.estimate} of directions made of known token sets in the "
+            f"{TOKENS_OF[str(side)]}, and {alarms.estimate} of those made of unrelated tokens",
+            caveat="; ".join(filter(None, [counted, silent and f"too few, {silent}"])),
         )
 
 
-def _most(numbers: xr.DataArray) -> int:
-    return int(numbers.fillna(0).max())
+def _sizes(result: xr.Dataset) -> str:
+    return " or ".join(str(int(size)) for size in result["size"].values)
 
 
 def _rates(result: xr.Dataset, rater: str) -> Iterator[Claim]:
     for kind in result.kind.values:
-        here = result.sel(kind=kind, rater=rater)
-        if int(here.whole_rate_n) == 0:
+        rate = finding(result, "whole_rate", unit="share", kind=kind, rater=rater)
+        if not rate.known:
             continue
-        above, p = float(here.above_rotations), float(here.above_rotations_p)
-        rotated, twin = float(here.whole_rotated_rate), float(here.untrained_rate)
-        controls = f"random directions {float(here.random_rate):.0%}"
-        controls += "" if np.isnan(rotated) else f", rotations in the same space {rotated:.0%}"
-        matched = float(here.matched_rate)
-        controls += "" if np.isnan(matched) else f", other tokens as frequent {matched:.0%}"
-        controls += "" if np.isnan(twin) else f", untrained twin {twin:.0%}"
-        yield Claim(
-            text=f"{kind}: {float(here.whole_rate):.0%} of "
-            f"{int(here.whole_rate_n)} directions hang together ({controls})",
-            value=float(here.whole_rate),
-            low=number_or_none(here.whole_rate_low),
-            high=number_or_none(here.whole_rate_high),
-            caveat=f"rater: {rater}{_others(result, kind, rater)}; directions of a matrix are taken as independent",
-            select={"variable": "whole_rate", "kind": kind, "rater": rater},
+        controls = {name: float(result[f"{name}_rate"].sel(kind=kind, rater=rater)) for name in _CONTROLS}
+        beside = [
+            f"{rate.other(value)} of {_CONTROLS[name]}"
+            for name, value in controls.items()
+            if not np.isnan(value)
+        ]
+        yield rate.claim(
+            f"{kind}: {rate.estimate} of {rate.n[0]} directions are coherent",
+            caveat=f"rater: {rater}{_others(result, kind, rater)}; {', '.join(beside)}; directions of a matrix are "
+            "taken as independent",
         )
-        if not np.isnan(p):
-            verdict = "more often than" if above > 0 else "less often than"
-            yield Claim(
-                text=f"{kind}: singular directions hang together {verdict} rotations of them, by {abs(above):.0%}"
-                if p < 0.05
-                else f"{kind}: singular directions are not distinguishable from rotations of them",
-                value=above,
-                low=number_or_none(here.above_rotations_low),
-                high=number_or_none(here.above_rotations_high),
-                p_adjusted=p,
-                significant=p < 0.05,
-                caveat=f"difference by matrix, mean over {int(here.above_rotations_n)} "
-                f"matrices; p of the pooled rates, "
-                "Holm over kinds; where rotations do as well, the space is meaningful and not the basis",
-                select={"variable": "above_rotations", "kind": kind, "rater": rater},
-            )
+        yield from _difference(
+            result,
+            "above_rotations",
+            f"{kind}: singular directions are coherent {{which}} often than rotations of them, by {{size}}",
+            f"difference in coherence between {kind} directions and rotations of them",
+            caveat="mean over matrices; p of the pooled rates, Holm over kinds; where rotations do as well, the space "
+            "is coherent and not the basis",
+            kind=kind,
+            rater=rater,
+        )
+
+
+_CONTROLS = {
+    "random": "random directions",
+    "whole_rotated": "rotations in the same space",
+    "matched": "other tokens as frequent",
+    "untrained": "an untrained twin's",
+}
 
 
 def _above_frequency(result: xr.Dataset, rater: str) -> Iterator[Claim]:
     for kind in result.kind.values:
-        here = result.sel(kind=kind, rater=rater)
-        above, p = float(here.above_matched), float(here.above_matched_p)
-        if not np.isnan(p):
-            yield Claim(
-                text=f"{kind}: tokens of a direction hang together "
-                f"{'more' if above > 0 else 'less'} often than others as "
-                f"frequent, by {abs(above):.0%}"
-                if p < 0.05
-                else f"{kind}: tokens of a direction are not distinguishable from others as frequent",
-                value=above,
-                low=number_or_none(here.above_matched_low),
-                high=number_or_none(here.above_matched_high),
-                p_adjusted=p,
-                significant=p < 0.05,
-                caveat="difference by matrix; p of the pooled rates, Holm over kinds",
-                select={"variable": "above_matched", "kind": kind, "rater": rater},
-            )
+        yield from _difference(
+            result,
+            "above_matched",
+            f"{kind}: top tokens are coherent {{which}} often than others as frequent, by {{size}}",
+            f"difference in coherence between top tokens of {kind} directions and others as frequent",
+            caveat="mean over matrices; p of the pooled rates, Holm over kinds",
+            kind=kind,
+            rater=rater,
+        )
+
+
+def _difference(
+    result: xr.Dataset, name: str, says: str, nothing: str, *, caveat: str, **cell: Any
+) -> Iterator[Claim]:
+    """A difference of two shares, where it has a p."""
+    found = finding(result, name, p=f"{name}_p", unit="point", units="matrices", **cell)
+    if found.testable:
+        said = says.format(which=found.which("more", "less"), size=found.size)
+        yield found.claim(said, nothing=nothing, caveat=caveat)
 
 
 def _others(result: xr.Dataset, kind: str, rater: str) -> str:
@@ -144,148 +142,107 @@ def _others(result: xr.Dataset, kind: str, rater: str) -> str:
 
 
 def _depth(result: xr.Dataset, rater: str) -> Iterator[Claim]:
-    """A line over depth, and what it leaves, where they are told; and one sentence on all other kinds."""
-    here = result.sel(rater=rater)
-    known = here.isel(kind=np.flatnonzero(here.slope_p.notnull().values))
+    """A line over depth, and what it leaves, where they are significant; and one sentence on all other kinds."""
+    known = [str(kind) for kind in result.kind.values if _has_p(result, "slope", kind, rater)]
     plain = []
-    for kind in known.kind.values:
-        one = known.sel(kind=kind)
-        found = [*_trend(one, str(kind), rater), *_structure(one, str(kind), rater)]
-        yield from found
-        plain += [] if found else [str(kind)]
+    for kind in known:
+        cell: dict[str, Any] = {"kind": kind, "rater": rater}
+        slope = finding(result, "slope", p="slope_p", unit="point", **cell)
+        bend = finding(result, "structure", p="structure_p", **cell)
+        if slope.significant:
+            yield slope.claim(
+                f"{kind}: the rate {slope.which('rises', 'falls')} by {slope.size} from the first layer to the last",
+                nothing=f"trend of the rate of {kind} over depth",
+                caveat="a weighted straight line; Holm over kinds, directions taken as independent",
+            )
+        if bend.significant:
+            freedom = int(result.structure_freedom.sel(cell))
+            yield bend.claim(
+                f"{kind}: the rate bends over depth, more than a straight line allows",
+                nothing=f"bend of the rate of {kind} over depth",
+                caveat=f"value: χ² on {freedom} degrees of freedom beyond the line; Holm over kinds, directions taken "
+                "as independent",
+            )
+        plain += [] if slope.significant or bend.significant else [kind]
     if plain:
-        others = "" if len(plain) == known.sizes["kind"] else f": {', '.join(plain)}"
-        yield Claim(
-            text="no kind's rate distinguishably rises, falls or bends over depth"
-            if not others
-            else f"in the other kinds no trend and no bend over depth is distinguishable{others}",
-            significant=False,
-            caveat=f"smallest p {_smallest(known.sel(kind=plain).slope_p)} for a line, "
-            f"{_smallest(known.sel(kind=plain).structure_p)} for what it leaves; by Holm over kinds, directions "
-            "taken as independent",
-            select={"variable": "slope_p", "rater": rater},
-        )
-
-
-def _smallest(p: xr.DataArray) -> str:
-    known = p.values[np.isfinite(p.values)]
-    return f"{known.min():.2g}" if known.size else "unknown"
-
-
-def _trend(one: xr.Dataset, kind: str, rater: str) -> Iterator[Claim]:
-    slope, p = float(one.slope), float(one.slope_p)
-    if p < 0.05:
-        yield Claim(
-            text=f"{kind}: the rate {'rises' if slope > 0 else 'falls'} by {abs(slope):.0%} from the first block "
-            "to the last",
-            value=slope,
-            low=number_or_none(one.slope_low),
-            high=number_or_none(one.slope_high),
-            p_adjusted=p,
-            significant=True,
-            caveat="a weighted straight line; Holm over kinds, directions taken as independent",
-            select={"variable": "slope", "kind": kind, "rater": rater},
-        )
-
-
-def _structure(one: xr.Dataset, kind: str, rater: str) -> Iterator[Claim]:
-    left = float(one.structure_p)
-    if left < 0.05:
-        yield Claim(
-            text=f"{kind}: the rate bends over depth, more than a straight line allows",
-            value=float(one.structure),
-            p_adjusted=left,
-            significant=True,
-            caveat=f"value: χ² on {int(one.structure_freedom)} degrees of freedom beyond the line; Holm over kinds, "
-            "directions taken as independent",
-            select={"variable": "structure", "kind": kind, "rater": rater},
+        of = "any kind" if plain == known else ", ".join(plain)
+        bends = [kind for kind in plain if _has_p(result, "structure", kind, rater)]
+        what = "trend or bend" if bends else "trend"
+        yield _none(
+            result, ("slope_p", "structure_p"), f"{what} of the rate over depth in {of}", plain, rater
         )
 
 
 def _last_block(result: xr.Dataset, rater: str) -> Iterator[Claim]:
-    clear = []
-    for kind in result.kind.values:
-        here = result.sel(kind=kind, rater=rater)
-        p, difference = float(here.last_block_p), float(here.last_block)
-        if p < 0.05:
-            clear.append(kind)
-            yield Claim(
-                text=f"{kind}: the last block is {'more' if difference > 0 else 'less'} "
-                f"often interpretable than the others, "
-                f"by {abs(difference):.0%}",
-                value=difference,
-                low=number_or_none(here.last_block_low),
-                high=number_or_none(here.last_block_high),
-                p_adjusted=p,
-                significant=True,
-                caveat="two proportions, Holm over kinds",
-                select={"variable": "last_block", "kind": kind, "rater": rater},
-            )
-    known = [
-        kind
-        for kind in result.kind.values
-        if not np.isnan(float(result.last_block_p.sel(kind=kind, rater=rater)))
+    known = [str(kind) for kind in result.kind.values if _has_p(result, "last_block", kind, rater)]
+    found = [
+        finding(result, "last_block", p="last_block_p", unit="point", kind=k, rater=rater) for k in known
     ]
-    if known and not clear:
-        yield Claim(
-            text="the last block is not distinguishable from the others, in any kind",
-            significant=False,
-            caveat="two proportions, Holm over kinds",
-            select={"variable": "last_block_p", "rater": rater},
-        )
+    for kind, one in zip(known, found, strict=True):
+        if one.significant:
+            yield one.claim(
+                f"{kind}: directions of the last layer are coherent {one.which('more', 'less')} often than those of "
+                f"the others, by {one.size}",
+                nothing=f"difference between the last layer and the others in {kind}",
+                caveat="two proportions, Holm over kinds",
+            )
+    if known and not any(one.significant for one in found):
+        nothing = "difference in the rate between the last layer and the others in any kind"
+        yield _none(result, ("last_block_p",), nothing, known, rater)
 
 
 def _sinks(result: xr.Dataset, rater: str) -> Iterator[Claim]:
     """Where rates go with attention to the first token, or that none does."""
     if "with_sink" not in result:
         return
-    here = result.sel(rater=rater)
-    known = here.isel(kind=np.flatnonzero(here.with_sink_p.notnull().values))
-    clear = known.isel(kind=np.flatnonzero((known.with_sink_p < 0.05).values))
-    for kind in clear.kind.values:
-        one = clear.sel(kind=kind)
-        yield Claim(
-            text=f"{kind}: layers whose directions mean something give the first token "
-            f"{'more' if float(one.with_sink) > 0 else 'less'} attention, rank correlation "
-            f"{_signed(float(one.with_sink))}",
-            value=float(one.with_sink),
-            p_adjusted=float(one.with_sink_p),
-            significant=True,
-            caveat="over layers; p by orders of stretches of layers, Holm over kinds",
-            select={"variable": "with_sink", "kind": kind, "rater": rater},
-        )
-    if known.sizes["kind"] and not clear.sizes["kind"]:
-        yield Claim(
-            text="rates of interpretable directions do not distinguishably go with attention to the first token",
-            significant=False,
-            caveat=f"rank correlations over layers from {_signed(float(known.with_sink.min()))} to "
-            f"{_signed(float(known.with_sink.max()))}; p by orders of stretches of layers, Holm over kinds",
-            select={"variable": "with_sink", "rater": rater},
-        )
+    known = [str(kind) for kind in result.kind.values if _has_p(result, "with_sink", kind, rater)]
+    found = [finding(result, "with_sink", p="with_sink_p", kind=kind, rater=rater) for kind in known]
+    for kind, one in zip(known, found, strict=True):
+        if one.significant:
+            yield one.claim(
+                f"{kind}: layers with more coherent directions give the first token {one.which('more', 'less')} "
+                f"attention, rank correlation {one.estimate}",
+                nothing=f"correlation of the rate of {kind} with attention to the first token",
+                caveat="over layers; p by orders of stretches of layers, Holm over kinds",
+                signed=True,
+            )
+    if known and not any(one.significant for one in found):
+        nothing = "correlation over layers of the rate with attention to the first token in any kind"
+        yield _none(result, ("with_sink_p",), nothing, known, rater)
+
+
+def _has_p(result: xr.Dataset, name: str, kind: object, rater: str) -> bool:
+    return bool(result[f"{name}_p"].sel(kind=kind, rater=rater).notnull())
+
+
+def _none(result: xr.Dataset, p: Sequence[str], nothing: str, kinds: Sequence[str], rater: str) -> Claim:
+    """That nothing of a kind was found in several kinds, with the smallest p among them."""
+    smallest = float(np.nanmin([result[one].sel(kind=list(kinds), rater=rater).min() for one in p]))
+    return Claim(
+        text=null_sentence(nothing, f"smallest {p_in_words(smallest)}"),
+        significant=False,
+        stated=True,
+        caveat="p by Holm over kinds",
+        select={"variable": p[0], "rater": rater},
+    )
 
 
 def _pairs(result: xr.Dataset) -> Iterator[Claim]:
     """Whether queries and keys join tokens of one word or one part of speech."""
     for name, what in LIKENESS.items():
-        value = float(result[f"all_pairs_{name}"]) if f"all_pairs_{name}" in result else np.nan
-        if np.isnan(value):
+        if f"all_pairs_{name}" not in result:
             continue
-        low, high = (number_or_none(result[f"all_pairs_{name}_{end}"]) for end in ("low", "high"))
-        told = low is not None and high is not None and not low <= 0 <= high
-        chance, share = (float(result[f"pair_{name}{end}"].mean()) for end in ("", "_here"))
-        yield Claim(
-            text=f"the tokens that queries and keys join most are of {what} in {share:.1%} of pairs, any two of the "
-            f"tokens compared in {chance:.1%}"
-            if told
-            else f"tokens that queries and keys join are of {what} no more often than any two of them",
-            value=value,
-            low=low,
-            high=high,
-            significant=told,
-            caveat=f"mean over {int(result[f'all_pairs_{name}_n'])} heads; pairs are looked for among the tokens at "
-            "the ends of what each head asks and answers",
-            select={"variable": f"all_pairs_{name}"},
-        )
+        found = finding(result, f"all_pairs_{name}", unit="point", units="heads")
+        if found.known:
+            share, chance = (float(result[f"pair_{name}{end}"].mean()) for end in ("_here", ""))
+            yield found.claim(
+                f"The tokens that queries and keys join most are of {what} {found.which('more', 'less')} often than "
+                f"any two of the tokens compared, by {found.size}",
+                nothing=f"difference between tokens that queries and keys join and any two of them in being of {what}",
+                caveat=f"mean over {found.n[0]} heads; {measured(share, 'share')} of pairs against "
+                f"{measured(chance, 'share')}; pairs are looked for among the tokens at the ends of each head's "
+                "query and key sides",
+            )
 
 
 def _subspaces(result: xr.Dataset) -> Iterator[Claim]:
@@ -300,15 +257,13 @@ def _subspaces(result: xr.Dataset) -> Iterator[Claim]:
 
 
 def _frequency(result: xr.Dataset) -> Iterator[Claim]:
-    known = result.follows_frequency.dropna("kind")
-    if known.size:
-        most = known.isel(kind=int(np.abs(known.values).argmax()))
-        yield Claim(
-            text=f"coherence beside how often tokens occur: rank correlation {_signed(float(most))} for "
-            f"{most.kind.item()}, the farthest from 0 of all kinds",
-            value=float(most),
+    most = strongest(result, "follows_frequency", "kind", by=np.abs)
+    if most.known:
+        yield most.claim(
+            f"Rank correlation of coherence with token frequency is farthest from 0 in {most.select['kind']}: "
+            f"{most.estimate}",
             caveat="over directions; a rater that follows frequency rates frequency",
-            select={"variable": "follows_frequency", "kind": most.kind.item()},
+            signed=True,
         )
 
 

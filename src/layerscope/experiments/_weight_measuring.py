@@ -12,10 +12,11 @@ import xarray as xr
 
 from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.evidence.coordinates import number_coordinate
+from layerscope.experiments._weight_ground import Ground, numpy_generator
 from layerscope.experiments._weight_matrices import Decomposed, decomposed
 from layerscope.experiments._weight_pairs import joined_pairs
 from layerscope.experiments._weight_power import made_directions
-from layerscope.experiments._weight_rating import Block, Ground, numpy_generator, rated
+from layerscope.experiments._weight_rating import Block, rated
 from layerscope.experiments._weight_settings import (
     ATTENTION,
     RANDOM,

@@ -21,7 +21,7 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     """See `weight_directions.read`."""
     texts = dict(zip(result.entry.values.tolist(), result.token_text.values.tolist(), strict=True))
     introduction = (
-        f"Tokens at both ends of a direction, strongest first; darker where they hang together "
+        f"Tokens at both ends of a direction, strongest first; darker where they are more coherent "
         f"({read_json(result, 'rate_by')}), marked where the direction counts as interpretable. The ends of what a "
         "head reads and writes, or asks and answers, belong together: + with +, − with −."
     )

@@ -9,8 +9,8 @@ import xarray as xr
 
 from layerscope.evidence.coordinates import number_coordinate
 from layerscope.evidence.quantities import interval_variables, stacked
+from layerscope.experiments._weight_ground import Ground
 from layerscope.experiments._weight_matrices import query_key
-from layerscope.experiments._weight_rating import Ground
 from layerscope.experiments._weight_settings import SINGULAR, Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.results.schema import quantity

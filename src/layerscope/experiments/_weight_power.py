@@ -16,8 +16,11 @@ import xarray as xr
 from layerscope import runs
 from layerscope.contract import Earlier, WorkItem
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._weight_rated import best_end, threshold
-from layerscope.experiments._weight_rating import Block, Ground, joined_parts, numpy_generator, rated
+from layerscope.evidence.naming import named
+from layerscope.evidence.over import Over, side_by_side
+from layerscope.experiments._weight_ground import Ground, numpy_generator
+from layerscope.experiments._weight_rated import above, best_end, threshold
+from layerscope.experiments._weight_rating import Block, rated
 from layerscope.experiments._weight_settings import (
     COMPANY,
     KNOWN_SET,
@@ -29,8 +32,6 @@ from layerscope.experiments._weight_settings import (
     UNRELATED,
     Settings,
 )
-from layerscope.maths.bootstrap import bootstrap_mean
-from layerscope.results.schema import quantity
 from layerscope.results.words import restored
 from layerscope.text.token_sets import FEWEST_SETS, known_token_sets
 
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
 SIZES = (4, 8, 12)
-_NEIGHBOURS, _AS_FREQUENT = 100, 20
+_NEIGHBOURS, _BESIDE = 100, 20
+_MADE = {KNOWN_SET: ("detected", "a known set"), MATCHED_SET: ("false_alarms", "unrelated tokens")}
 
 
 def measure_power(model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
@@ -58,9 +60,8 @@ def made_directions(ground: Ground) -> xr.Dataset:
                 blocks.append(Block(side, "", origin, vectors, nothing, nothing, np.full(len(vectors), -1)))
                 names += [name for name, _ in here]
                 sizes += [size for _, size in here]
-    found = rated(ground, blocks, layer=-1) if blocks else joined_parts([], ground.settings)
-    return found.assign_coords(
-        set_name=xr.Variable(("direction",), np.array(names, dtype=str), {"long_name": "known set"}),
+    return rated(ground, blocks, layer=-1).assign_coords(
+        set_name=text_coordinate(names, "direction", "known set"),
         set_size=number_coordinate(sizes, "direction", "tokens that the direction is made of"),
     )
 
@@ -73,110 +74,85 @@ def token_sets(ground: Ground) -> dict[str, list[int]]:
 
 
 def _made(
-    ground: Ground, side: str, origin: str, sets: Mapping[str, Sequence[int]]
+    ground: Ground, kind: str, origin: str, sets: Mapping[str, Sequence[int]]
 ) -> tuple[Any, list[tuple[str, int]]]:
     """Directions of one origin, in the stream, and the set and size of each."""
     import torch
 
-    rows = ground.rows(ground.side(side))
-    centre = torch.from_numpy(ground.centre(ground.side(side))).to(rows.rows.device)
-    made, named = [], []
+    side, settings = ground.side(kind), ground.settings
+    rows = ground.rows(side)
+    centre = torch.from_numpy(ground.centres[side]).to(rows.rows.device)
+    within = min(_NEIGHBOURS, max(1, (len(ground.tokens_by_frequency) - 1) // 4))
 
     def mean_unit(ids: np.ndarray) -> Any:
         return torch.nn.functional.normalize(rows.rows[ids.ravel()].float() - centre, dim=-1).mean(0)
 
+    made, named_sets = [], []
     for name, tokens in sets.items():
         for size in (size for size in SIZES if size <= len(tokens)):
-            draw = numpy_generator(ground.settings, "power", side, origin, name, size)
-            for _ in range(ground.settings.set_draws):
+            draw = numpy_generator(settings, "power", kind, origin, name, size)
+            for _ in range(settings.set_draws):
                 ids = draw.permutation(np.array(tokens))[:size]
-                others = _as_frequent(ground, ids, draw)
-                made.append(
-                    mean_unit(ids if origin == KNOWN_SET else others[:, 0]) - mean_unit(others[:, 1:])
-                )
-                named.append((name, size))
+                others = ground.as_frequent(np.repeat(ids[:, None], 1 + _BESIDE, axis=1), draw, within=within)
+                own = ids if origin == KNOWN_SET else others[:, 0]
+                made.append(mean_unit(own) - mean_unit(others[:, 1:]))
+                named_sets.append((name, size))
     if not made:
         return torch.zeros(0), []
-    return runs.from_tokens(torch.stack(made), rows, fold=ground.settings.fold_norms), named
-
-
-def _as_frequent(ground: Ground, ids: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """[id, other]: for each token some that occur about as often."""
-    last = len(ground.tokens_by_frequency) - 1
-    reach = min(_NEIGHBOURS, max(1, last // 4))
-    shape = (len(ids), 1 + _AS_FREQUENT)
-    steps = draw.integers(1, reach + 1, shape) * draw.choice([-1, 1], shape)
-    places = np.clip(ground.place_by_frequency[ids][:, None] + steps, 0, last)
-    return np.asarray(ground.tokens_by_frequency[places])
+    return runs.from_tokens(torch.stack(made), rows, fold=settings.fold_norms), named_sets
 
 
 def power_variables(power: xr.Dataset, random: xr.Dataset, settings: Settings) -> xr.Dataset:
     """What raters detect: `detected` (known sets) and `false_alarms` (unrelated tokens as frequent).
 
-    Both by side, rater and size, and over all sizes (`detected_all`); intervals over sets.
+    Both by side, rater and size, and over all sizes (`detected_all`); intervals over sets, and nothing of a rater that
+    can judge fewer than `FEWEST_SETS`.
     """
-    values = best_end(power)
-    hits = np.full(values.shape, np.nan)
-    for side in SIDES:
-        here = power.direction_kind.values == side
-        limit = threshold(side, random, power, settings)
-        known = np.isfinite(values[here]) & np.isfinite(limit)
-        hits[here] = np.where(known, values[here] > limit, np.nan)
-    variables: dict[str, xr.Variable] = {}
-    for name, origin, what in (
-        ("detected", KNOWN_SET, "share of directions made of a known set that count as coherent"),
-        ("false_alarms", MATCHED_SET, "share of directions made of unrelated tokens that count as coherent"),
-    ):
-        cells = [
-            [_of_sets(power, hits, settings, side, origin, size) for size in (*SIZES, None)] for side in SIDES
+    found = side_by_side(
+        {side: _of_side(side, power, random, settings) for side in SIDES}, "side", "side of the vocabulary"
+    )
+    for count in [str(name) for name in found if str(name).endswith("_n")]:
+        enough, name = found[count] >= FEWEST_SETS, count.removesuffix("_n")
+        found = found.assign({one: found[one].where(enough) for one in (name, f"{name}_low", f"{name}_high")})
+    return found
+
+
+def _of_side(side: str, power: xr.Dataset, random: xr.Dataset, settings: Settings) -> xr.Dataset:
+    limit, parts = threshold(side, random, power, settings), []
+    for origin, (name, of) in _MADE.items():
+        made = power.isel(
+            direction=(power.direction_kind.values == side) & (power.origin.values == origin)
+        ).rename(set_name="known_set")
+        what = f"share of directions made of {of} that count as coherent"
+        by_size = [
+            _over_sets(made.isel(direction=made.set_size.values == size), limit, name, what, settings)
+            for size in SIZES
         ]
-        numbers = np.array(cells)  # [side size (value low high n) rater]
-        for place, end in enumerate(("", "_low", "_high", "_n")):
-            by_size = numbers[:, :-1, place].transpose(0, 2, 1)
-            variables[f"{name}{end}"] = quantity(by_size, "side rater size", what)
-            variables[f"{name}_all{end}"] = quantity(numbers[:, -1, place], "side rater", what)
-    return xr.Dataset(
-        variables,
-        coords={
-            "side": text_coordinate(list(SIDES), "side", "side of the vocabulary"),
-            "size": number_coordinate(SIZES, "size", "tokens that the direction is made of"),
-            "rater": text_coordinate(list(RATERS), "rater", "whose vectors of the tokens are compared"),
-        },
+        parts += [
+            xr.concat(by_size, "size").transpose(..., "size"),
+            _over_sets(made, limit, f"{name}_all", what, settings),
+        ]
+    return xr.merge(parts).assign_coords(
+        size=number_coordinate(SIZES, "size", "tokens that the direction is made of"),
+        rater=text_coordinate(RATERS, "rater", "whose vectors of the tokens are compared"),
     )
 
 
-def _of_sets(
-    power: xr.Dataset, hits: np.ndarray, settings: Settings, side: str, origin: str, size: int | None
-) -> np.ndarray:
-    """[value low high n, rater]: mean over sets of their directions' share, with an interval over sets."""
-    here = (power.direction_kind.values == side) & (power.origin.values == origin)
-    if size is not None:
-        here &= power.set_size.values == size
-    names = power.set_name.values[here]
-    shares = []
-    for name in dict.fromkeys(names.tolist()):
-        of_set = hits[here][names == name]
-        known = np.isfinite(of_set)
-        counted = known.sum(axis=0)
-        shares.append(np.where(counted > 0, np.nansum(of_set, axis=0) / np.maximum(counted, 1), np.nan))
-    rated_sets = np.isfinite(np.array(shares).reshape(-1, len(RATERS))).sum(axis=0)
-    if rated_sets.max(initial=0) < FEWEST_SETS:
-        return np.stack([*np.full((3, len(RATERS)), np.nan), rated_sets.astype(float)])
-    mean = bootstrap_mean(
-        np.array(shares), seed=settings.seed, level=settings.level, resamples=settings.resamples
-    )
-    enough = rated_sets >= FEWEST_SETS
-    return np.stack(
-        [np.where(enough, column, np.nan) for column in (mean.value, mean.low, mean.high)] + [rated_sets]
-    )
+def _over_sets(made: xr.Dataset, limit: np.ndarray, name: str, what: str, settings: Settings) -> xr.Dataset:
+    """By rater the share of made directions that count as coherent: mean over their sets."""
+    hits = named(above(best_end(made), limit), name, what, "share", dims=("direction", "rater"))
+    return Over(made, settings, rows="known_set").mean(hits)
 
 
-def headline(earlier: Earlier, settings: Settings) -> tuple[str, bool | None]:
+def headline(power: xr.Dataset, settings: Settings) -> tuple[str, bool | None]:
     """The rater that the headline goes by, and whether it has power: None where that is unknown.
 
     With "auto" the first of co-occurrence (independent of the weights) and the own embedding that detects enough.
+
+    Args:
+        power: what `power_variables` gave.
+        settings: the run's.
     """
-    power = power_variables(earlier["power"], earlier["random"], settings)
     detected = power.detected_all.mean("side", skipna=False)
 
     def has_power(rater: str) -> bool | None:
@@ -185,8 +161,7 @@ def headline(earlier: Earlier, settings: Settings) -> tuple[str, bool | None]:
         return share >= settings.least_power
 
     if settings.rater == "auto":
-        able = [rater for rater in (COMPANY, OWN) if has_power(rater)]
-        chosen = able[0] if able else OWN
+        chosen = next((rater for rater in (COMPANY, OWN) if has_power(rater)), OWN)
     else:
         chosen = OTHER if settings.other_embedding else settings.rater
     return chosen, has_power(chosen)

@@ -54,13 +54,11 @@ class Rated:
             chosen = of_random[random.direction_kind.values == side]
             limit = threshold(side, random, power, settings)
             here = sides == side
-            known = np.isfinite(self.best[here]) & np.isfinite(limit)
-            self.hits[here, : len(RATERS)] = np.where(known, self.best[here] > limit, np.nan)
-            known = np.isfinite(matched[here]) & np.isfinite(limit)
-            self.matched[here, : len(RATERS)] = np.where(known, matched[here] > limit, np.nan)
-            above = np.where(np.isfinite(chosen), chosen > limit, np.nan)
+            self.hits[here, : len(RATERS)] = above(self.best[here], limit)
+            self.matched[here, : len(RATERS)] = above(matched[here], limit)
+            chance = means(above(chosen, limit))
             self.thresholds[side] = limit
-            self.chance[side] = np.array([*means(above), _asked(answers, side, np.array([-1])).mean()])
+            self.chance[side] = np.array([*chance, _asked(answers, side, np.array([-1])).mean()])
         self._take_answers(answers)
 
     def _take_answers(self, answers: xr.Dataset) -> None:
@@ -109,6 +107,11 @@ def best_end(rows: xr.Dataset, name: str = "coherence") -> np.ndarray:
         np.nan,
         np.where(np.isnan(values), -np.inf, values).max(axis=1, initial=-np.inf),
     )
+
+
+def above(values: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """[direction rater]: 1 where a coherence exceeds the rater's threshold, 0 where not, NaN where one is unknown."""
+    return np.where(np.isfinite(values) & np.isfinite(limit), values > limit, np.nan)
 
 
 def _quantile(values: np.ndarray, share: float) -> float:

@@ -12,10 +12,10 @@ import xarray as xr
 from layerscope import runs
 from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.evidence.coordinates import number_coordinate
+from layerscope.experiments._weight_ground import numpy_generator
 from layerscope.experiments._weight_matrices import decomposed
 from layerscope.experiments._weight_measuring import as_text
-from layerscope.experiments._weight_power import headline
-from layerscope.experiments._weight_rating import numpy_generator
+from layerscope.experiments._weight_power import headline, power_variables
 from layerscope.experiments._weight_settings import (
     ATTENTION,
     LANGUAGE,
@@ -51,7 +51,7 @@ def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iter
     found = earlier["directions"]
     if not found.sizes.get("direction"):
         return
-    rater, _ = headline(earlier, settings)
+    rater, _ = headline(power_variables(earlier["power"], earlier["random"], settings), settings)
     place = RATERS.index(rater if rater != LANGUAGE else OWN)
     best = found.coherence.values[:, :, place].max(
         axis=1, initial=-np.inf, where=~np.isnan(found.coherence.values[:, :, place])

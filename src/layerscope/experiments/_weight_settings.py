@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from layerscope.contract import ExperimentSettings
+from layerscope.evidence.settings import Intervals
 
 Kind = Literal["OV reads", "OV writes", "QK asks", "QK answers", "MLP reads", "MLP gates", "MLP writes"]
 KINDS: tuple[Kind, ...] = (
@@ -27,10 +27,11 @@ SINGULAR, ROTATED, RANDOM = "singular", "rotated", "random"
 KNOWN_SET, MATCHED_SET, UNRELATED = "known set", "matched set", "unrelated tokens"
 SIGNS = ("+", "-")
 SIDES = ("reads", "writes")
-"""Of the vocabulary: what is read meets the embedding, what is written the unembedding."""
+TOKENS_OF = dict(zip(SIDES, ("embedding", "unembedding"), strict=True))
+"""By side of the vocabulary: what is read meets the embedding, what is written the unembedding."""
 
 
-class Settings(ExperimentSettings):
+class Settings(Intervals):
     """What is decomposed, how directions are shown and rated, and what they are held against."""
 
     kinds: tuple[Kind, ...] = Field(
@@ -138,8 +139,7 @@ class Settings(ExperimentSettings):
         description="leading directions for each layer and kind that the language model rates; the post's",
     )
     rater_seconds: float = Field(60, gt=0, description="seconds to wait for one answer")
-    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
-    resamples: int = Field(2000, gt=0, description="bootstrap resamples of texts, for removals")
+    resamples: int = Field(2000, gt=0, description="bootstrap resamples of sets, of matrices, and of texts")
 
     @property
     def other_embedding(self) -> str:

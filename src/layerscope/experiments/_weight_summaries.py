@@ -37,7 +37,8 @@ from layerscope.results.schema import quantity, read_json, write_json
 def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
     """See `weight_directions.conclude`."""
     directions, answers = stages["directions"], stages["answers"]
-    rater, able = headline(stages, settings)
+    power = power_variables(stages["power"], stages["random"], settings)
+    rater, able = headline(power, settings)
     rated = Rated(directions, stages["random"], stages["power"], settings, answers)
     found = set(directions.direction_kind.values.tolist())
     kinds = [kind for kind in settings.kinds if kind in found]
@@ -55,7 +56,7 @@ def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
         coords={
             "kind": text_coordinate(kinds, "kind", "what a direction is of"),
             "layer": layer_coordinate(n_layers),
-            "rater": text_coordinate(list(ALL_RATERS), "rater", "who says whether tokens hang together"),
+            "rater": text_coordinate(list(ALL_RATERS), "rater", "who says whether tokens are coherent"),
         },
     )
     pieces = [
@@ -67,7 +68,7 @@ def concluded(stages: Earlier, settings: Settings) -> xr.Dataset:
         directions[[n for n in directions.variables if str(n).startswith(("together", "lack"))]],
         pair_summary(directions, stages["vocabulary"], n_layers, settings),
         conversation(answers),
-        power_variables(stages["power"], stages["random"], settings).reindex(rater=list(ALL_RATERS)),
+        power.reindex(rater=list(ALL_RATERS)),
     ]
     merged = xr.merge(pieces, compat="override", join="outer", combine_attrs="override")
     merged = named_tokens(_numbered(merged), stages["vocabulary"])

@@ -88,6 +88,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     per_layer |= _trigger_summaries.null_numbers(keys, layers, tails, n_layers, sets, settings)
     per_layer |= _trigger_summaries.census_numbers(census, settings)
     halves = _trigger_summaries.halves(keys, layers, tails, n_layers, settings)
+    power = _trigger_topics.power_of_coherence(stages["topics"], sets["coherence"], settings)
     kept = ["value", "along", "ids"]
     result = contexts.assign(
         {str(name): variable.variable for name, variable in keys.data_vars.items()}
@@ -95,7 +96,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         | {str(name): variable.variable for name, variable in halves.data_vars.items()}
         | _trigger_summaries.whole_model(keys, tails, settings)
         | {f"context_{name}": search[name].variable for name in kept}
-        | _trigger_topics.power_of_coherence(stages["topics"], sets["coherence"], settings)
+        | {str(name): variable.variable for name, variable in power.data_vars.items()}
         | {f"random_{name}": quantity(values, "random_set", name) for name, values in sets.items()}
         | {
             name: census[name].variable
@@ -109,8 +110,8 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         }
         | {
             "statistic": halves.statistic.variable,
-            "made": stages["topics"].made.variable,
-            "words": stages["topics"].words.variable,
+            "made": power.made.variable,
+            "words": power.words.variable,
             "passage": census.passage.variable,
             "random_set": xr.Variable(
                 "random_set", np.arange(settings.null_sets), {"long_name": "random set of contexts"}
