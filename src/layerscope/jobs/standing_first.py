@@ -165,9 +165,12 @@ def _by_loss(model: LayeredModel) -> StandsFirst:
             else "the tokenizer has no token for it"
         )
         return StandsFirst(policy="auto", text=None, reason=why, best=next(iter(candidates.values()), None))
-    losses = {first: float(loss_behind(model, first, screened).mean()) for first in (None, *candidates)}
+    firsts = (None, *candidates)
+    means = loss_behind(model, firsts, screened).mean(1).tolist()
+    losses: dict[int | None, float] = dict(zip(firsts, means, strict=True))
     best = min(candidates, key=lambda first: losses[first])
-    difference = loss_behind(model, best, others) - loss_behind(model, None, others)
+    behind, without = loss_behind(model, (best, None), others)
+    difference = behind - without
     over = bootstrap_mean(difference[:, None].double().numpy(), seed=0)
     value, low, high = (float(end[0]) for end in (over.value, over.low, over.high))
     tried = [

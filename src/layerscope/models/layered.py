@@ -6,7 +6,6 @@ import hashlib
 import json
 import weakref
 from contextlib import AbstractContextManager
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from layerscope.models.additions import Addition
 from layerscope.models.arguments import Axes
 from layerscope.models.facts import ModelFacts
 from layerscope.models.structure import Structure, map_logits
-from layerscope.models.takes import keeps_last, takes_positions
 from layerscope.models.use import in_use
 from layerscope.models.wide_linear import apply_in_blocks
 
@@ -45,6 +43,8 @@ class LayeredModel:
             there is none (recurrent blocks) or where the family does not use it.
         refused: what cannot be read or edited on this model, with the reason, by site.
         checks: what the load check found, in order.
+        takes_positions: whether it uses position ids; some families count positions themselves.
+        keeps_last: whether it can be asked for the last token's logits alone.
         axes: per block, along which axis its arguments follow the positions; nothing where that is not known.
         checked_to: length of the longest text that the model was tried at beyond the load check, in tokens.
         branches_to: length of the longest text that branches were tried at.
@@ -59,6 +59,8 @@ class LayeredModel:
         self.attention_modules: tuple[nn.Module | None, ...] = (None,) * facts.n_layers
         self.refused: dict[str, str] = {}
         self.checks: list[dict[str, Any]] = []
+        self.takes_positions: bool = False
+        self.keeps_last: bool = False
         self.axes: tuple[Axes, ...] = ()
         self.checked_to: int = 0
         self.prefixes_to: int | None = None
@@ -88,16 +90,6 @@ class LayeredModel:
     def device(self) -> torch.device:
         """Where token ids go."""
         return next(self.module.parameters()).device
-
-    @cached_property
-    def takes_positions(self) -> bool:
-        """Whether the model uses position ids, by trying; some families count positions themselves."""
-        return takes_positions(self.module)
-
-    @cached_property
-    def keeps_last(self) -> bool:
-        """Whether the model can be asked for the last token's logits alone, by trying."""
-        return keeps_last(self.module)
 
     def in_use(self) -> AbstractContextManager[None]:
         """Hold the model: one run at a time, other threads wait."""
@@ -175,12 +167,20 @@ class LayeredModel:
             self._digest = (fingerprint, self._hashed_weights())
         return self._digest[1]
 
+    def take_digest(self, digest: str) -> None:
+        """Take what `weights_digest` said of the very same weights before."""
+        self._digest = (self.fingerprint(), digest)
+
     def fingerprint(self) -> str:
         """What changes when a tensor is moved, edited in place, or given another sum (as by `weight.data.mul_`)."""
+        sums = self.sums()
         named = [*self.module.named_parameters(), *self.module.named_buffers()]
-        return repr(
-            [(n, p.data_ptr(), p._version, float(p.detach().sum(dtype=torch.float32))) for n, p in named]
-        )
+        return repr([(name, p.data_ptr(), p._version, sums[name]) for name, p in named])
+
+    def sums(self) -> dict[str, float]:
+        """The sum of every weight and buffer, by name."""
+        named = [*self.module.named_parameters(), *self.module.named_buffers()]
+        return {name: float(p.detach().sum(dtype=torch.float32)) for name, p in named}
 
     def _hashed_weights(self) -> str:
         summary = hashlib.sha256()

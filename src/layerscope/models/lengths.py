@@ -94,29 +94,24 @@ def _try(model: LayeredModel, ids: Tensor) -> None:
     tokens = ids.shape[1]
     name = f"the beginning of a text of {tokens} tokens is read as it is alone"
     starts = {first: _final(model, ids[:, :first]) for first in _beginnings(tokens)}
-    whole = _final(model, ids)
+    changed = ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % model.facts.vocabulary
+    whole, other = _final(model, torch.cat([ids, changed])).split(1)
     again = _final(model, ids[:, : tokens // 2])
     if not _same(again, starts[tokens // 2]):
         raise _refused(model, tokens, "depends on what was read before", "another text came between")
+    if not _same(other[:, :-1], whole[:, :-1], every=True):
+        raise _refused(model, tokens, "looks ahead", "a later token changes earlier states")
     if all(_same(start, whole[:, :first]) for first, start in starts.items()):
         note(model, name, True, "tried at four lengths")
     else:
         model.prefixes_to = _longest_that_holds(model, ids)
-        note(
-            model,
-            name,
-            False,
-            f"up to {model.prefixes_to} tokens only: what stands first depends on the length",
-        )
-    _final(model, ids[:, :1])  # what grew with the text shrinks again
-    changed = ids.clone()
-    changed[:, -1] = (changed[:, -1] + 1) % model.facts.vocabulary
-    both = _final(model, torch.cat([ids, changed]))
-    if not _same(both[1:, :-1], both[:1, :-1], every=True):
-        raise _refused(model, tokens, "looks ahead", "a later token changes earlier states")
-    if not _same(both[:1], whole):
+        detail = f"up to {model.prefixes_to} tokens only: what stands first depends on the length"
+        note(model, name, False, detail)
+        _final(model, ids[:, :1])  # what grew with the text shrinks again
+    # Where our attention gives for the text alone what the model gave for it in a batch, so would its own.
+    if not _attention_agrees(model, ids, whole) and not _same(_final(model, ids), whole):
         raise _refused(model, tokens, "gives other states in a batch", "rows influence each other")
-    _attention_agrees(model, ids, whole)
 
 
 def _beginnings(tokens: int) -> list[int]:
@@ -137,9 +132,10 @@ def _longest_that_holds(model: LayeredModel, ids: Tensor) -> int:
     return holds
 
 
-def _attention_agrees(model: LayeredModel, ids: Tensor, whole: Tensor) -> None:
+def _attention_agrees(model: LayeredModel, ids: Tensor, whole: Tensor) -> bool:
+    """Whether our attention gives the model's own states; False too where it cannot be tried."""
     if set(THROUGH_ATTENTION) & set(model.refused):
-        return
+        return False
     name, sums = f"our attention gives the model's own states at {ids.shape[1]} tokens", [0.0]
 
     def watch(call: Attended) -> None:
@@ -153,14 +149,14 @@ def _attention_agrees(model: LayeredModel, ids: Tensor, whole: Tensor) -> None:
         raise
     except Exception as error:
         note(model, name, False, reason(error), THROUGH_ATTENTION)
-        return
-    if not _same(ours, whole):
-        note(model, name, False, f"states differ from {ids.shape[1]} tokens on", THROUGH_ATTENTION)
+        return False
+    agrees, detail = _same(ours, whole), "rows and sinks sum to 1"
+    if not agrees:
+        detail = f"states differ from {ids.shape[1]} tokens on"
     elif max(sums) > 1e-4:
         detail = f"attention rows and sink shares sum to 1 only within {max(sums):.2g}"
-        note(model, name, False, detail, THROUGH_ATTENTION)
-    else:
-        note(model, name, True, "rows and sinks sum to 1")
+    note(model, name, agrees and max(sums) <= 1e-4, detail, THROUGH_ATTENTION)
+    return agrees
 
 
 def _final(model: LayeredModel, ids: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from layerscope.models.places import Place, find_model
 from layerscope.models.quiet import quiet
 from layerscope.models.structure import Structure, find_blocks
 from layerscope.models.use import in_use, ordinary_tensors
+from layerscope.models.verdicts import know_weights
 
 _DTYPES = {
     "float32": torch.float32,
@@ -106,7 +107,7 @@ def _layered(module: Any, tokenizer: Any, *, name: str, **about: Any) -> Layered
         facts = facts_of(module, source=name, **about)
         path, blocks = find_blocks(module, facts.n_layers)
         model = LayeredModel(module, tokenizer, facts, Structure(path, tuple(blocks), (), ()))
-        _ = model.takes_positions, model.keeps_last  # tried now: later, passes run under hooks
+        know_weights(model)
         check_model(model)
         return model
 

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_TOKENS = 5
-
 
 @torch.no_grad()
-def takes_positions(module: Any) -> bool:
-    """Whether position ids are used: the usual ones change nothing, and what is no number cannot be read."""
-    ids = _ids(module)
+def takes_positions(module: Any, ids: Tensor, own: Tensor) -> bool:
+    """Whether position ids are used: the usual ones change nothing, and what is no number cannot be read.
+
+    Args:
+        module: the transformers model.
+        ids: a text [1 token].
+        own: the logits that it gives without more [1 token vocabulary].
+    """
     usual = torch.arange(ids.shape[1], device=ids.device)[None]
-    own = _logits(module, ids)
     given = _tried(module, ids, position_ids=usual)
     if given is None or not _close(given, own):
         return False
@@ -29,27 +31,16 @@ def takes_positions(module: Any) -> bool:
 
 
 @torch.no_grad()
-def keeps_last(module: Any) -> bool:
-    """Whether `logits_to_keep=1` gives the logits at the last token alone."""
-    ids = _ids(module)
+def keeps_last(module: Any, ids: Tensor, own: Tensor) -> bool:
+    """Whether `logits_to_keep=1` gives the logits at the last token alone; arguments as above."""
     last = _tried(module, ids, logits_to_keep=1)
-    own = _logits(module, ids)[:, -1:]
-    return last is not None and last.shape == own.shape and _close(last, own)
-
-
-def _ids(module: Any) -> Tensor:
-    steps = torch.arange(_TOKENS) * 7919 + 101
-    return (steps % module.config.get_text_config().vocab_size)[None].to(next(module.parameters()).device)
-
-
-def _logits(module: Any, ids: Tensor, **more: Any) -> Tensor:
-    logits: Tensor = module(ids, attention_mask=torch.ones_like(ids), use_cache=False, **more).logits
-    return logits
+    return last is not None and _close(last, own[:, -1:])
 
 
 def _tried(module: Any, ids: Tensor, **more: Any) -> Tensor | None:
     try:
-        return _logits(module, ids, **more)
+        logits: Tensor = module(ids, attention_mask=torch.ones_like(ids), use_cache=False, **more).logits
+        return logits
     except Exception:  # an unknown argument, or one that cannot be used: whatever a model raises means no
         return None
 

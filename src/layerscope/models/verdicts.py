@@ -27,6 +27,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.models.additions import Addition
 from layerscope.models.layered import LayeredModel
+from layerscope.results.record import digest
+from layerscope.results.remembered import keep as remember
+from layerscope.results.remembered import recalled
 
 _FOLDER = "LAYERSCOPE_VERDICTS"
 _MOST_FILES = 200
@@ -51,6 +54,8 @@ class Verdict(BaseModel):
     additions: list[tuple[str | None, str | None, float] | None]
     attention: list[str | None]
     axes: list[list[tuple[list[str | int], int | None]]]
+    takes_positions: bool
+    keeps_last: bool
 
 
 class Verdicts(BaseModel):
@@ -139,6 +144,8 @@ def _verdict(model: LayeredModel) -> Verdict:
         additions=[None if a is None else (a.attention, a.mlp, a.multiplier) for a in model.additions],
         attention=[None if module is None else names[module] for module in model.attention_modules],
         axes=[[(list(path), axis) for path, axis in axes.items()] for axes in model.axes],
+        takes_positions=model.takes_positions,
+        keeps_last=model.keeps_last,
     )
 
 
@@ -155,6 +162,7 @@ def _restore(model: LayeredModel, kept: Verdict) -> None:
     model.structure = replace(model.structure, after=after, logit_map=tuple(kept.logit_map))
     model.attention_modules, model.additions = attention, additions
     model.axes = tuple({tuple(path): axis for path, axis in axes} for axes in kept.axes)
+    model.takes_positions, model.keeps_last = kept.takes_positions, kept.keeps_last
     model.checks, model.refused = [dict(check) for check in kept.checks], dict(kept.refused)
     (model.checked_to, model.branches_to), model.prefixes_to = kept.tried, kept.prefixes_to
 
@@ -188,15 +196,34 @@ _NAMES: WeakKeyDictionary[LayeredModel, tuple[str, str]] = WeakKeyDictionary()
 """The name of each model's file, while its tensors are what they were."""
 
 
+def know_weights(model: LayeredModel) -> None:
+    """Take the digest of weights that were just built from files, where the same files were built before.
+
+    The same files make the same weights under the same code; that these have the same sums besides holds against
+    files that were written while they were read.
+    """
+    if not model.facts.files or model.facts.trust_remote_code:
+        return
+    gguf = version("gguf") if model.facts.dequantised else ""
+    about = {"files": model.facts.files, "sums": digest(model.sums()), "made": [*_made(model), gguf]}
+    kept = recalled("weights", about)
+    if isinstance(kept, str):
+        model.take_digest(kept)
+    else:
+        remember("weights", about, model.weights_digest())
+
+
 def _about(model: LayeredModel) -> list[str]:
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else ""
+    about = [model.weights_digest(), model.config_digest(), str(model.device), device]
+    return [*about, str(model.facts.context), *_made(model)]
+
+
+def _made(model: LayeredModel) -> list[str]:
+    """What decides, beside files and device, which numbers a model is made of and how it is tried."""
     kind = type(model.module)
-    return [
-        *(model.weights_digest(), model.config_digest(), f"{kind.__module__}.{kind.__qualname__}"),
-        *(str(model.device), device, model.facts.dtype, str(model.facts.context)),
-        *(version(name) for name in ("torch", "transformers")),
-        _own_code(),
-    ]
+    versions = (version(name) for name in ("torch", "transformers"))
+    return [f"{kind.__module__}.{kind.__qualname__}", model.facts.dtype, *versions, _own_code()]
 
 
 @cache

@@ -8,31 +8,39 @@ import torch
 from jaxtyping import Float
 
 from layerscope.models.layered import LayeredModel
-from layerscope.runs.reading import as_batch
 
 _TOKENS_AT_ONCE = 256  # logits of a large vocabulary stay below a few hundred megabytes
 
 
 @torch.no_grad()
 def loss_behind(
-    model: LayeredModel, first: int | None, texts: Sequence[Sequence[int]]
-) -> Float[torch.Tensor, "text"]:
-    """Mean loss of each text's tokens from its second on, in nats per token.
+    model: LayeredModel, firsts: Sequence[int | None], texts: Sequence[Sequence[int]]
+) -> Float[torch.Tensor, "first text"]:
+    """Mean loss of each text's tokens from its second on, in nats per token, behind each of some tokens.
 
     The same tokens are asked for whatever stands first: the text's first one, which nothing could predict
     where nothing stands before it, is left out.
 
     Args:
         model: the model.
-        first: id of the token that stands first, or None.
+        firsts: ids of tokens that stand first, or None for nothing.
         texts: token ids, all equally long, at least two.
     """
-    front = () if first is None else (first,)
-    at_once = max(1, _TOKENS_AT_ONCE // (len(texts[0]) + len(front)))
+    found: dict[int | None, torch.Tensor] = {}
+    for group in ([None] if None in firsts else [], [first for first in firsts if first is not None]):
+        fronts = [() if first is None else (first,) for first in group]
+        if group:
+            rows = [(*front, *text) for front in fronts for text in texts]
+            found |= zip(group, _losses(model, rows, len(fronts[0])).split(len(texts)), strict=True)
+    return torch.stack([found[first] for first in firsts])
+
+
+def _losses(model: LayeredModel, rows: Sequence[Sequence[int]], front: int) -> Float[torch.Tensor, "row"]:
+    """Mean loss of each row's tokens from the second on behind so many in front."""
     losses = []
-    for start in range(0, len(texts), at_once):
-        ids = torch.cat([as_batch((*front, *text)) for text in texts[start : start + at_once]])
-        scores = model.logits(ids)[:, len(front) : -1].float().log_softmax(-1).cpu()
-        asked = ids[:, len(front) + 1 :, None].to(scores.device)
-        losses.append(-scores.gather(-1, asked)[..., 0].mean(-1))
+    at_once = max(1, _TOKENS_AT_ONCE // len(rows[0]))
+    for start in range(0, len(rows), at_once):
+        ids = torch.tensor(rows[start : start + at_once])
+        scores = model.logits(ids)[:, front:-1].float().log_softmax(-1).cpu()
+        losses.append(-scores.gather(-1, ids[:, front + 1 :, None])[..., 0].mean(-1))
     return torch.cat(losses)
