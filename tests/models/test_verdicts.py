@@ -1,13 +1,16 @@
 """Verdicts are kept for what decides them, and taken only when whole."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import zoo
-from layerscope.models import check, verdicts
+from layerscope.models import check, load, verdicts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import check_length
 from layerscope.models.load import load_model
@@ -44,6 +47,7 @@ def known_of(model: LayeredModel) -> dict[str, Any]:
     names = {module: name for name, module in model.module.named_modules()}
     return {
         **{name: getattr(model, name) for name in ("checks", "refused", "additions", "axes")},
+        **{name: getattr(model, name) for name in ("takes_positions", "keeps_last")},
         **{name: getattr(model, name) for name in ("checked_to", "branches_to", "prefixes_to")},
         "attention": [names.get(module) for module in model.attention_modules],
         "after": [names[module] for module in model.structure.after],
@@ -118,6 +122,79 @@ def test_other_weights_code_or_remote_code_are_tried_anew(
     load_model(source, trust_remote_code=True)
     load_model(source, trust_remote_code=True)
     assert len(trials) == 5
+
+
+@pytest.fixture
+def hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Digests for which every byte of the weights was read, in a cache of this test's own."""
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "cache"))
+    seen: list[str] = []
+    read = LayeredModel._hashed_weights
+    monkeypatch.setattr(LayeredModel, "_hashed_weights", lambda model: seen.append(read(model)) or seen[-1])
+    return seen
+
+
+def test_the_same_files_are_hashed_once(kept: Path, tmp_path: Path, hashed: list[str]) -> None:
+    source = saved(tmp_path, "gpt2")
+    first, again = load_model(source).weights_digest(), load_model(source).weights_digest()
+    assert first == again
+    assert hashed == [first]
+
+
+def with_bias(path: Path, first: list[float]) -> None:
+    """Write a bias whose sum is exact: these numbers and zeros."""
+    tensors = load_file(path)
+    bias = torch.zeros_like(tensors["transformer.h.1.mlp.c_proj.bias"])
+    bias[: len(first)] = torch.tensor(first)
+    save_file(tensors | {"transformer.h.1.mlp.c_proj.bias": bias}, path, metadata={"format": "pt"})
+
+
+def test_a_file_edited_in_place_is_noticed_though_its_sums_size_and_time_stay(
+    kept: Path, tmp_path: Path, hashed: list[str], trials: list[str]
+) -> None:
+    source = saved(tmp_path, "gpt2")
+    path = Path(source) / "model.safetensors"
+    with_bias(path, [1.0, -1.0])
+    before, status = load_model(source), path.stat()
+    with_bias(path, [-1.0, 1.0])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+
+    after = load_model(source)
+
+    assert after.sums() == before.sums()
+    assert after.weights_digest() != before.weights_digest()
+    assert after.weights_digest() == after._hashed_weights()
+    assert len(trials) == 2
+
+
+def test_weights_that_are_not_what_their_files_made_before_are_hashed(
+    kept: Path, tmp_path: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a file was written between its hashing and its reading."""
+    source = saved(tmp_path, "gpt2")
+    first = load_model(source).weights_digest()
+    build = load._built
+
+    def built(*arguments: Any) -> Any:
+        module, rest = build(*arguments)
+        module.transformer.h[1].mlp.c_proj.bias.data[0] += 1
+        return module, rest
+
+    monkeypatch.setattr(load, "_built", built)
+    assert load_model(source).weights_digest() != first
+    assert len(hashed) == 2
+
+
+def test_a_remembered_digest_is_forgotten_with_the_first_edit(
+    kept: Path, tmp_path: Path, hashed: list[str]
+) -> None:
+    source = saved(tmp_path, "gpt2")
+    first = load_model(source).weights_digest()
+    model = load_model(source)
+    with torch.no_grad():
+        model.blocks[1].get_submodule("mlp.c_proj").get_parameter("bias")[:2] += torch.tensor([1.0, -1.0])
+    assert model.weights_digest() != first
 
 
 def test_a_verdict_is_not_about_weights_that_were_edited_behind_the_back_of_torch(

@@ -59,8 +59,10 @@ def check_model(model: LayeredModel) -> None:
     ids = probe_ids(model)
     recorded = _record(model, ids)
     _is_causal(model, ids, recorded.logits)
-    model.takes_positions = takes_positions(model.module, ids[:1], recorded.logits[:1])
-    model.keeps_last = keeps_last(model.module, ids[:1], recorded.logits[:1])
+    alone = torch.cat([model.logits(row[None]) for row in ids])
+    _batches_agree(model, alone, recorded.logits)
+    model.takes_positions = takes_positions(model.module, ids[:1], alone[:1])
+    model.keeps_last = keeps_last(model.module, ids[:1], alone[:1])
     if _states_belong_to_tokens(model, ids, recorded):
         with _failing_refuses(model, "a state can be put in another's place", *OF_THE_STREAM, "branches"):
             _states_can_be_put(model, ids, recorded)
@@ -68,10 +70,8 @@ def check_model(model: LayeredModel) -> None:
             _replay_gives_the_logits(model, recorded)
         with _failing_refuses(model, "what a block adds is found", "attn_out", "mlp_out"):
             _additions_close(model, recorded)
-    ours = None
     with _failing_refuses(model, "attention can be watched and edited", *THROUGH_ATTENTION):
-        ours = _attention_is_ours_to_watch(model, ids, recorded.logits)
-    _batches_agree(model, ids, recorded.logits, ours)
+        _attention_is_ours_to_watch(model, ids, recorded.logits)
     with _failing_refuses(
         model, "what layers are given beside the state can be cut to positions", "branches"
     ):
@@ -202,9 +202,7 @@ def _is_causal(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
     note(model, "causal", True, "changing the last token leaves earlier predictions alone")
 
 
-def _batches_agree(model: LayeredModel, ids: Tensor, logits: Tensor, ours: Tensor | None) -> None:
-    """Each row alone by our attention, where that gives the batch's logits; by the model's own elsewhere."""
-    alone = ours if ours is not None and close(ours, logits) else _each_alone(model, ids)
+def _batches_agree(model: LayeredModel, alone: Tensor, logits: Tensor) -> None:
     if not close(alone, logits):
         raise _refuse_model(
             model,
@@ -214,10 +212,6 @@ def _batches_agree(model: LayeredModel, ids: Tensor, logits: Tensor, ours: Tenso
             "--dtype float32",
         )
     note(model, "a batch of one equals a batch of many", True, "same logits")
-
-
-def _each_alone(model: LayeredModel, ids: Tensor) -> Tensor:
-    return torch.cat([model.logits(row[None]) for row in ids])
 
 
 def _states_belong_to_tokens(model: LayeredModel, ids: Tensor, recorded: Recorded) -> bool:
@@ -328,25 +322,22 @@ def _rerun(block: nn.Module, call: Call) -> Tensor:
     return first_of(block(*args, **kwargs))
 
 
-def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor) -> Tensor | None:
-    """Logits of each row alone by our attention; None where that cannot run."""
+def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor) -> None:
     name = "attention can be watched and edited"
     seen: dict[nn.Module, float] = {}
 
     def watch_of(module: nn.Module) -> Callable[[Attended], None]:
         def watch(call: Attended) -> None:
-            apart = float((call.pattern.sum(-1) + call.sink - 1).abs().max())
-            seen[module] = max(apart, seen.get(module, 0.0))
+            seen[module] = float((call.pattern.sum(-1) + call.sink - 1).abs().max())
 
         return watch
 
     everything = {module: watch_of(module) for block in model.blocks for module in block.modules()}
     try:
         with watched(model.module, everything):
-            ours = _each_alone(model, ids)
+            ours = model.logits(ids)
     except (ValueError, TypeError, NotImplementedError, RuntimeError, IndexError) as error:
-        note(model, name, False, reason(error), THROUGH_ATTENTION)
-        return None
+        return note(model, name, False, reason(error), THROUGH_ATTENTION)
     model.attention_modules = tuple(
         next((m for m in block.modules() if m in seen), None) for block in model.blocks
     )
@@ -359,11 +350,9 @@ def _attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor
     elif not _editing_heads_matters(model, ids, ours):
         detail = "replacing the heads' outputs leaves the logits as they were"
     else:
-        note(model, name, True, f"in {len(seen)} of {model.n_layers} blocks; rows and sinks sum to 1")
-        return ours
+        return note(model, name, True, f"in {len(seen)} of {model.n_layers} blocks; rows and sinks sum to 1")
     model.attention_modules = (None,) * model.n_layers
-    note(model, name, False, detail, THROUGH_ATTENTION)
-    return ours
+    return note(model, name, False, detail, THROUGH_ATTENTION)
 
 
 def _editing_heads_matters(model: LayeredModel, ids: Tensor, ours: Tensor) -> bool:
