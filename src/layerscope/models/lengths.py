@@ -96,7 +96,8 @@ def _try(model: LayeredModel, ids: Tensor) -> None:
     starts = {first: _final(model, ids[:, :first]) for first in _beginnings(tokens)}
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % model.facts.vocabulary
-    whole, other = _final(model, torch.cat([ids, changed])).split(1)
+    both = _final(model, torch.cat([ids, changed]))
+    whole, other = both[:1], both[1:]
     again = _final(model, ids[:, : tokens // 2])
     if not _same(again, starts[tokens // 2]):
         raise _refused(model, tokens, "depends on what was read before", "another text came between")

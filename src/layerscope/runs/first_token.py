@@ -27,11 +27,12 @@ def loss_behind(
         texts: token ids, all equally long, at least two.
     """
     found: dict[int | None, torch.Tensor] = {}
-    for group in ([None] if None in firsts else [], [first for first in firsts if first is not None]):
+    some = [first for first in firsts if first is not None]
+    for group in ([None] if None in firsts else [], some):
         fronts = [() if first is None else (first,) for first in group]
         if group:
             rows = [(*front, *text) for front in fronts for text in texts]
-            found |= zip(group, _losses(model, rows, len(fronts[0])).split(len(texts)), strict=True)
+            found |= zip(group, _losses(model, rows, len(fronts[0])).view(len(group), -1), strict=True)
     return torch.stack([found[first] for first in firsts])
 
 
