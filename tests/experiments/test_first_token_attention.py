@@ -15,7 +15,10 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "gpt_oss"])
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", *(pytest.param(other, marks=pytest.mark.slow) for other in ("llama", "mistral", "gpt_oss"))],
+)
 def test_shares_are_those_of_the_whole_pattern(family: str) -> None:
     result = ls.run("first_token_attention", zoo.layered(family, flipped=True), TEXTS, progress=False)
     model = zoo.make(family, flipped=True)

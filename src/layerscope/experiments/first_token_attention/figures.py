@@ -1,4 +1,4 @@
-"""Attention to the first token in pictures: along the text, by layer, by head."""
+"""What first_token_attention shows: along the text, by layer, by head, and by what stands first."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence.coordinates import text_coordinate
-from layerscope.evidence.curves import as_curve
+from layerscope.evidence import as_curve, text_coordinate
 from layerscope.plots import NamedHeatmap, curve_over_depth, curves_along_text, heatmap_gallery
 
 _MOST_LAYERS = 5
@@ -19,13 +18,18 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     there = np.isfinite(result.overall_along).any("stretch")
     read = result.isel(reading=np.flatnonzero(there.values))
     main = result.attrs["main_reading"]
-    return {
-        "does attention to the first token fall along the text?": _overall(read),
-        f"along the text by layer ({main})": _layers(read.sel(reading=main, drop=True)),
-        "by layer, late in the text": _late(read),
-        "every head, late in the text": _heads(read),
-        "every layer along the text": _positions(read),
+    figures = {"Does attention to the first token fall?": _overall(read)}
+    if main:
+        figures[f"Along the text by layer, {main}"] = _layers(read.sel(reading=main, drop=True))
+    return figures | {
+        "Late in the text, by layer": _late(read),
+        "Late in the text, every head": _heads(read),
+        "Along the text, every layer": _positions(read),
     }
+
+
+def _over_passages(result: xr.Dataset) -> str:
+    return f"{result.sizes['passage']} passages"
 
 
 def _overall(result: xr.Dataset) -> Any:
@@ -34,7 +38,8 @@ def _overall(result: xr.Dataset) -> Any:
     return curves_along_text(
         curves,
         "stretch",
-        caption="Mean over layers, heads and passages, with bands over passages. Dashed: uniform attention.",
+        caption=f"Mean over layers, heads and {_over_passages(result)}, bootstrap bands. Dashed: uniform attention, "
+        "1 / (position + 1). Readings that stay apart late in the text: what stands first matters.",
     )
 
 
@@ -46,7 +51,11 @@ def _layers(result: xr.Dataset) -> Any:
     names = text_coordinate([f"layer {layer}" for layer in result.layer.values[chosen]], "row", "layer")
     curves = curves.rename(layer="row").assign_coords(row=names)
     return curves_along_text(
-        curves, "stretch", log=True, caption="Mean over heads and passages. Dashed: uniform attention."
+        curves,
+        "stretch",
+        log=True,
+        caption=f"Mean over heads and {_over_passages(result)}, bootstrap bands. Dashed: uniform attention, which a "
+        "layer without an attention sink follows.",
     )
 
 
@@ -56,7 +65,8 @@ def _late(result: xr.Dataset) -> Any:
     null = null.expand_dims(layer=result.layer.values).reset_coords(drop=True)
     curves["null"] = null.assign_attrs(name="uniform")
     return curve_over_depth(
-        curves, caption="Mean over heads, with bands over passages. Dashed: uniform attention."
+        curves,
+        caption=f"Mean over heads and {_over_passages(result)}, bootstrap bands. Dashed: uniform attention.",
     )
 
 
@@ -72,8 +82,8 @@ def _heads(result: xr.Dataset) -> Any:
             )
             for name in result.reading.values
         ],
-        caption="Share of each head's attention on the first token, late in the text. "
-        f"The largest is {float(result.head_late_share.max()):.1%}.",
+        caption=f"Mean over {_over_passages(result)}. Bright: the head rests on the first token (attention sink). The "
+        f"largest share is {float(result.head_late_share.max()):.1%}.",
     )
 
 
@@ -90,6 +100,6 @@ def _positions(result: xr.Dataset) -> Any:
             )
             for name in result.reading.values
         ],
-        caption="Share on the first token, mean over heads.",
+        caption=f"Share on the first token, mean over heads and {_over_passages(result)}. Rows: stretches of the text.",
     )
     return figure.update_yaxes(title="position in the text [tokens]")
