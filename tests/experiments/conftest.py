@@ -1,8 +1,8 @@
 """Which of these files are left to `make test-all`.
 
-Each compares one experiment with independent computations on several families, which takes minutes. What
-every experiment promises (test_promises), its planted trial (jobs/test_selftest) and the causal trace are
-tested every time.
+Each compares one experiment with independent computations on several families, which takes minutes; a test of theirs
+that takes seconds is marked `quick`, and is not left out. What every experiment promises (test_promises), what it says
+(says/), its planted trial (jobs/test_selftest) and the causal trace are tested every time.
 """
 
 from pathlib import Path
@@ -31,5 +31,6 @@ SLOW = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(item.path).parent == Path(__file__).parent and Path(item.path).stem in SLOW:
+        here = Path(item.path).parent == Path(__file__).parent
+        if here and Path(item.path).stem in SLOW and not item.get_closest_marker("quick"):
             item.add_marker(pytest.mark.slow)

@@ -10,7 +10,7 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments._state_curves import curve
+from layerscope.experiments.hidden_states.conclude import curve
 
 TEXTS = [
     "the red fox met the old dog in the town, and the dog ran.",
@@ -60,7 +60,10 @@ def cos(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sum(a * b, -1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gpt_oss", "recurrent_gemma"])
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param("gpt2", marks=pytest.mark.quick), "llama", "gemma2", "gpt_oss", "recurrent_gemma"],
+)
 def test_numbers_equal_a_plain_computation(family: str) -> None:
     result = run(zoo.layered(family, flipped=True), centre_texts=3, massive=2)
 
@@ -110,8 +113,8 @@ def test_parts_that_cannot_be_told_are_unknown_and_said_so() -> None:
     result = run(zoo.layered("opt", flipped=True))
 
     assert np.isnan(result.attention_share).all()
-    assert "not told apart" in result.attrs["cautions"]
-    assert "what attention and MLP make of each step" not in ls.draw(result)
+    assert "not separated" in result.attrs["cautions"]
+    assert "Attention's and the MLP's share of each step" not in ls.draw(result)
 
 
 def test_a_planted_growth_rate_is_found() -> None:
@@ -161,8 +164,8 @@ def test_planted_phases_are_found_with_their_intervals() -> None:
 
 def test_a_model_of_five_layers_has_no_four_phases() -> None:
     """Three steps of a staircase can be cut out of any five numbers: two layers to a phase, on average, at least."""
-    from layerscope.experiments._state_phases import phase_variables
     from layerscope.experiments.hidden_states import Settings
+    from layerscope.experiments.hidden_states.conclude.phases import phase_variables
 
     rng = np.random.default_rng(0)
     steps = np.array([0.0, 0, 5, 9, 20])
@@ -240,7 +243,7 @@ def test_prompts_alone_are_read_at_their_last_token() -> None:
     np.testing.assert_allclose(result.prompt_norm[row], np.linalg.norm(states[:, -1], axis=-1), rtol=1e-4)
     assert result.contrast.size == 1
     assert ((result.contrast_p > 0) | np.isnan(result.contrast_p)).all()
-    over = experiments.load("hidden_states").over_depth(result)["hidden_states"]
+    over = experiments.load("hidden_states").over_depth(result)["log_relative_step"]
     np.testing.assert_allclose(
         over.value, np.log10(result.prompt_relative_step.astype(float)).mean("prompt"), rtol=1e-4
     )

@@ -57,10 +57,10 @@ def test_an_instrument_that_counts_depths_wrongly_is_caught(monkeypatch: pytest.
 
 
 def test_an_instrument_that_sees_growth_everywhere_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerscope.experiments import _state_curves
+    from layerscope.experiments.hidden_states.conclude import curves
 
-    right = _state_curves.growth_rate
-    monkeypatch.setattr(_state_curves, "growth_rate", lambda *args, **more: right(*args, **more) + 0.05)
+    right = curves.growth_rate
+    monkeypatch.setattr(curves, "growth_rate", lambda *args, **more: right(*args, **more) + 0.05)
 
     outcome = tried("growing", GROWING)
 

@@ -35,8 +35,17 @@ from layerscope.evidence.coordinates import (
     prompts_coordinates,
     text_coordinate,
 )
-from layerscope.evidence.curves import as_curve, measure
-from layerscope.evidence.findings import Finding, finding, level_of, rest_of, settings_of, strongest, untested
+from layerscope.evidence.curves import as_curve, as_rows, measure
+from layerscope.evidence.findings import (
+    Finding,
+    finding,
+    level_of,
+    rest_of,
+    settings_of,
+    strongest,
+    supported,
+    untested,
+)
 from layerscope.evidence.naming import along, cell_by_cell, named, samples
 from layerscope.evidence.over import Over, Resampled, holm_over, labelled, side_by_side
 from layerscope.evidence.places import at_depths, head_name, places_in_words
@@ -50,6 +59,7 @@ __all__ = [
     "Resampled",
     "along",
     "as_curve",
+    "as_rows",
     "at_depths",
     "cell_by_cell",
     "depth_coordinate",
@@ -73,6 +83,7 @@ __all__ = [
     "settings_of",
     "side_by_side",
     "strongest",
+    "supported",
     "text_coordinate",
     "untested",
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
+
+from layerscope.evidence.coordinates import text_coordinate
 
 _MOST_WORDS = 6
 REPLICATES = 200
@@ -17,6 +20,14 @@ def as_curve(result: xr.Dataset, name: str, *, null: xr.DataArray | None = None)
     if null is not None:
         columns["null"] = null
     return xr.Dataset({column: values.reset_coords(drop=True) for column, values in columns.items()})
+
+
+def as_rows(curves: Mapping[str, xr.Dataset], long_name: str, units: str = "1") -> xr.Dataset:
+    """Curves as the lines of one figure, by their labels."""
+    rows = xr.concat(list(curves.values()), dim="row", join="exact", combine_attrs="drop")
+    rows = rows.assign_coords(row=text_coordinate(list(curves), "row", "line"))
+    rows["value"].attrs = {"long_name": long_name, "units": units}
+    return rows
 
 
 def measure(

@@ -184,6 +184,8 @@ class Finding:
     def _picked(self) -> str:
         if self.family < 2:
             return ""
+        if math.isnan(self.low):
+            return f"best of {self.family}"
         kind = "interval for all of them at once" if self.joint else "interval of this one alone"
         return f"best of {self.family}, {kind}"
 
@@ -283,6 +285,13 @@ def strongest(
         also=tuple(int(one) for one in line[clear]) if numbered else (),
         clear=int(clear.sum()),
     )
+
+
+def supported(found: Finding, resamples: int) -> Finding:
+    """One whose value is the share of resamples in which something holds: its p is the share in which it does not."""
+    enough, least = not found.n or min(found.n) >= FEWEST_UNITS, 1 / (1 + resamples)
+    p = max(1 - found.value, least) if enough and found.known else math.nan
+    return replace(found, tested=True, p=p, least_p=least)
 
 
 def rest_of(

@@ -6,14 +6,16 @@ tokens of that kind) or for each prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
+from layerscope.errors import LayerscopeError
 from layerscope.evidence.coordinates import groups_along
+from layerscope.evidence.settings import Intervals
 from layerscope.maths.arrays import divide
-from layerscope.maths.bootstrap import Interval
+from layerscope.maths.bootstrap import Interval, bootstrap_mean
 from layerscope.results.words import restored
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
@@ -75,11 +77,16 @@ def groups_of_prompts(
     return groups, rows
 
 
-def intervals(group: Group, mean: Callable[[np.ndarray], Interval]) -> dict[str, Interval]:
+def intervals(group: Group, settings: Intervals) -> dict[str, Interval]:
     """Intervals of all quantities of a group from one set of resamples, which is what takes the time."""
     units = len(next(iter(group.values())))
     flat = [values.reshape(units, int(np.prod(values.shape[1:]))) for values in group.values()]
-    found = mean(np.concatenate(flat, axis=1))
+    found = bootstrap_mean(
+        np.concatenate(flat, axis=1),
+        seed=settings.seed,
+        level=settings.level,
+        resamples=settings.resamples,
+    )
     edges = np.cumsum([values.shape[1] for values in flat])[:-1]
     parts = [np.split(part, edges) for part in (found.value, found.low, found.high, found.n)]
     return {
@@ -105,6 +112,44 @@ def passages_left_out(tokens: xr.Dataset, passages: Sequence[str], fewest: int) 
     return np.array(
         ["" if lengths.get(name, 0) >= fewest else f"shorter than {fewest} tokens" for name in passages]
     )
+
+
+def prompts_left_out(ranks: np.ndarray, *, wrong: bool) -> np.ndarray:
+    """Why a prompt is left out of averages, or empty: by the rank of its answer, unless wrong ones count."""
+    return np.array(
+        [
+            "longer than the model can read"
+            if rank == 0
+            else f"the answer's rank is {int(rank)}"
+            if rank > 1 and not wrong
+            else ""
+            for rank in ranks
+        ]
+    )
+
+
+def cautions_of_left_out(result: xr.Dataset) -> list[str]:
+    """How many prompts are left out of averages, where any are."""
+    if "prompt_left_out_because" not in result:
+        return []
+    out = int((result.prompt_left_out_because.values != "").sum())
+    return [f"{out} of {result.sizes['prompt']} prompts are left out; the reasons are listed."] if out else []
+
+
+def need_late_tokens(lengths: Iterable[int], first_position: int) -> None:
+    """Refuse texts of which no token is left to average over.
+
+    Raises:
+        LayerscopeError: no text is longer than `first_position`.
+    """
+    longest = max(lengths, default=0)
+    if longest <= first_position:
+        raise LayerscopeError(
+            "no token is left to average over",
+            found=f"the longest text has {longest} tokens, first_position is {first_position}",
+            expected="texts longer than first_position",
+            hint=f"--set first_position={min(1, max(0, longest - 1))}, or longer texts",
+        )
 
 
 def prompts_by_length(

@@ -30,7 +30,7 @@ def conclude(tokens: xr.Dataset, settings: Any, mean: Any) -> xr.Dataset:
     values = {name: tokens[name].values.astype(np.float64) for name in CURVES}
     groups = groups_of_tokens(tokens, values, first_position=settings.first_position, first_apart=False)
     groups[LATER] = _later(tokens, values, settings)
-    found = [intervals(group, mean) for group in groups.values()]
+    found = [intervals(group, settings) for group in groups.values()]
     variables: dict[str, Any] = interval_variables(
         "curve",
         stacked([stacked([group[name] for name in CURVES]) for group in found]),

@@ -65,7 +65,7 @@ def conclude(passages: xr.Dataset, prompts: xr.Dataset, settings: Any, mean: Any
         )
         groups |= of_prompts
         variables |= _leading(prompts, "prompt_", "prompt") | _contrasts(prompts, reasons == "", settings)
-    found = [intervals(group, mean) for group in groups.values()]
+    found = [intervals(group, settings) for group in groups.values()]
     curves = stacked([stacked([group[name] for name in CURVES]) for group in found])
     coords |= {
         "group": text_coordinate(list(groups), "group", "tokens or prompts that are averaged over"),

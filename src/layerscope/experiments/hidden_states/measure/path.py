@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xarray as xr
 
+from layerscope.evidence import named
 from layerscope.maths.arrays import divide
 from layerscope.maths.path import share_of_step, steps
 from layerscope.maths.similarity import cosine, cosines_between, norm
-from layerscope.results.schema import quantity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,20 +24,20 @@ OVER_DEPTH = {
     "massive_share": "share of the squared norm in the state's own largest entries",
 }
 OVER_LAYERS = {
-    "step": "length of a block's step",
-    "relative_step": "length of a block's step over that of the state",
-    "turn": "cosine between a block's step and the step before it",
-    "successive_cosine": "cosine between the states before and after a block",
-    "centred_cosine": "the same cosine, the mean state taken away",
+    "step": "length of a layer's step",
+    "relative_step": "length of a layer's step over that of the state",
+    "turn": "cosine between a layer's step and the step before it",
+    "successive_cosine": "cosine between the states before and after a layer",
+    "centred_cosine": "centred cosine between the states before and after a layer",
     "relative_step_without": "relative step without the massive dimensions",
-    "cosine_without": "cosine before and after a block, without the massive dimensions",
-    "step_direction": "cosine between a block's step and the state before it",
-    "attention_share": "share of attention in a block's step",
-    "mlp_share": "share of the MLP in a block's step",
+    "cosine_without": "cosine before and after a layer, without the massive dimensions",
+    "step_direction": "cosine between a layer's step and the state before it",
+    "attention_share": "share of attention in a layer's step",
+    "mlp_share": "share of the MLP in a layer's step",
     "attention_length": "length of what attention adds over that of the state",
     "mlp_length": "length of what the MLP adds over that of the state",
-    "attention_direction": "cosine between what attention adds and the state before the block",
-    "mlp_direction": "cosine between what the MLP adds and the state before the block",
+    "attention_direction": "cosine between what attention adds and the state before the layer",
+    "mlp_direction": "cosine between what the MLP adds and the state before the layer",
 }
 RATIOS = frozenset({"norm", "centred_norm", "norm_without", "step", "relative_step", "relative_step_without",
                     "attention_length", "mlp_length"})  # fmt: skip
@@ -55,35 +54,23 @@ def axis_of(name: str) -> str:
     return "depth" if name in OVER_DEPTH else "layer"
 
 
-def path_variables(
-    found: Contributions,
-    rows: Sequence[int] | slice,
-    *,
-    centre: Tensor,
-    massive: Sequence[int],
-    dimension: str,
-    prefix: str = "",
-) -> dict[str, xr.Variable]:
-    """Every quantity of some tokens of one text, as variables over a dimension and depth or layer.
+def path(
+    found: Contributions, *, centre: Tensor, massive: Sequence[int], dimension: str, prefix: str = ""
+) -> list[xr.DataArray]:
+    """Every quantity of the tokens of one text, over a dimension and depth or layer.
 
     Args:
         found: the text's states and what was added to them.
-        rows: which tokens.
         centre: mean state at every depth [depth width].
         massive: dimensions that are left out for the quantities "without" them.
         dimension: "token" or "prompt".
         prefix: put before the variables' names.
     """
-    states, attention, mlp = (
-        part[:, rows].transpose(0, 1) for part in (found.states, found.attention, found.mlp)
-    )
-    values = _measured(states, attention, mlp, centre, massive)
-    return {
-        f"{prefix}{name}": quantity(
-            value.cpu().numpy().astype(np.float32), f"{dimension} {axis_of(name)}", long_name(name)
-        )
-        for name, value in values.items()
-    }
+    states, attention, mlp = (part.transpose(0, 1) for part in (found.states, found.attention, found.mlp))
+    return [
+        named(value.float(), f"{prefix}{name}", long_name(name), dims=(dimension, axis_of(name)))
+        for name, value in _measured(states, attention, mlp, centre, massive).items()
+    ]
 
 
 def _measured(
@@ -140,13 +127,13 @@ def _largest_share(states: Tensor, count: int) -> Tensor:
 
 
 def _after_the_first(turns: Tensor) -> Tensor:
-    """Turns lie between two blocks; each is given to the later one."""
+    """Turns lie between two layers; each is given to the later one."""
     import torch
 
     return torch.nn.functional.pad(turns, (1, 0), value=torch.nan)
 
 
-def pair_cosines(states: Tensor, centre: Tensor, dimension: str, prefix: str = "") -> dict[str, xr.Variable]:
+def pair_cosines(states: Tensor, centre: Tensor, dimension: str, prefix: str = "") -> list[xr.DataArray]:
     """Cosines between the states of one token at every two depths, as they are and centred.
 
     Args:
@@ -155,14 +142,14 @@ def pair_cosines(states: Tensor, centre: Tensor, dimension: str, prefix: str = "
         dimension: name of the tokens' dimension.
         prefix: put before the variables' names.
     """
-    rows = states.transpose(0, 1)
-    kinds = {
-        "pair_cosine": (rows, "cosine between the states at two depths"),
-        "pair_cosine_centred": (rows - centre, "the same, the mean state taken away"),
-    }
-    return {
-        f"{prefix}{name}": quantity(
-            cosines_between(here).cpu().numpy(), f"{dimension} depth other_depth", what
-        )
-        for name, (here, what) in kinds.items()
-    }
+    rows, dims = states.transpose(0, 1), (dimension, "depth", "other_depth")
+    what = "cosine between the states at two depths"
+    return [
+        named(cosines_between(rows), f"{prefix}pair_cosine", what, dims=dims),
+        named(
+            cosines_between(rows - centre),
+            f"{prefix}pair_cosine_centred",
+            f"{what}, the mean state taken away",
+            dims=dims,
+        ),
+    ]

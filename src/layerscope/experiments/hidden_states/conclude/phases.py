@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence import Finding, finding, settings_of, supported, text_coordinate
 from layerscope.evidence.quantities import interval_variables
+from layerscope.experiments.hidden_states.settings import Settings
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts
 from layerscope.maths.change_points import cut, phases
@@ -27,7 +29,7 @@ _FEWEST_LAYERS = 4
 
 
 def phase_variables(
-    per_unit: Mapping[str, np.ndarray], settings: Any, coords: dict[str, Any]
+    per_unit: Mapping[str, np.ndarray], settings: Settings, coords: dict[str, Any]
 ) -> dict[str, xr.Variable]:
     """The standardised curves, where phases begin with intervals, and how sure it is that there are any.
 
@@ -67,7 +69,14 @@ def phase_variables(
         "phase_explained": quantity(
             found.explained if found.changes else 0.0, "", "share of the curves' variance that phases explain"
         ),
-    } | interval_variables("phase_begins", places, "change", "layer at which a phase begins", "block")
+    } | interval_variables("phase_begins", places, "change", "layer at which a phase begins", "layer")
+
+
+def drift_beaten(result: xr.Dataset) -> Finding:
+    """The share of resamples in which phases beat a smooth drift; significant from 95 % on."""
+    share = finding(result, "phase_better", unit="share", units="passages", n=("growth_rate_n",))
+    found = supported(share, settings_of(result).get("phase_resamples", 200))
+    return replace(found, beyond=bool(result.sizes["change"]))
 
 
 def _usable(values: np.ndarray) -> bool:
@@ -84,7 +93,7 @@ def standardised(curves: np.ndarray) -> np.ndarray:
     return np.where(level, 0, divide(centred, np.where(level, 1, spread)))
 
 
-def _interval_of_changes(units: np.ndarray, changes: tuple[int, ...], settings: Any) -> Interval:
+def _interval_of_changes(units: np.ndarray, changes: tuple[int, ...], settings: Settings) -> Interval:
     draws = [cut(standardised(curves), len(changes)) for curves in _resampled(units, settings)]
     return interval_of_draws(
         np.array(changes, dtype=np.float64),
@@ -94,19 +103,19 @@ def _interval_of_changes(units: np.ndarray, changes: tuple[int, ...], settings: 
     )
 
 
-def _most_changes(layers: int, settings: Any) -> int:
+def _most_changes(layers: int, settings: Settings) -> int:
     """At most half as many phases as layers: a stretch of one layer each is no phase, and fits any curve."""
-    return min(int(settings.most_changes), layers // 2 - 1)
+    return min(settings.most_changes, layers // 2 - 1)
 
 
-def _share_better(units: np.ndarray, most: int, settings: Any) -> float:
+def _share_better(units: np.ndarray, most: int, settings: Settings) -> float:
     if len(units) < 2:
         return np.nan
     again = _resampled(units, settings)
     return float(np.mean([phases(standardised(curves), most=most).better_than_drift for curves in again]))
 
 
-def _resampled(units: np.ndarray, settings: Any) -> np.ndarray:
+def _resampled(units: np.ndarray, settings: Settings) -> np.ndarray:
     """Mean curves [resample layer curve] over passages drawn anew."""
     counts = resampled_counts(len(units), seed=settings.seed, resamples=settings.phase_resamples)
     return np.tensordot(counts, units, axes=1) / len(units)
