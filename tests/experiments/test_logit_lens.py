@@ -12,7 +12,7 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments._lens_curves import curve
+from layerscope.experiments.logit_lens.conclude import curve
 from layerscope.maths.leading import settled
 
 TEXTS = [
@@ -38,7 +38,9 @@ def run(model: Any, **more: Any) -> xr.Dataset:
     return ls.run("logit_lens", model, **kinds, **more, progress=False)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gpt_oss", "cohere"])
+@pytest.mark.parametrize(
+    "family", [pytest.param("gpt2", marks=pytest.mark.quick), "llama", "gemma2", "gpt_oss", "cohere"]
+)
 def test_the_last_lens_is_the_model(family: str) -> None:
     model = zoo.layered(family, flipped=True)
 
@@ -65,7 +67,7 @@ def test_averages_are_over_passages_and_categories_within_them() -> None:
     common = [kl[(passages == name) & (kinds == "common word")].mean(0) for name in result.passage.values]
     np.testing.assert_allclose(curve(result, "token: common word", "kl").value, np.mean(common, 0), rtol=1e-6)
     assert result.position.min() == 1
-    over = experiments.load("logit_lens").over_depth(result)["logit_lens"]
+    over = experiments.load("logit_lens").over_depth(result)["divergence"]
     expected = np.mean([result.kl_to_average.values.mean()])
     assert over["null"].values[0] == pytest.approx(float(over["null"].values[-1]))
     assert np.isfinite(expected)

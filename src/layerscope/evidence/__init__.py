@@ -35,7 +35,7 @@ from layerscope.evidence.coordinates import (
     prompts_coordinates,
     text_coordinate,
 )
-from layerscope.evidence.curves import as_curve, as_rows, measure
+from layerscope.evidence.curves import as_curve, as_rows, as_variables, measure
 from layerscope.evidence.findings import (
     Finding,
     finding,
@@ -60,6 +60,7 @@ __all__ = [
     "along",
     "as_curve",
     "as_rows",
+    "as_variables",
     "at_depths",
     "cell_by_cell",
     "depth_coordinate",

@@ -22,6 +22,12 @@ def as_curve(result: xr.Dataset, name: str, *, null: xr.DataArray | None = None)
     return xr.Dataset({column: values.reset_coords(drop=True) for column, values in columns.items()})
 
 
+def as_variables(curve: xr.Dataset, name: str) -> xr.Dataset:
+    """The way back from `as_curve`: `value`, `low` and `high` as the variables of a result."""
+    columns = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
+    return curve[list(columns)].rename(columns)
+
+
 def as_rows(curves: Mapping[str, xr.Dataset], long_name: str, units: str = "1") -> xr.Dataset:
     """Curves as the lines of one figure, by their labels."""
     rows = xr.concat(list(curves.values()), dim="row", join="exact", combine_attrs="drop")

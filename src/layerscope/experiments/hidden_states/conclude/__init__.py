@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Earlier
-from layerscope.evidence import measure, number_coordinate
+from layerscope.evidence import as_variables, measure, number_coordinate
 from layerscope.evidence.groups import (
     PASSAGES,
     Group,
@@ -30,8 +30,6 @@ from layerscope.experiments.hidden_states.conclude.similarity import alignments,
 from layerscope.experiments.hidden_states.measure.texts import massive_dimensions
 from layerscope.experiments.hidden_states.settings import Settings
 from layerscope.results.schema import quantity, write_json
-
-_COLUMNS = {"value": "", "low": "_low", "high": "_high"}
 
 __all__ = ["conclude", "curve", "over_depth"]
 
@@ -120,4 +118,4 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
 def _of_older_result(result: xr.Dataset) -> xr.Dataset:
     """The relative step of a result that keeps no replicates."""
     found = curve(result, main_group(result), "relative_step")[["value", "low", "high"]].map(np.log10)
-    return found.rename({part: f"log_relative_step{ending}" for part, ending in _COLUMNS.items()})
+    return as_variables(found, "log_relative_step")

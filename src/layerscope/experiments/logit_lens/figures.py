@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence.coordinates import text_coordinate
+from layerscope.evidence import as_rows, level_of, text_coordinate
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, groups_named
-from layerscope.experiments._lens_curves import CURVES, curve
+from layerscope.experiments.logit_lens.conclude.curves import CURVES, curve
 from layerscope.plots import curve_over_depth, differences, distribution
 from layerscope.results.words import restored, stored
 
-_BAND = "Bands are bootstrap intervals over {}."
-_MOST = 6
+_MOST_GROUPS = 6
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -28,11 +27,16 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     return figures
 
 
+def _band(result: xr.Dataset, group: str) -> str:
+    n = int(curve(result, group, "kl").n.max())
+    return f"Mean over {n} {group}, {level_of(result):.0%} bootstrap bands."
+
+
 def _of_passages(result: xr.Dataset) -> dict[str, Any]:
-    band = _BAND.format("passages")
+    band = _band(result, PASSAGES)
     lenses = [str(lens) for lens in result.lens.values]
     average = float(result.kl_to_average.sel(group=PASSAGES))
-    kl = _lines(result, {lens: (PASSAGES, "kl", lens) for lens in lenses}, CURVES["kl"])
+    kl = _lines(result, {lens: (PASSAGES, "kl", lens) for lens in lenses}, *CURVES["kl"])
     null = xr.full_like(kl.value.isel(row=0, drop=True), average).assign_attrs(name="average prediction")
     read = {
         "final choice": "log_probability",
@@ -44,23 +48,23 @@ def _of_passages(result: xr.Dataset) -> dict[str, Any]:
         for lens in lenses
         for label, name in read.items()
     }
-    kinds = groups_named(result, TOKEN)[:_MOST]
+    kinds = groups_named(result, TOKEN)[:_MOST_GROUPS]
     return {
-        "how far is each depth from the final prediction?": curve_over_depth(
+        "How far is each depth from the end?": curve_over_depth(
             kl.assign(null=null),
             log=True,
-            caption=f"The null knows only what other positions predict. {band}",
+            caption=f"Dashed: the average of what other positions predict. {band}",
         ),
-        "when do the final choice and the next token become probable?": curve_over_depth(
-            _lines(result, answers, "log-probability [nat]"), caption=band
+        "When does the final choice become probable?": curve_over_depth(
+            _lines(result, answers, "log-probability", "nat"), caption=band
         ),
-        "how often does the final choice already lead?": curve_over_depth(
-            _lines(result, {lens: (PASSAGES, "leads", lens) for lens in lenses}, CURVES["leads"]),
+        "How often does the final choice lead?": curve_over_depth(
+            _lines(result, {lens: (PASSAGES, "leads", lens) for lens in lenses}, *CURVES["leads"]),
             caption=band,
         ),
-        "distance from the final prediction, by category of token": curve_over_depth(
+        "Divergence from the end, by category of token": curve_over_depth(
             _lines(
-                result, {kind.removeprefix(TOKEN): (kind, "kl", lenses[0]) for kind in kinds}, CURVES["kl"]
+                result, {kind.removeprefix(TOKEN): (kind, "kl", lenses[0]) for kind in kinds}, *CURVES["kl"]
             ),
             log=True,
             caption=f"The token at which the lens reads what comes next. {band}",
@@ -69,24 +73,24 @@ def _of_passages(result: xr.Dataset) -> dict[str, Any]:
 
 
 def _of_prompts(result: xr.Dataset) -> dict[str, Any]:
-    band = _BAND.format("prompts")
+    band = _band(result, ALL_PROMPTS)
     filled = [group for group in groups_named(result, PROMPT) if int(curve(result, group, "kl").n.max())][
-        :_MOST
+        :_MOST_GROUPS
     ]
     if not filled:
         return {}
     figures: dict[str, Any] = {}
     titles = {
-        "probability": "when does the answer become probable?",
-        "log_rank": "when does the answer rise to rank 1?",
-        "kl": "how far is each depth from the final prediction, by category of prompt?",
+        "probability": "When does the answer become probable?",
+        "log_rank": "When does the answer rise to rank 1?",
+        "kl": "How far is each category from the end?",
     }
     for lens in map(str, result.lens.values):
         for name, title in titles.items():
             wanted = {group.removeprefix(PROMPT): (group, name, lens) for group in filled}
             heading = title if lens == "logit lens" else f"{title[:-1]} ({lens})?"
             figures[heading] = curve_over_depth(
-                _lines(result, wanted, CURVES[name]), log=name in ("log_rank", "kl"), caption=band
+                _lines(result, wanted, *CURVES[name]), log=name in ("log_rank", "kl"), caption=band
             )
     figures |= _settled(result, filled)
     compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted.values)))
@@ -97,7 +101,7 @@ def _of_prompts(result: xr.Dataset) -> dict[str, Any]:
             "high": "difference_high",
             "p_adjusted": "p_adjusted",
         }
-        figures["do categories differ in the depth at which the answer is settled?"] = differences(
+        figures["Do categories differ in settled depth?"] = differences(
             xr.Dataset({name: compared[of].reset_coords(drop=True) for name, of in columns.items()}),
             caption="Permutation over prompts, Holm's correction over pairs.",
         )
@@ -120,7 +124,7 @@ def _settled(result: xr.Dataset, filled: list[str]) -> dict[str, Any]:
         },
     )
     return {
-        "where is the answer of each prompt settled?": distribution(
+        "Where is each prompt's answer settled?": distribution(
             used.prompt_settled.reset_coords(drop=True).assign_coords(prompt=used.prompt.values),
             [str(name) for name in used.prompt_category.values],
             means,
@@ -129,14 +133,13 @@ def _settled(result: xr.Dataset, filled: list[str]) -> dict[str, Any]:
     }
 
 
-def _lines(result: xr.Dataset, wanted: Mapping[str, tuple[str, str, str]], long_name: str) -> xr.Dataset:
+def _lines(
+    result: xr.Dataset, wanted: Mapping[str, tuple[str, str, str]], long_name: str, units: str
+) -> xr.Dataset:
     """Quantities as lines of one figure: labels to group, quantity and lens."""
-    curves = [curve(result, *of) for of in wanted.values()]
-    both = xr.concat(curves, dim="row", join="exact", combine_attrs="drop").assign_coords(
-        row=text_coordinate(list(wanted), "row", "line")
-    )
+    rows = as_rows({label: curve(result, *of) for label, of in wanted.items()}, long_name, units)
     if any(name == "kl" for _, name, _ in wanted.values()):  # 0 at the last depth, which no log axis shows
-        known = both["value"] > 0
-        both = both.assign({part: both[part].where(known) for part in ("value", "low", "high")})
-    both["value"].attrs = {"long_name": long_name, "units": "1"}
-    return both
+        known = rows["value"] > 0
+        rows = rows.assign({part: rows[part].where(known) for part in ("value", "low", "high")})
+        rows["value"].attrs = {"long_name": long_name, "units": units}
+    return rows

@@ -1,0 +1,37 @@
+"""When does the answer appear, and when is it settled?
+
+At every depth the state is sent through the model's own final norm and unembedding, with its soft cap
+and scale, as if the layers after it did not exist. Read off: the divergence from the final distribution,
+and rank and probability of the answer. For prompts the answer is the one they state, read at the last
+token; for passages it is the token that the model itself ends up preferring, read at some positions of
+each. The answer first leads at the first depth where it has rank 1, and is settled at the depth from
+which it keeps it. A tuned lens, where its folder is given, is read beside: it translates each state by
+an affine map that was trained for that depth.
+
+Nulls: the log-probability of another position's answer (for prompts, of another prompt's); and the
+divergence from the average of the other positions' final distributions, which is what a lens would
+reach that knows nothing of the token. Every token is kept; passages and prompts are independent.
+
+Beware: what a lens cannot read at a depth may be there all the same, in a form that only later layers
+can use; early depths of some families look like noise through the logit lens and not through a tuned
+one. The last lens is the model itself, and a run in which it is not is refused.
+
+Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Belrose et al. 2023, "Eliciting latent
+predictions from transformers with the tuned lens".
+"""
+
+from layerscope.contract import Stage
+from layerscope.experiments.logit_lens import items, measure
+from layerscope.experiments.logit_lens.claims import claims
+from layerscope.experiments.logit_lens.conclude import conclude, over_depth
+from layerscope.experiments.logit_lens.figures import draw
+from layerscope.experiments.logit_lens.settings import Settings
+
+__all__ = ["NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+
+TAKES = {"passages", "prompts"}
+NEEDS: set[str] = set()
+STAGES = (
+    Stage("passages", items=items.passage_items, measure=measure.passages),
+    Stage("prompts", items=items.prompt_items, measure=measure.prompts),
+)

@@ -1,0 +1,101 @@
+"""What a lens shows, in sentences: when answers lead and are settled, against the null, and between categories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from layerscope.contract import Claim, Untrained
+from layerscope.evidence import finding, strongest, untested
+from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, groups_named
+from layerscope.results.words import restored, stored
+
+_OWN_END: Untrained = ("effect", "residual streams come nearer to their own end in fresh weights too")
+
+
+def claims(result: xr.Dataset) -> Iterator[Claim]:
+    """One for each group and lens, the first depth beyond the null, pairs of categories."""
+    groups = [PASSAGES] if PASSAGES in result.group.values else []
+    groups += groups_named(result, PROMPT) or ([ALL_PROMPTS] if ALL_PROMPTS in result.group.values else [])
+    lenses = [str(lens) for lens in result.lens.values]
+    for group in groups:
+        yield from (_settled(result, group, lens) for lens in lenses)
+    if "nearer_than_average" in result:
+        yield from (_against_the_average(result, lens) for lens in lenses)
+    yield from _pairs(result)
+
+
+def _settled(result: xr.Dataset, group: str, lens: str) -> Claim:
+    units = "passages" if group == PASSAGES else "prompts"
+    settled = finding(result, "settled", unit="1", units=units, group=stored(group), lens=lens)
+    name = group.removeprefix(PROMPT)
+    if not settled.known:
+        return settled.claim(
+            "",
+            nothing=f"depth at which the answer is settled through the {lens}, for {name}",
+            unknown="no prompt is left after exclusions, or none ends with its answer on top",
+        )
+    leads = finding(result, "first_leads", unit="1", group=stored(group), lens=lens)
+    return settled.claim(
+        f"through the {lens}, the answer first leads at depth {leads.estimate} and is settled at depth "
+        f"{settled.estimate} of {result.sizes['depth'] - 1} for {name}",
+        caveat=f"interval of the settled depth; mean over {settled.n[0]} {units}; what a lens does not show may be "
+        "there all the same",
+        untrained=("not applicable", "a depth, not an effect"),
+    )
+
+
+def _against_the_average(result: xr.Dataset, lens: str) -> Claim:
+    """The first depth that is nearer to the end than the average prediction, not counting the last."""
+    gain = strongest(result, "nearer_than_average", "depth", by=_earliest_gain, lens=lens)
+    depth = gain.select["depth"]
+    return gain.claim(
+        f"at depth {depth} the {lens} is {gain.which('nearer to', 'farther from')} the final distribution than the "
+        f"average prediction is, by a divergence of {gain.size}",
+        nothing=f"difference in divergence between the {lens} and the average prediction, before the last depth",
+        unknown="one position alone has no other to average over",
+        caveat="the first depth that is significantly nearer, if any; average of the other positions' final "
+        "distributions; sign-flip permutation, corrected for all depths",
+        untrained=_OWN_END,
+    )
+
+
+def _earliest_gain(gains: np.ndarray) -> np.ndarray:
+    """Gains before losses, and of each the one at the least depth."""
+    return np.where(gains > 0, len(gains), 0) - np.arange(len(gains))
+
+
+def _pairs(result: xr.Dataset) -> Iterator[Claim]:
+    if "contrast" not in result.dims:
+        return
+    p = result.p_adjusted.values
+    for place in np.flatnonzero(np.isfinite(p)):
+        here = result.isel(contrast=slice(place, place + 1))
+        first, second = (restored(str(here[f"contrast_{which}"].values[0])) for which in ("first", "second"))
+        gap = finding(
+            here,
+            "difference",
+            p="p_adjusted",
+            unit="layer",
+            units="prompts",
+            n=("difference_n_first", "difference_n_second"),
+            contrast=str(here.contrast.values[0]),
+        )
+        yield gap.claim(
+            f"the answer is settled {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}",
+            nothing=f"difference between {first} and {second} in the depth at which the answer is settled",
+            caveat="permutation over prompts, Holm's correction over pairs; prompts are not matched in confidence or "
+            "length unless the set says so",
+            untrained=("null", "answers of fresh weights are settled at depths that know no category"),
+        )
+    if np.isnan(p).any():
+        yield untested(
+            result,
+            "p_adjusted",
+            "p_adjusted",
+            nothing="difference in the depth at which the answer is settled",
+            of="pairs of categories",
+            units="prompts",
+        )

@@ -1,0 +1,154 @@
+# ruff: noqa: E501
+"""What logit_lens says, from samples through its own conclusion: both ways, of nothing, of too little."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from layerscope import experiments
+from layerscope.contract import Claim
+from layerscope.experiments.logit_lens import Settings, claims, conclude, draw
+
+LAYERS, TOKENS = 6, 4
+DEPTHS = LAYERS + 1
+
+
+def _readings(ranks: np.ndarray, kl: np.ndarray, average: np.ndarray, prefix: str) -> dict[str, Any]:
+    """What a lens read of some tokens or prompts [unit depth], through one lens."""
+    unit = "prompt" if prefix else "token"
+    each = {
+        "kl": kl,
+        "log_probability": -kl,
+        "rank": ranks,
+        "other_log_probability": -kl - 3,
+        "next_log_probability": -kl - 1,
+    }
+    found = {f"{prefix}{name}": ((unit, "lens", "depth"), values[:, None]) for name, values in each.items()}
+    return found | {f"{prefix}kl_to_average": (unit, average)}
+
+
+def _passages(n: int = 8, *, average: float = 4.0, fall: float = 1.0) -> xr.Dataset:
+    """Divergences that fall to 0 from 6 nats, so fast; beside them a divergence from the average prediction."""
+    rng, rows = np.random.default_rng(0), n * TOKENS
+    wobble = rng.normal(scale=0.05, size=(n, 1)).repeat(TOKENS, axis=0)
+    kl = np.maximum(6 - fall * np.arange(DEPTHS), 0) + wobble + 0.5
+    kl[:, -1] = 0
+    ranks = np.where(np.arange(DEPTHS) < 4, 5, 1) * np.ones((rows, 1), dtype=int)
+    return xr.Dataset(
+        _readings(ranks, kl, np.full(rows, average), ""),
+        coords={
+            "token_passage": ("token", np.repeat([f"p{i}" for i in range(n)], TOKENS)),
+            "token_category": ("token", ["word"] * rows),
+            "position": ("token", np.tile(np.arange(1, TOKENS + 1), n)),
+            "passage": [f"p{i}" for i in range(n)],
+            "lens": ["logit lens"],
+            "depth": np.arange(DEPTHS),
+        },
+    )
+
+
+def _prompts(settled: dict[str, tuple[int, ...]]) -> xr.Dataset:
+    """Prompts of some categories, the answer of each settled at a depth of its own."""
+    depths = np.array([depth for some in settled.values() for depth in some])
+    ranks = np.where(np.arange(DEPTHS) < depths[:, None], 7, 1)
+    kl = np.maximum(depths[:, None] - np.arange(DEPTHS), 0.0)
+    return xr.Dataset(
+        _readings(ranks, kl, np.full(len(depths), 5.0), "prompt_"),
+        coords={
+            "prompt": [f"q{i}" for i in range(len(depths))],
+            "prompt_category": ("prompt", np.repeat(list(settled), [len(some) for some in settled.values()])),
+            "lens": ["logit lens"],
+            "depth": np.arange(DEPTHS),
+        },
+    )
+
+
+def _concluded(passages: xr.Dataset, prompts: xr.Dataset) -> xr.Dataset:
+    return conclude({"passages": passages, "prompts": prompts}, Settings(resamples=200))
+
+
+def _against_the_average(**how: Any) -> Claim:
+    result = _concluded(_passages(**how), xr.Dataset())
+    return next(claim for claim in claims(result) if claim.select["variable"] == "nearer_than_average")
+
+
+def test_the_first_depth_nearer_than_the_average_is_said_and_never_the_last() -> None:
+    nearer, farther = _against_the_average(), _against_the_average(average=0.2, fall=0.0)
+    nothing, few = _against_the_average(average=6.5, fall=0.0), _against_the_average(n=4)
+
+    assert nearer.text.startswith(
+        "At depth 3 the logit lens is nearer to the final distribution than the average prediction is, by a divergence of 0.4"
+    )
+    assert "(95% CI " in nearer.text
+    assert nearer.text.endswith("p < 0.01).")
+    assert farther.text.startswith(
+        "At depth 0 the logit lens is farther from the final distribution than the average"
+    )
+    assert nothing.text.startswith(
+        "No detectable difference in divergence between the logit lens and the average"
+    )
+    assert few.text.startswith(
+        "Too few passages to test the difference in divergence between the logit lens and the"
+    )
+    assert (nearer.significant, farther.significant, nothing.significant, few.significant) == (
+        True,
+        True,
+        False,
+        False,
+    )
+
+
+EARLY, LATE = (1, 1, 2, 1, 2, 1, 2, 1), (4, 5, 4, 5, 4, 5, 4, 4)
+
+
+def _pair(first: tuple[int, ...], second: tuple[int, ...]) -> Claim:
+    result = _concluded(xr.Dataset(), _prompts({"a": first, "b": second}))
+    return next(claim for claim in claims(result) if claim.select["variable"] in ("difference", "p_adjusted"))
+
+
+def test_categories_are_settled_later_or_earlier_or_alike_or_untested() -> None:
+    later, earlier, alike = _pair(LATE, EARLY), _pair(EARLY, LATE), _pair(LATE, LATE[::-1])
+    few, single = _pair((1, 1), (4, 5)), _pair((1,), LATE)
+
+    assert later.text.startswith("The answer is settled 3.0 layers later for a than for b (95% CI ")
+    assert earlier.text.startswith("The answer is settled 3.0 layers earlier for a than for b (95% CI ")
+    assert later.significant
+    assert earlier.significant
+    assert alike.text.startswith(
+        "No detectable difference between a and b in the depth at which the answer is settled"
+    )
+    assert few.text.startswith(
+        "Too few prompts to test the difference between a and b in the depth at which the answer"
+    )
+    assert "(2 against 2; smallest possible p = 0.33" in few.text
+    assert single.text == (
+        "Too few prompts to test the difference in the depth at which the answer is settled in 1 of 1 pairs of categories."
+    )
+
+
+def test_settled_depths_are_said_with_their_interval_or_have_no_estimate() -> None:
+    result = _concluded(xr.Dataset(), _prompts({"a": LATE, "b": (DEPTHS,) * 3}))
+    said, unknown = list(claims(result))[:2]
+
+    assert said.text.startswith(
+        "Through the logit lens, the answer first leads at depth 4.4 and is settled at depth 4.4"
+    )
+    assert "of 6 for a (95% CI " in said.text
+    assert said.value == pytest.approx(4.375)
+    assert unknown.text.startswith(
+        "No estimate of the depth at which the answer is settled through the logit lens, for b"
+    )
+
+
+def test_figures_are_drawn_and_the_measure_has_replicates() -> None:
+    result = _concluded(_passages(), _prompts({"a": EARLY, "b": LATE}))
+    one = experiments.load("logit_lens").over_depth(result)["divergence"]
+
+    assert all(figure.data for figure in draw(result).values())
+    assert one.draws.sizes == {"draw": 200, "depth": DEPTHS}
+    np.testing.assert_allclose(
+        one.value, result.curve.sel(group="passages", quantity="kl", lens="logit lens")
+    )
+    np.testing.assert_allclose(one["null"], 4.0)
