@@ -13,7 +13,6 @@ SLOW = {
     "test_attention_knockout",
     "test_attention_patterns",
     "test_context_reading",
-    "test_final_token_attention",
     "test_future_use",
     "test_hidden_states",
     "test_layer_ablation",

@@ -5,12 +5,13 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError
-from layerscope.experiments import _final_token_summary
 from layerscope.experiments.final_token_attention import Settings
+from layerscope.experiments.final_token_attention.conclude import _heads_apart
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
@@ -42,7 +43,10 @@ PROMPTS = [
 ]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", *(pytest.param(other, marks=pytest.mark.slow) for other in ("llama", "gemma2", "gpt_oss"))],
+)
 def test_rows_are_those_of_the_whole_pattern(family: str) -> None:
     result = ls.run("final_token_attention", zoo.layered(family, flipped=True), PROMPTS, progress=False)
     model = zoo.make(family, flipped=True)
@@ -88,9 +92,14 @@ def test_what_the_number_of_tokens_alone_explains_tells_no_categories_apart() ->
     shares = shares * np.exp(0.05 * rng.normal(size=shares.shape))
     shares[:, 1, :, 1] = 1 - 1e-3 * rng.random((80, 1))  # head 1 looks at the noised tokens only
     shares[40:, 1, :, 2] *= 0.2  # head 2 knows
-    groups = [("short", tokens == 12), ("long", tokens == 30)]
+    groups = {"short": np.flatnonzero(tokens == 12), "long": np.flatnonzero(tokens == 30)}
 
-    found = _final_token_summary._heads_apart(shares[:, None], uniform, groups, Settings(permutations=499))
+    found = _heads_apart(
+        xr.DataArray(shares, dims=("prompt", "row", "layer", "head")),
+        xr.DataArray(uniform, dims=("prompt", "row")),
+        groups,
+        Settings(permutations=499, resamples=100),
+    )
 
     p = found.head_p_adjusted.sel(kept_row="noised tokens").isel(contrast=0, layer=0)
     assert (p[:2] > 0.05).all()
@@ -110,6 +119,7 @@ def test_prompts_that_the_model_gets_wrong_are_left_out_and_listed() -> None:
     assert int(kept.overall_attention_n.max()) == 3
 
 
+@pytest.mark.slow
 def test_the_spike_stands_beside_the_transition_of_a_saved_trace(tmp_path: pathlib.Path) -> None:
     model, texts = mover(layer=2, n_layers=4), prompts_about()
     traced = running.run(
@@ -124,10 +134,11 @@ def test_the_spike_stands_beside_the_transition_of_a_saved_trace(tmp_path: pathl
     assert float(result.prompts_crossing_in_the_spike) == 1
     np.testing.assert_allclose(result.prompt_transition_less_spike, 0, atol=0.05)
     np.testing.assert_allclose(result.category_transition_less_spike, 0, atol=0.05)
-    assert "does the answer cross where attention spikes?" in ls.draw(result)
+    assert "Crossover beside the peak of attention" in ls.draw(result)
     assert int(result.transition_less_spike_n) == len(texts)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_no_trace_of_this_model_is_refused(tmp_path: pathlib.Path) -> None:
     model = mover(layer=1, n_layers=3)
     traced = running.run(

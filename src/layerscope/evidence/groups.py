@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
+from layerscope.evidence.batches import in_batches
 from layerscope.evidence.coordinates import groups_along
 from layerscope.evidence.settings import Intervals
 from layerscope.maths.arrays import divide
@@ -156,16 +157,8 @@ def prompts_by_length(
     prompts: Sequence[TokenisedPrompt], most_tokens: int, context: int | None
 ) -> list[tuple[TokenisedPrompt, ...]]:
     """Prompts of equal length together, at most so many tokens at a time; what cannot be read is left out."""
-    lengths: dict[int, list[TokenisedPrompt]] = {}
-    for prompt in prompts:
-        if context is None or prompt.n_tokens <= context:
-            lengths.setdefault(prompt.n_tokens, []).append(prompt)
-    batches = []
-    for length in sorted(lengths):
-        size = max(1, most_tokens // length)
-        some = lengths[length]
-        batches += [tuple(some[start : start + size]) for start in range(0, len(some), size)]
-    return batches
+    readable = [prompt for prompt in prompts if context is None or prompt.n_tokens <= context]
+    return [tuple(some) for some in in_batches(readable, most_tokens, length=lambda one: one.n_tokens)]
 
 
 def packed(passages: Sequence[TokenisedPassage], most_tokens: int) -> list[tuple[TokenisedPassage, ...]]:

@@ -10,9 +10,10 @@ import xarray as xr
 
 from layerscope import runs
 from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.evidence.batches import in_batches
 from layerscope.evidence.coordinates import layer_coordinate, number_coordinate, text_coordinate
 from layerscope.experiments._attention_heads import by_layer, side_by_side
-from layerscope.experiments._attention_items import fixed_queries, in_batches
+from layerscope.experiments._attention_items import fixed_queries
 from layerscope.experiments._attention_ratios import STATISTICS, sum_of, zero_where_absent
 from layerscope.experiments._attention_settings import Settings
 from layerscope.maths.attention import DISTANCE_BINS, band_name

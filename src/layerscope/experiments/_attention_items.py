@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
+from layerscope.evidence.batches import in_batches
 from layerscope.experiments._attention_settings import Settings
 from layerscope.text.tokenised import TokenisedPassage
 from layerscope.text.tokenised_words import TokenisedSentence
@@ -94,16 +94,6 @@ def first_token_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> I
                 kind=kind,
                 rows=tuple(rows),
             )
-
-
-def in_batches(things: Sequence[Any], tokens_per_pass: int, *, length: Any) -> Iterator[list[Any]]:
-    """Things of equal length together, at most so many tokens in a batch; lengths in rising order."""
-    by_length: dict[int, list[Any]] = defaultdict(list)
-    for thing in things:
-        by_length[length(thing)].append(thing)
-    for tokens, own in sorted(by_length.items()):
-        at_once = max(1, tokens_per_pass // tokens)
-        yield from (own[start : start + at_once] for start in range(0, len(own), at_once))
 
 
 def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PassagesItem]:

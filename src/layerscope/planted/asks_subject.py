@@ -20,11 +20,16 @@ from layerscope.planted._writing import LOUD, Canvas, head_of, word_tokenizer
 
 SUBJECTS = ("anna", "bert", "cleo", "dora", "emil", "fred", "gina", "hugo")
 OTHERS = ("my", "friend", "has", "a", "coat", "that", "is", "old", "the", "house", "of", "was", "always")
-_PLANTED_LAYER = 2
+PLANTED_LAYER = 2
 
 
 def asks_subject(
-    *, layer: int = _PLANTED_LAYER, head: int = 1, n_layers: int = 4, strength: float = 1.0
+    *,
+    layer: int = PLANTED_LAYER,
+    head: int = 1,
+    n_layers: int = 4,
+    strength: float = 1.0,
+    marked: tuple[str, ...] = SUBJECTS,
 ) -> LayeredModel:
     """The model, with the head that looks for the subject."""
     tokenizer = word_tokenizer([*SUBJECTS, *OTHERS])
@@ -32,7 +37,7 @@ def asks_subject(
     canvas = Canvas(tokenizer, {"word": count, "mark": 1, "found": count}, n_layers=n_layers)
     canvas.embed_words("word")
     mark = canvas.place("mark")
-    for word in SUBJECTS:
+    for word in marked:
         canvas.write(canvas.model.transformer.wte.weight[tokenizer.convert_tokens_to_ids(word)], mark, 1.0)
     weights = head_of(canvas.model, layer, head)
     canvas.look_for(weights, mark, nats=LOUD * strength)
@@ -62,10 +67,10 @@ def prompts() -> dict[str, Any]:
 TRIALS = (
     Trial(
         experiment="final_token_attention",
-        plants=f"head 1 of block {_PLANTED_LAYER} (of 4) gives the subject all its attention",
+        plants=f"L{PLANTED_LAYER}H1 (of 4 layers) gives the subject all its attention",
         model=lambda strength: asks_subject(strength=strength),
         answers=tuple(
-            Answer("mean_spike", float(_PLANTED_LAYER), 0.01, {"category": kind}) for kind in ("near", "far")
+            Answer("mean_spike", float(PLANTED_LAYER), 0.01, {"category": kind}) for kind in ("near", "far")
         ),
         texts=prompts,
         strengths=(1.0, 0.5, 0.2, 0.1, 0.05, 0.01),

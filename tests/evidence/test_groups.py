@@ -1,0 +1,48 @@
+"""Groups of tokens, averaged within passages: which tokens count, worked by hand; and batches of equal length."""
+
+import numpy as np
+import xarray as xr
+
+from layerscope.evidence.batches import in_batches
+from layerscope.evidence.groups import FIRST, PASSAGES, groups_of_tokens, passages_left_out
+
+
+def _tokens() -> xr.Dataset:
+    """Two passages of four and three tokens."""
+    return xr.Dataset(
+        coords={
+            "token_passage": ("token", ["a", "a", "a", "a", "b", "b", "b"]),
+            "token_category": ("token", ["x", "x", "x", "y", "x", "y", "y"]),
+            "position": ("token", [0, 1, 2, 3, 0, 1, 2]),
+        }
+    )
+
+
+VALUES = {"height": np.array([100.0, 1, 2, 6, 200, 3, 5])}
+
+
+def test_late_tokens_begin_at_the_first_position_itself() -> None:
+    from_one = groups_of_tokens(_tokens(), VALUES, first_position=1, first_apart=False)
+    from_two = groups_of_tokens(_tokens(), VALUES, first_position=2, first_apart=False)
+
+    np.testing.assert_array_equal(from_one[PASSAGES]["height"], [3, 4])
+    np.testing.assert_array_equal(from_two[PASSAGES]["height"], [4, 5])
+
+
+def test_a_category_is_of_late_tokens_and_a_passage_without_any_is_unknown() -> None:
+    groups = groups_of_tokens(_tokens(), VALUES, first_position=1, first_apart=True)
+
+    np.testing.assert_array_equal(groups["token: x"]["height"], [1.5, np.nan])
+    np.testing.assert_array_equal(groups["token: y"]["height"], [6, 4])
+    np.testing.assert_array_equal(groups[FIRST]["height"], [100, 200])
+
+
+def test_a_passage_counts_from_the_fewest_tokens_on() -> None:
+    assert passages_left_out(_tokens(), ["a", "b"], 4).tolist() == ["", "shorter than 4 tokens"]
+
+
+def test_batches_hold_texts_of_one_length_and_no_more_tokens_than_a_pass() -> None:
+    batches = list(in_batches(["aa", "b", "cc", "dd", "e"], 4, length=len))
+
+    assert batches == [["b", "e"], ["aa", "cc"], ["dd"]]
+    assert list(in_batches(["a" * 9], 4, length=len)) == [["a" * 9]]
