@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerscope.first_use import imported_at_first_use
 
 __version__ = "0.1.0"
 
@@ -22,52 +24,21 @@ if "torch" not in sys.modules:
     os.environ.setdefault("MKL_CBWR", "AVX512,STRICT")
 
 if TYPE_CHECKING:
-    from layerscope.errors import LayerscopeError
-    from layerscope.experiments.causal_trace.measure.runs import metric
-    from layerscope.jobs.python import draw, open_run, read, run, trace
-    from layerscope.models.load import load_model
-    from layerscope.models.untrained import untrained_twin
-    from layerscope.text.passages import load_passages
-    from layerscope.text.prompts import load_prompts
+    from layerscope.errors import LayerscopeError as LayerscopeError
+    from layerscope.experiments.causal_trace.measure.runs import metric as metric
+    from layerscope.jobs.python import draw as draw
+    from layerscope.jobs.python import open_run as open_run
+    from layerscope.jobs.python import read as read
+    from layerscope.jobs.python import run as run
+    from layerscope.jobs.python import trace as trace
+    from layerscope.models.load import load_model as load_model
+    from layerscope.models.untrained import untrained_twin as untrained_twin
+    from layerscope.text.passages import load_passages as load_passages
+    from layerscope.text.prompts import load_prompts as load_prompts
 
-_PLACES = {
-    "LayerscopeError": "layerscope.errors",
-    "draw": "layerscope.jobs.python",
-    "load_model": "layerscope.models.load",
-    "load_passages": "layerscope.text.passages",
-    "load_prompts": "layerscope.text.prompts",
-    "metric": "layerscope.experiments.causal_trace.measure.runs",
-    "open_run": "layerscope.jobs.python",
-    "read": "layerscope.jobs.python",
-    "run": "layerscope.jobs.python",
-    "trace": "layerscope.jobs.python",
-    "untrained_twin": "layerscope.models.untrained",
-}
-
-__all__ = [
-    "LayerscopeError",
-    "__version__",
-    "draw",
-    "load_model",
-    "load_passages",
-    "load_prompts",
-    "metric",
-    "open_run",
-    "read",
-    "run",
-    "trace",
-    "untrained_twin",
-]
-
-
-def __getattr__(name: str) -> Any:
-    # Importing layerscope loads neither torch nor xarray; the first use of a name does.
-    if name in _PLACES:
-        from importlib import import_module
-
-        return getattr(import_module(_PLACES[name]), name)
-    raise AttributeError(f"module 'layerscope' has no attribute {name!r}")
+# Importing layerscope loads neither torch nor xarray; the first use of a name does.
+__getattr__ = imported_at_first_use(__name__)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return ["__version__", *__getattr__("__all__")]

@@ -16,10 +16,10 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from layerscope.models.facts import ModelFacts
+from layerscope.results.annotation_sheets import Judgements, Sheet
 from layerscope.results.pages import Page
 from layerscope.results.record import PlugIn
 from layerscope.results.schema import GROWS
-from layerscope.results.sheets import Judgements, Sheet
 from layerscope.text.passages import Passage
 from layerscope.text.prompts import Prompt
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt

@@ -29,7 +29,7 @@ from layerscope.experiments import (
 from layerscope.experiments._trigger_best import Best
 from layerscope.experiments.trigger_examples import Settings
 from layerscope.planted import bigram_key
-from layerscope.results.sheets import Judgements, read_sheets, write_sheet
+from layerscope.results.annotation_sheets import Judgements, read_sheets, write_sheet
 from layerscope.text.passages import Passage
 from layerscope.text.tokenised import tokenise_passage
 

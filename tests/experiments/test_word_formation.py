@@ -11,8 +11,8 @@ import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
 from layerscope.experiments._formation_design import erased_cases, made_up, pairs_of, twins_of
+from layerscope.results.escaping import restored
 from layerscope.results.schema import read_json
-from layerscope.results.words import restored
 from layerscope.text.tokenised_words import TokenisedWord, tokenise_word
 
 WORDS = [

@@ -23,8 +23,8 @@ from layerscope.experiments.word_position_probe.items.tasks import (
 from layerscope.experiments.word_position_probe.measure.fitting import fitted
 from layerscope.experiments.word_position_probe.measure.laying import lay
 from layerscope.results.combine import concatenate
+from layerscope.results.escaping import restored
 from layerscope.results.schema import read_json
-from layerscope.results.words import restored
 from layerscope.text.tokenised_words import tokenise_word
 
 WORDS = [

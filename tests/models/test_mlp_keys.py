@@ -11,10 +11,11 @@ from torch import nn
 
 import zoo
 from layerscope import LayerscopeError
+from layerscope.models.dense_keys import MlpKeys
 from layerscope.models.expert_keys import ExpertKeys, find_expert_keys
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
-from layerscope.models.mlp_keys import MlpKeys, mlp_keys
+from layerscope.models.mlp_keys import mlp_keys
 from layerscope.models.projections import find_projections
 from layerscope.planted.bigram_key import bigram_key
 from layerscope.runs import show_key_activations

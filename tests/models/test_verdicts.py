@@ -116,7 +116,7 @@ def test_other_weights_code_or_remote_code_are_tried_anew(
     load_model(source)
     load_model(saved(tmp_path, "gemma2", seed=1))
     assert len(trials) == 2
-    monkeypatch.setattr(verdicts, "_own_code", lambda: "other")
+    monkeypatch.setattr(verdicts, "sources_digest", lambda rooms: "other")
     load_model(source)
     assert len(trials) == 3
     load_model(source, trust_remote_code=True)

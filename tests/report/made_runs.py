@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from layerscope.results.escaping import stored
 from layerscope.results.record import Asked, Machine, RunRecord, StageRecord
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.store import RunFolder
-from layerscope.results.words import stored
 
 HOSTILE = "<script>alert(1)</script><b> &lt; <extra> %{y} \u202e \x07 \ud800"
 TRIALS = Path(__file__).parent / "trial_experiments"

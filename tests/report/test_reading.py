@@ -7,8 +7,8 @@ from pathlib import Path
 from layerscope import experiments
 from layerscope.report import write_report
 from layerscope.report.reading import shown_page
+from layerscope.results.annotation_sheets import write_sheet
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
-from layerscope.results.sheets import write_sheet
 from layerscope.results.store import RunFolder
 from report.made_runs import HOSTILE, MakeRun
 

@@ -8,9 +8,9 @@ import pytest
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
+from layerscope.results.escaping import restored, stored
 from layerscope.results.export import export
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored, stored
 
 RESULT = xr.Dataset(
     {

@@ -42,6 +42,19 @@ def test_a_new_dimension_is_welcome_if_it_says_what_it_means() -> None:
     assert check_promises(data, where="here") is data
 
 
+def test_rows_of_a_dimension_of_ones_own_may_be_told_by_a_coordinate_along_it_alone() -> None:
+    whose = {"screened_prompt": xr.Variable("screened", ["p"], {"long_name": "prompt of the patch"})}
+    data = xr.Dataset({"x": quantity([[1.0]], "screened depth", "x")})
+
+    assert check_promises(data.assign_coords(whose), where="here")
+    for useless in (
+        {"name": ("screened", ["p"])},
+        {"at": (("screened", "depth"), [[1]], {"long_name": "at"})},
+    ):
+        with pytest.raises(LayerscopeError, match="dimension screened"):
+            check_promises(data.assign_coords(useless), where="here")
+
+
 def test_lists_and_none_travel_as_json() -> None:
     written = check_promises(write_json(GOOD, many=[1, None, {"a": "é"}]), where="here")
 

@@ -13,7 +13,7 @@ import zoo
 from layerscope.errors import LayerscopeError
 from layerscope.text.tokenised_words import tokenise_sentence, tokenise_word
 from layerscope.text.treebanks import Sentence, load_treebank, treebank_sets
-from layerscope.text.words import load_words
+from layerscope.text.word_lists import load_words
 
 EWT = Path(__file__).parents[3] / "shared" / "data" / "treebanks" / "ewt"
 

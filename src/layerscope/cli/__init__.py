@@ -8,7 +8,7 @@ from io import TextIOWrapper
 import typer
 
 from layerscope.cli import commands, looking
-from layerscope.cli.program import cli
+from layerscope.cli.program import cli, commands_page
 from layerscope.cli.telling import say
 from layerscope.errors import LayerscopeError
 
@@ -34,14 +34,3 @@ def main() -> None:
             "layerscope: stopped; what was computed is kept. The same command goes on from there.", err=True
         )
         sys.exit(_STOPPED)
-
-
-def commands_page() -> str:
-    """The page docs/commands.md: every command with its help, as the program prints it."""
-    program = typer.main.get_command(cli)
-    pieces = ["# Commands\n\nPrinted by `layerscope list commands`.\n"]
-    with typer.Context(program, info_name="layerscope", terminal_width=100, max_content_width=100) as context:
-        for name, command in program.commands.items():  # type: ignore[attr-defined]
-            with typer.Context(command, info_name=name, parent=context) as inner:
-                pieces.append(f"\n## layerscope {name}\n\n```\n{command.get_help(inner)}\n```\n")
-    return "".join(pieces)

@@ -26,7 +26,7 @@ def list_(
     layerscope list runs --out runs
     """
     if what == "commands":
-        from layerscope.cli import commands_page
+        from layerscope.cli.program import commands_page
 
         typer.echo(commands_page(), nl=False)
         return

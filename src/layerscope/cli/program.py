@@ -31,3 +31,14 @@ Trusted = Annotated[
         "--trust-remote-code", help="Run code that comes with the weights; a record never decides that."
     ),
 ]
+
+
+def commands_page() -> str:
+    """The page docs/commands.md: every command with its help, as the program prints it."""
+    program = typer.main.get_command(cli)
+    pieces = ["# Commands\n\nPrinted by `layerscope list commands`.\n"]
+    with typer.Context(program, info_name="layerscope", terminal_width=100, max_content_width=100) as context:
+        for name, command in program.commands.items():  # type: ignore[attr-defined]
+            with typer.Context(command, info_name=name, parent=context) as inner:
+                pieces.append(f"\n## layerscope {name}\n\n```\n{command.get_help(inner)}\n```\n")
+    return "".join(pieces)

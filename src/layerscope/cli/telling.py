@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.words import visible
+from layerscope.results.escaping import visible
 
 if TYPE_CHECKING:
     from layerscope.jobs.checking import PromptCheck, Unreadable

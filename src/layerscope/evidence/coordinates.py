@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
 

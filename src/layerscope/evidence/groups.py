@@ -17,7 +17,7 @@ from layerscope.evidence.coordinates import groups_along
 from layerscope.evidence.settings import Intervals
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import Interval, bootstrap_mean
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
 PASSAGES, FIRST, ALL_PROMPTS = "passages", "first tokens", "prompts"

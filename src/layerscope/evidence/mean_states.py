@@ -1,6 +1,6 @@
 """The mean state at each depth, over whole texts: a stage that several experiments begin with.
 
-Stage("mean", items=mean_items, measure=sum_of_states, combine=added)
+Stage("mean", items=mean_items, measure=sum_of_states, combine=sum_of_parts)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def sum_of_states(model: LayeredModel, item: MeanItem, settings: Any, earlier: E
     )
 
 
-def added(folded: xr.Dataset, part: xr.Dataset) -> xr.Dataset:
+def sum_of_parts(folded: xr.Dataset, part: xr.Dataset) -> xr.Dataset:
     """Two parts of a sum, variable by variable, in item order: what a stage that keeps sums is combined by."""
     sums = {
         name: folded[name].copy(data=folded[name].values + part[name].values) for name in folded.data_vars

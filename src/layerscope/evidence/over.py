@@ -34,8 +34,8 @@ from layerscope.maths.permutation import (
 )
 from layerscope.maths.quantiles import quantile_draws
 from layerscope.maths.simultaneous import largest_t_interval, largest_t_p
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored
 
 Dims = str | tuple[str, ...]
 

@@ -13,7 +13,7 @@ from layerscope.contract import Claim
 from layerscope.evidence import finding, places_in_words, strongest
 from layerscope.evidence.groups import PASSAGES
 from layerscope.experiments._ablation_curves import EARLIER, LATER, curve
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 
 _DOING = {
     "skip": "skipping layer {}",

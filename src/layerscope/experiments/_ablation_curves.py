@@ -11,8 +11,8 @@ from layerscope.evidence.coordinates import groups_along, text_coordinate
 from layerscope.evidence.groups import PASSAGES, Group, groups_of_tokens, intervals, per_unit
 from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.maths.max_statistic import compare_pairs
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import stored
 
 LATER = "later tokens"
 EARLIER = " earlier"

@@ -31,8 +31,8 @@ from layerscope.maths.arrays import divide
 from layerscope.maths.attention import DISTANCE_BINS, OFFSETS, bin_name
 from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts
 from layerscope.maths.ratios import bootstrap_ratio, known_mean, ratio
+from layerscope.results.escaping import restored, stored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import restored, stored
 
 _ROUNDING = 1e-5
 

@@ -11,7 +11,7 @@ from layerscope.evidence.coordinates import text_coordinate
 from layerscope.evidence.curves import as_curve
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.heatmap import token_heatmap
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 
 _HORIZONS = (1, 2, 4, 8, 16, 32, 64)
 

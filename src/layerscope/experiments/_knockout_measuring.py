@@ -28,8 +28,8 @@ from layerscope.experiments._knockout_items import (
     prompt_sets,
 )
 from layerscope.experiments._knockout_runs import Effects, Target, knocked_out, no_effects
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity
-from layerscope.results.words import stored
 from layerscope.text.constraints import clean_constraint
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from layerscope.experiments._knockout_maps import Units, how_of, maps
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.depth_profile import apart, centroid
 from layerscope.maths.permutation import pairwise_contrasts
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import restored
 
 if TYPE_CHECKING:
     from layerscope.contract import Earlier

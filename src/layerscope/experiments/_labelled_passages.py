@@ -14,8 +14,8 @@ from pydantic import Field
 from layerscope.contract import Earlier, ExperimentSettings, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.coordinates import text_coordinate
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import stored
 from layerscope.text.prompt_files import UNCATEGORISED
 from layerscope.text.tokenised import TokenisedPassage
 

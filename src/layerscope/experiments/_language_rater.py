@@ -33,9 +33,9 @@ from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.experiments._weight_settings import ROTATED, SIGNS, SINGULAR, Settings
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity, write_json
 from layerscope.results.trust import from_a_record
-from layerscope.results.words import restored
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel

@@ -10,8 +10,8 @@ import xarray as xr
 from layerscope.contract import Claim
 from layerscope.evidence import Finding, at_depths, finding, strongest, wording
 from layerscope.experiments._syntax_scores import named
+from layerscope.results.escaping import restored, visible
 from layerscope.results.schema import read_json
-from layerscope.results.words import restored, visible
 
 _BELOW = 0.05
 

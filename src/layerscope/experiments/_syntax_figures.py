@@ -12,8 +12,8 @@ from layerscope.evidence.curves import as_curve
 from layerscope.experiments._syntax_rows import NEXT
 from layerscope.experiments._syntax_scores import named
 from layerscope.plots import curve_over_depth, rows_by_category
+from layerscope.results.escaping import restored, visible
 from layerscope.results.schema import read_json
-from layerscope.results.words import restored, visible
 
 _SINCE = (1, 8, 64)  # three bands can be told apart
 

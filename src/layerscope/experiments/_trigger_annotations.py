@@ -21,8 +21,8 @@ from layerscope.evidence.coordinates import text_coordinate
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.rater_agreement import alpha_interval, krippendorff_alpha
 from layerscope.plots.curves import curve_over_depth
-from layerscope.results.sheets import Judgements, Sheet
-from layerscope.results.words import visible
+from layerscope.results.annotation_sheets import Judgements, Sheet
+from layerscope.results.escaping import visible
 
 KINDS = ("shallow", "semantic", "both", "none")
 _SHOWN = ("group", "context", "ends in", "followed by")

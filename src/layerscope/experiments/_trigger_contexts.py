@@ -17,8 +17,8 @@ from layerscope.experiments._trigger_census import two_sided
 from layerscope.experiments._trigger_search import OPERATIONS
 from layerscope.experiments._trigger_settings import Settings
 from layerscope.maths.shallowness import by_frequency, frequency_percentile
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity
-from layerscope.results.words import stored
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import xarray as xr
 
+from layerscope.results.escaping import restored, stored, visible
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
-from layerscope.results.words import restored, stored, visible
 
 _INTRODUCTION = (
     "The contexts that excite each key most, highest first: in front the activation, outlined the token at which it "

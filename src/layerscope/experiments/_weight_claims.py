@@ -13,8 +13,8 @@ from layerscope.evidence.findings import finding, number_or_none, strongest
 from layerscope.evidence.wording import measured, null_sentence, p_in_words, sentence
 from layerscope.experiments._weight_pairs import LIKENESS
 from layerscope.experiments._weight_settings import TOKENS_OF
+from layerscope.results.escaping import restored
 from layerscope.results.schema import read_json
-from layerscope.results.words import restored
 from layerscope.text.token_sets import FEWEST_SETS
 
 

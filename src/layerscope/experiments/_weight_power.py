@@ -32,7 +32,7 @@ from layerscope.experiments._weight_settings import (
     UNRELATED,
     Settings,
 )
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 from layerscope.text.token_sets import FEWEST_SETS, known_token_sets
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from layerscope.errors import LayerscopeError
 from layerscope.evidence.coordinates import number_coordinate
 from layerscope.experiments._weight_settings import Settings
 from layerscope.maths.coherence import CommonPart, common_part, cooccurrence_vectors
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import stored
 from layerscope.text.passages import load_passages
 from layerscope.text.token_texts import token_texts
 from layerscope.text.tokens import BosPolicy, bos_id

@@ -47,9 +47,9 @@ from layerscope.experiments import (
     _trigger_topics,
 )
 from layerscope.experiments._trigger_settings import Settings as Settings
+from layerscope.results.annotation_sheets import Judgements, Sheet
 from layerscope.results.pages import Page
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.sheets import Judgements, Sheet
 
 TAKES = {"passages"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from layerscope import experiments
 from layerscope.errors import LayerscopeError
-from layerscope.results.sheets import write_sheet
+from layerscope.results.annotation_sheets import write_sheet
 from layerscope.results.store import RunFolder
 
 
@@ -20,10 +20,11 @@ def annotate(path: Path, annotator: str) -> Path:
     folder = RunFolder.open(path)
     experiment = experiments.load(folder.record.asked.experiment)
     if experiment.sheet is None:
+        asking = [name for name in experiments.names() if experiments.load(name).sheet is not None]
         raise LayerscopeError(
             f"{experiment.name} asks nothing of annotators",
             found=path,
-            expected="a run of trigger_examples",
-            hint="layerscope run trigger_examples",
+            expected=f"a run of {' or '.join(asking)}",
+            hint=f"layerscope run {asking[0]}",
         )
     return write_sheet(folder.path, experiment.sheet(folder.result()), annotator)

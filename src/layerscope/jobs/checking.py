@@ -11,8 +11,8 @@ from layerscope.jobs.texts import refuse_foreign_ids
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.answers import answer_of
 from layerscope.text.constraints import Constraint, clean_constraint, constraints_of, strip
-from layerscope.text.fields import unique_names
 from layerscope.text.prompts import prompts_of
+from layerscope.text.record_fields import unique_names
 from layerscope.text.tokenised import TokenisedPrompt, tokenise_prompt
 from layerscope.text.tokens import BosPolicy
 

@@ -8,7 +8,7 @@ from rich.style import Style
 from rich.text import Text
 
 from layerscope.jobs.tracing import TracedPrompt
-from layerscope.results.words import visible
+from layerscope.results.escaping import visible
 
 _LONGEST_LABEL = 14
 _LEGEND = "tenths: . below 0.05, 1-9, # 0.95 or more, - below −0.05"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from layerscope import experiments
 from layerscope.bundled import bundled_folder, bundled_names
 from layerscope.errors import LayerscopeError
-from layerscope.results.words import restored, visible
+from layerscope.results.escaping import restored, visible
 from layerscope.text.treebanks import load_treebank, treebank_sets
-from layerscope.text.words import load_words, word_sets
+from layerscope.text.word_lists import load_words, word_sets
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -18,8 +18,8 @@ from layerscope.jobs.measuring import combined, measure, threads
 from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Silent
 from layerscope.jobs.running import folder_of
+from layerscope.results.escaping import stored
 from layerscope.results.store import RunFolder
-from layerscope.results.words import stored
 from layerscope.runs import peak_bytes
 
 _ENOUGH_SECONDS = 6.0

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
-import layerscope
 from layerscope import experiments
 from layerscope.contract import Experiment, ExperimentSettings, Inputs
 from layerscope.errors import LayerscopeError
@@ -31,6 +28,7 @@ from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import check_length
 from layerscope.models.load import load_model, refusing
 from layerscope.models.untrained import kept_twin
+from layerscope.results.own_code import sources_digest
 from layerscope.results.record import Asked, Machine, RunRecord, digest
 from layerscope.results.store import RunFolder
 from layerscope.results.trust import names_from_a_record
@@ -40,7 +38,7 @@ from layerscope.text.prompts import load_prompts
 from layerscope.text.tokenised import TokenisedPrompt
 from layerscope.text.tokens import BosPolicy, bos_record, tokenizer_digest
 from layerscope.text.treebanks import load_treebank
-from layerscope.text.words import load_words
+from layerscope.text.word_lists import load_words
 
 # Rooms whose code decides numbers; figures, pages and the command line do not.
 _NUMBER_ROOMS = ("engines", "evidence", "experiments", "maths", "models", "results", "runs", "text")
@@ -319,21 +317,15 @@ def this_machine(device: torch.device, experiment: Experiment) -> Machine:
         device_name=machine.device_name(device),
         threads=torch.get_num_threads(),
         environment=machine.arithmetic_environment(),
-        versions=machine.versions() | {"layerscope": layerscope.__version__},
+        versions=machine.versions(),
         code=code_digest(),
         plugin=dict(experiment.plugin),
     )
 
 
-@cache
 def code_digest() -> str:
     """sha256 over the source of every room whose code decides numbers."""
-    root = Path(layerscope.__file__).parent
-    summary = hashlib.sha256()
-    for room in _NUMBER_ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
-            summary.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return summary.hexdigest()
+    return sources_digest(_NUMBER_ROOMS)
 
 
 def _texts_digest(inputs: Inputs) -> str:

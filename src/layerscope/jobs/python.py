@@ -17,8 +17,8 @@ from layerscope.errors import LayerscopeError
 from layerscope.jobs.progress import Progress, Silent, for_this_terminal
 from layerscope.jobs.texts import LONGEST, refuse_foreign_ids
 from layerscope.models.sites import SITES, parse_site
+from layerscope.results.escaping import stored
 from layerscope.results.store import RunFolder
-from layerscope.results.words import stored
 from layerscope.text.tokens import BosPolicy, encode
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from layerscope.text.tokenised_words import (
 )
 from layerscope.text.tokens import BosPolicy
 from layerscope.text.treebanks import Sentence, load_treebank, treebank_sets
-from layerscope.text.words import load_words, word_sets
+from layerscope.text.word_lists import load_words, word_sets
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel

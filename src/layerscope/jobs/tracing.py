@@ -11,8 +11,8 @@ import xarray as xr
 
 from layerscope.jobs import running
 from layerscope.jobs.progress import Progress
+from layerscope.results.escaping import restored
 from layerscope.results.store import RunFolder
-from layerscope.results.words import restored
 from layerscope.runs.lens import read_lens
 from layerscope.runs.reading import as_batch
 from layerscope.text.tokenised import TokenisedPrompt

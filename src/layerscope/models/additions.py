@@ -11,30 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 from torch import Tensor, nn
 
 from layerscope.models.hooks import on_output
-
-
-@dataclass(frozen=True)
-class Addition:
-    """How to read the two vectors that a block adds.
-
-    Attributes:
-        attention: dotted name, inside the block, of the module whose output becomes attn_out; None in a
-            block that adds one vector only, by its MLP.
-        mlp: the same for mlp_out; None in a block that adds one vector only, by what mixes tokens.
-        multiplier: factor on both outputs.
-    """
-
-    attention: str | None
-    mlp: str | None
-    multiplier: float = 1.0
-
+from layerscope.models.structure import Addition
 
 Outputs = dict[str, Tensor]
 """Outputs of modules inside a block, by dotted name, in the order of their calls."""

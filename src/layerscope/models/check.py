@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
 from layerscope.models import verdicts
-from layerscope.models.additions import Addition, find_addition
+from layerscope.models.additions import find_addition
 from layerscope.models.argument_axes import axes_of_model
 from layerscope.models.arguments import Call, NotUnderstoodError
 from layerscope.models.attention import Attended, watched
 from layerscope.models.hooks import at_depth, first_of, input_of, on_output, with_input
 from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import OF_THE_STREAM, THROUGH_ATTENTION
-from layerscope.models.structure import logit_maps, map_logits, neighbours_of_blocks
+from layerscope.models.structure import Addition, logit_maps, map_logits, neighbours_of_blocks
 from layerscope.models.takes import keeps_last, takes_positions
 
 _PROBE_TOKENS = 9

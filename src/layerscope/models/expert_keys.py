@@ -17,17 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from layerscope.models.dense_keys import MlpKeys
 from layerscope.models.experts import stacks_of, told_apart
-
-if TYPE_CHECKING:
-    from layerscope.models.mlp_keys import MlpKeys
 
 _ROUNDING = 1e-4
 """Of the largest entry, in float32: how far activations times values may be from the module's own output."""

@@ -13,10 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
-from layerscope.models.additions import Addition
 from layerscope.models.arguments import Axes
 from layerscope.models.facts import ModelFacts
-from layerscope.models.structure import Structure, map_logits
+from layerscope.models.structure import Addition, Structure, map_logits
 from layerscope.models.use import in_use
 from layerscope.models.wide_linear import apply_in_blocks
 

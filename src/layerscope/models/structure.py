@@ -32,6 +32,22 @@ class Structure:
     logit_map: tuple[tuple[str, float], ...]
 
 
+@dataclass(frozen=True)
+class Addition:
+    """How to read the two vectors that a block adds.
+
+    Attributes:
+        attention: dotted name, inside the block, of the module whose output becomes attn_out; None in a
+            block that adds one vector only, by its MLP.
+        mlp: the same for mlp_out; None in a block that adds one vector only, by what mixes tokens.
+        multiplier: factor on both outputs.
+    """
+
+    attention: str | None
+    mlp: str | None
+    multiplier: float = 1.0
+
+
 def find_blocks(model: nn.Module, n_layers: int) -> tuple[str, nn.ModuleList]:
     """The list of blocks: of the right length, each run once and in order by a text, with the most weights.
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -25,8 +24,9 @@ from weakref import WeakKeyDictionary
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from layerscope.models.additions import Addition
 from layerscope.models.layered import LayeredModel
+from layerscope.models.structure import Addition
+from layerscope.results.own_code import sources_digest
 from layerscope.results.record import digest
 from layerscope.results.remembered import keep as remember
 from layerscope.results.remembered import recalled
@@ -223,17 +223,7 @@ def _made(model: LayeredModel) -> list[str]:
     """What decides, beside files and device, which numbers a model is made of and how it is tried."""
     kind = type(model.module)
     versions = (version(name) for name in ("torch", "transformers"))
-    return [f"{kind.__module__}.{kind.__qualname__}", model.facts.dtype, *versions, _own_code()]
-
-
-@cache
-def _own_code() -> str:
-    """sha256 over the source of the rooms that decide what a check finds."""
-    root, summary = Path(__file__).parents[1], hashlib.sha256()
-    for room in _ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
-            summary.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return summary.hexdigest()
+    return [f"{kind.__module__}.{kind.__qualname__}", model.facts.dtype, *versions, sources_digest(_ROOMS)]
 
 
 def _has_hooks(model: LayeredModel) -> bool:

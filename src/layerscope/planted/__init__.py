@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerscope.first_use import imported_at_first_use
 
 if TYPE_CHECKING:
     from layerscope.planted._trial import Answer as Answer
@@ -19,10 +21,6 @@ if TYPE_CHECKING:
     from layerscope.planted._writing import pieces_tokenizer as pieces_tokenizer
     from layerscope.planted._writing import silence as silence
     from layerscope.planted._writing import word_tokenizer as word_tokenizer
-
-_PLACES = dict.fromkeys(("Answer", "Trial"), "_trial") | dict.fromkeys(
-    ("Canvas", "gpt2", "head_of", "pieces_tokenizer", "silence", "word_tokenizer"), "_writing"
-)
 
 
 def names() -> list[str]:
@@ -39,7 +37,4 @@ def trials() -> list[tuple[str, Trial]]:
     ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = imported_at_first_use(__name__)

@@ -16,7 +16,7 @@ from typing import Any
 from layerscope.planted._trial import Answer, Trial
 from layerscope.planted._writing import LOUD
 from layerscope.planted.asks_subject import PLANTED_LAYER, SUBJECTS, asks_subject
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 
 HERS, HIS = (tuple(sorted(SUBJECTS)[start::2]) for start in range(2))
 """Two halves of the subjects, each of which another trial marks."""

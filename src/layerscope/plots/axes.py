@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.words import restored, visible
+from layerscope.results.escaping import restored, visible
 
 STAR = "★"
 """Marks a noised token. Not an asterisk: a token may hold one."""

@@ -18,7 +18,7 @@ from layerscope.plots.theme import DARK, LIGHT
 from layerscope.report.figures import PageFigure, looks
 from layerscope.report.sections import Section
 from layerscope.report.twins import Beside
-from layerscope.results.words import visible
+from layerscope.results.escaping import visible
 
 
 def render(

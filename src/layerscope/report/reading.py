@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from layerscope.plots.axes import plain
+from layerscope.results.escaping import restored, visible
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
-from layerscope.results.words import restored, visible
 
 _SHADES = 5
 

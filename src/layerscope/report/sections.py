@@ -23,10 +23,10 @@ from layerscope.report.provenance import Group, provenance
 from layerscope.report.reading import ShownPage, shown_page
 from layerscope.report.reproduce import Recipe, recipe
 from layerscope.report.settings import SettingRow, setting_rows
+from layerscope.results.annotation_sheets import FOLDER as ANNOTATIONS
+from layerscope.results.annotation_sheets import read_sheets
 from layerscope.results.record import RunRecord
 from layerscope.results.schema import read_json
-from layerscope.results.sheets import FOLDER as ANNOTATIONS
-from layerscope.results.sheets import read_sheets
 from layerscope.results.store import RunFolder
 
 State = Literal["complete", "incomplete", "refused", "unknown", "damaged"]

@@ -2,7 +2,7 @@
 
 An experiment's `read(result)` gives such pages; the report shows them, folded, after the figures.
 Figures say how much; a page for reading lets a person see of what. Nothing here is markup: texts are
-kept in their stored form (results/words.py), and whoever shows them escapes them.
+kept in their stored form (results/escaping.py), and whoever shows them escapes them.
 """
 
 from __future__ import annotations

@@ -30,11 +30,6 @@ DIMENSIONS = {
     "kv_head": "a key/value head of a block",
     "sample": "one noise draw or repeat",
     "category": "a category of texts",
-    "output_token": "a token whose attention or MLP outputs are exchanged",
-    "severed_token": "a token whose state is exchanged while its MLPs or attention stay as they were",
-    "head_token": "a token whose single heads are exchanged",
-    "subject_token": "a token of a subject of several, noised alone",
-    "screened": "an exchange at one place of one prompt, whose effect gradients estimate",
     "contrast": "a pair of categories, first less second",
     "row": "a row of a causal trace: the noised token, the last token, other tokens",
     "site": "a place in a block that is read or edited",
@@ -49,8 +44,12 @@ def check_promises(dataset: xr.Dataset, *, where: str) -> xr.Dataset:
     """Return the dataset unchanged if it keeps the promises; otherwise say which is broken.
 
     Every variable carries `long_name` and `units`; every dimension is in DIMENSIONS or has a
-    coordinate whose `long_name` says what it means; every attribute can be written to netCDF.
+    coordinate along it alone whose `long_name` says what its entries are; every attribute can be
+    written to netCDF.
     """
+    told = {
+        coord.dims[0] for coord in dataset.coords.values() if coord.ndim == 1 and "long_name" in coord.attrs
+    }
     for name, variable in dataset.data_vars.items():
         for needed in ("long_name", "units"):
             if needed not in variable.attrs:
@@ -58,8 +57,7 @@ def check_promises(dataset: xr.Dataset, *, where: str) -> xr.Dataset:
                     where, f"variable {name} without {needed}", "both long_name and units on every variable"
                 )
     for dimension in dataset.dims:
-        known = dimension in DIMENSIONS
-        if not known and "long_name" not in getattr(dataset.get(dimension), "attrs", {}):
+        if dimension not in DIMENSIONS and dimension not in told:
             _refuse(
                 where,
                 f"dimension {dimension}",

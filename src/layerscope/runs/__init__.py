@@ -6,7 +6,9 @@ be imported where torch is not installed: write `from layerscope import runs`, t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerscope.first_use import imported_at_first_use
 
 if TYPE_CHECKING:
     from layerscope.runs.answers import Answer as Answer
@@ -81,86 +83,4 @@ if TYPE_CHECKING:
     from layerscope.runs.windows import read_truncated as read_truncated
     from layerscope.runs.windows import takes_positions as takes_positions
 
-_PLACES = {
-    "mean_head_outputs": "unit_states",
-    "read_units": "unit_states",
-    "UnitRuns": "unit_states",
-    "stream": "noise",
-    "Answer": "answers",
-    "BaseRun": "recordings",
-    "Recording": "recordings",
-    "Branch": "edits",
-    "check_branches": "branch_check",
-    "tokens_per_pass": "budget",
-    "Cut": "edits",
-    "Put": "edits",
-    "Predictions": "predictions",
-    "Reference": "predictions",
-    "record": "recordings",
-    "record_base": "patching",
-    "run_patched": "patching",
-    "answer_of": "answers",
-    "Attribution": "attribution",
-    "attributable": "attribution",
-    "attribute": "attribution",
-    "FIXED_SUMS": "attention_fixed",
-    "fixed_columns": "attention_fixed",
-    "fixed_sums": "attention_fixed",
-    "asked_of": "attention_questions",
-    "attention_of_last": "read_attention",
-    "attention_of_queries": "read_attention",
-    "attention_to_first": "read_attention",
-    "attention_sums": "attention_statistics",
-    "first_patterns": "attention_statistics",
-    "ValueLengths": "value_lengths",
-    "Contributions": "contributions",
-    "lens_digest": "tuned_lens",
-    "LensReading": "lens",
-    "read_last_tokens": "contributions",
-    "read_lens": "lens",
-    "read_tuned_lens": "tuned_lens",
-    "corrupting_noise": "noise",
-    "draw_number": "noise",
-    "gaussian_noise": "noise",
-    "peak_bytes": "machine",
-    "read_contributions": "contributions",
-    "groups": "state_cache",
-    "read_sites": "reading",
-    "read_states": "reading",
-    "Restoration": "plain",
-    "StateCache": "state_cache",
-    "restored_log_probabilities": "plain",
-    "ReplayedRun": "replayed",
-    "adding_instead": "replayed",
-    "show_key_activations": "key_activations",
-    "states_of_tokens_alone": "embeddings",
-    "token_contributions": "embeddings",
-    "from_tokens": "vocabulary",
-    "strongest_tokens": "vocabulary",
-    "token_rows": "vocabulary",
-    "towards_tokens": "vocabulary",
-    "without_head_direction": "removal",
-    "without_mlp_direction": "removal",
-    "need_split": "context_split",
-    "split_context": "context_split",
-    "FullRun": "windows",
-    "can_watch": "windows",
-    "full_run": "windows",
-    "need_positions": "windows",
-    "need_prefixes": "windows",
-    "prefixes_hold_to": "windows",
-    "read_moved": "windows",
-    "read_swapped": "swapped",
-    "read_truncated": "windows",
-    "swaps_exactly": "swapped",
-    "takes_positions": "windows",
-    "top_tokens": "key_activations",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        from importlib import import_module
-
-        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = imported_at_first_use(__name__)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from layerscope.runs._edited_attention import HeadEdits
-from layerscope.runs.edits import ADDED, IN_ATTENTION, Branch, cuts, puts
+from layerscope.runs.edits import ADDITIONS, IN_ATTENTION, Branch, cuts, puts
 from layerscope.runs.recordings import Recording
 
 
@@ -210,7 +210,7 @@ def places_of_edits(
 ) -> dict[tuple[str, int], np.ndarray]:
     """By site and layer: branch, token, whether from the base run, source row and head, of every edit."""
     found: dict[tuple[str, int], list[tuple[int, int, int, int, int]]] = defaultdict(list)
-    for index, edit in puts(branches, "state", *ADDED, *IN_ATTENTION):
+    for index, edit in puts(branches, "state", *ADDITIONS, *IN_ATTENTION):
         branch = branches[index]
         of_base = edit.source == "base"
         row = branch.row if of_base else branch.other_row

@@ -34,7 +34,7 @@ from layerscope.models.attention import AttentionCall, Replacement, attend, repl
 from layerscope.models.hooks import Change, at_depth, on_output
 from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import Site
-from layerscope.runs.edits import ADDED, IN_ATTENTION, PutSite
+from layerscope.runs.edits import ADDITIONS, IN_ATTENTION, PutSite
 from layerscope.runs.reading import added_by
 from layerscope.runs.recordings import BaseRun, Recording, record
 
@@ -235,7 +235,7 @@ class _Tape:
             for layer, addition in enumerate(model.additions):
                 if addition is None:
                     continue
-                for site, name in zip(ADDED, (addition.attention, addition.mlp), strict=True):
+                for site, name in zip(ADDITIONS, (addition.attention, addition.mlp), strict=True):
                     if name is not None and (self.drop or site in self.sites):
                         stack.enter_context(self._added(site, layer))
             if set(self.sites) & set(IN_ATTENTION):

@@ -30,7 +30,7 @@ from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import Site
 from layerscope.runs._edited_attention import Prefix, attend_from
 from layerscope.runs._packing import Group, Packing, chunks
-from layerscope.runs.edits import ADDED, Branch
+from layerscope.runs.edits import ADDITIONS, Branch
 from layerscope.runs.predictions import Predictions, Read
 from layerscope.runs.reading import added_by
 from layerscope.runs.recordings import Recording
@@ -222,7 +222,7 @@ class _Walk:
 
     def _watch_additions(self, stack: ExitStack) -> None:
         """Put vectors in the place of attn_out and mlp_out, where some branch asks for it."""
-        for site in ADDED:
+        for site in ADDITIONS:
             for layer in self.packing.layers_of(site):
                 module, multiplier = added_by(self.model, Site(site, layer))
                 stack.enter_context(on_output(module, self._adder(site, layer, multiplier)))

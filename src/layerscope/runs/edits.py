@@ -15,7 +15,7 @@ from layerscope.models.layered import LayeredModel
 
 PutSite = Literal["state", "attn_out", "mlp_out", "head_out", "q", "k", "v"]
 LostMass = Literal["renormalise", "first", "mean"]
-ADDED = ("attn_out", "mlp_out")
+ADDITIONS = ("attn_out", "mlp_out")
 IN_ATTENTION = ("head_out", "q", "k", "v")
 SEEN_BY_LATER_TOKENS = ("state", "k", "v")
 """Sites that other tokens read in the same block."""
@@ -134,7 +134,7 @@ def _check_edit(model: LayeredModel, edit: Edit, tokens: int) -> None:
             hint="a branch without edits is the base run",
         )
     if isinstance(edit, Put):
-        if edit.site in (*ADDED, "state") and edit.heads is not None:
+        if edit.site in (*ADDITIONS, "state") and edit.heads is not None:
             raise LayerscopeError(
                 f"{edit.site} has no heads",
                 found=f"heads {edit.heads}",

@@ -12,7 +12,10 @@ from importlib import metadata
 
 import torch
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "xarray", "h5netcdf")
+_PACKAGES = (
+    *("layerscope", "torch", "transformers", "tokenizers", "safetensors"),
+    *("numpy", "scipy", "xarray", "h5netcdf"),
+)
 _ARITHMETIC = (
     "MKL_CBWR",
     "OMP_NUM_THREADS",

@@ -19,7 +19,7 @@ from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import Site
 from layerscope.runs._edited_attention import HeadEdits, attend_from
 from layerscope.runs._packing import mark_cut, places_of_edits, values_of_edits
-from layerscope.runs.edits import ADDED, IN_ATTENTION, Branch, Cut, cuts
+from layerscope.runs.edits import ADDITIONS, IN_ATTENTION, Branch, Cut, cuts
 from layerscope.runs.predictions import Predictions, Read
 from layerscope.runs.reading import added_by
 from layerscope.runs.recordings import Recording
@@ -80,7 +80,7 @@ class _Chunk:
         with ExitStack() as stack:
             stack.enter_context(at_depth(model, changes))
             for site, layer in self._edits:
-                if site in ADDED:
+                if site in ADDITIONS:
                     module, multiplier = added_by(model, Site(site, layer))
                     stack.enter_context(on_output(module, self._added(site, layer, multiplier)))
             attention = self._attention_edits()

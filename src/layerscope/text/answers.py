@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import shown
+from layerscope.text.record_fields import shown
 from layerscope.text.spans import read_pieces
 from layerscope.text.tokens import bare_encoding
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import shown
+from layerscope.text.record_fields import shown
 from layerscope.text.tokens import Tokens
 
 COMMON_WORDS = (

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import shown
+from layerscope.text.record_fields import shown
 from layerscope.text.tokens import bare_encoding, put_first_by_itself, special_tokens
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.words import visible
+from layerscope.results.escaping import visible
 from layerscope.text.tokenised import TokenisedPrompt
 
 FIRST_NOT_NOISED = "first token not noised"

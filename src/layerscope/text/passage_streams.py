@@ -23,7 +23,7 @@ from typing import Any
 
 from layerscope.errors import LayerscopeError
 from layerscope.results.trust import from_a_record
-from layerscope.text.fields import shown
+from layerscope.text.record_fields import shown
 from layerscope.text.records import Item, decoded, items_of_lines
 
 STANDARD_INPUT, HUB = "-", "hub:"

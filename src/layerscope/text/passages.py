@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_serializer
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import Record, record_of, refuse_hostile, shown, unique_names
 from layerscope.text.passage_streams import is_stream, items_of_stream
 from layerscope.text.prompt_files import UNCATEGORISED
+from layerscope.text.record_fields import Record, record_of, refuse_hostile, shown, unique_names
 from layerscope.text.records import Item, empty_file, known_ending, read_items, read_text
 from layerscope.text.sources import bundled_sets, find_source, missing
 

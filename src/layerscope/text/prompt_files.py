@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import Record, shown
+from layerscope.text.record_fields import Record, shown
 from layerscope.text.stars import has_stars, parse_stars
 
 UNCATEGORISED = "uncategorised"

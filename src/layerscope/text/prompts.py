@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import record_of, shown, unique_names
 from layerscope.text.prompt_files import UNCATEGORISED, prompt_fields
+from layerscope.text.record_fields import record_of, shown, unique_names
 from layerscope.text.records import Item, known_ending, read_items
 from layerscope.text.sources import bundled_sets, find_source, missing
 from layerscope.text.stars import has_stars

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from layerscope.bundled import bundled_folder
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import nearest, shown
+from layerscope.text.record_fields import nearest, shown
 
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import nearest, refuse_hostile, shown
+from layerscope.text.record_fields import nearest, refuse_hostile, shown
 from layerscope.text.spans import read_pieces
 
 BosPolicy = str

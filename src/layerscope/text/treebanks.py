@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from layerscope.bundled import bundled_folder
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import refuse_hostile, shown, unique_names
 from layerscope.text.prompt_files import UNCATEGORISED
+from layerscope.text.record_fields import refuse_hostile, shown, unique_names
 from layerscope.text.records import empty_file, known_ending, read_text
 from layerscope.text.sources import missing
 

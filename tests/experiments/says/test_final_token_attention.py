@@ -8,7 +8,7 @@ from layerscope import experiments
 from layerscope.contract import Claim
 from layerscope.experiments.final_token_attention import Settings, claims, conclude
 from layerscope.experiments.final_token_attention.measure import WEIGHTINGS
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 
 LAYERS, HEADS, TOKENS = 4, 2, 10
 PLANTED = (2, 1)

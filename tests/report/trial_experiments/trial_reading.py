@@ -16,9 +16,9 @@ from plotly.graph_objects import Figure
 
 from layerscope.contract import Claim, ExperimentSettings, Judged
 from layerscope.plots import curve_over_depth
+from layerscope.results.annotation_sheets import Judgements, Sheet
+from layerscope.results.escaping import restored, stored
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
-from layerscope.results.sheets import Judgements, Sheet
-from layerscope.results.words import restored, stored
 
 TAKES = {"prompts"}
 STAGES = ()

@@ -11,7 +11,7 @@ from layerscope.contract import Claim
 from layerscope.evidence import finding, head_name, strongest
 from layerscope.experiments.final_token_attention.conclude import CORRUPTED, FIRST, SAID
 from layerscope.experiments.final_token_attention.measure import ATTENTION
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _TO = f"attention to {SAID[CORRUPTED]}"
 

@@ -19,8 +19,8 @@ from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.max_statistic import compare_curves
 from layerscope.maths.permutation import least_p_of_splits
 from layerscope.maths.ratios import known_mean
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import restored
 
 FIRST, CORRUPTED, LAST, OTHERS = ROWS = ("first token", "noised tokens", "last token", "other tokens")
 """Rows as results name them; `SAID` says them."""

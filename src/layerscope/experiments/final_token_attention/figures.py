@@ -12,7 +12,7 @@ from layerscope.evidence.wording import ALPHA
 from layerscope.experiments.final_token_attention.conclude import CORRUPTED, FIRST, LAST, SAID
 from layerscope.experiments.final_token_attention.measure import ATTENTION
 from layerscope.plots import NamedHeatmap, curve_over_depth, distribution, heatmap_gallery
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _MOST_CATEGORIES = 6
 _EVERY_LAYER_HAS_A_TICK = 24

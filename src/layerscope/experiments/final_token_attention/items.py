@@ -9,8 +9,8 @@ from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.batches import in_batches
 from layerscope.experiments.final_token_attention.settings import Settings
+from layerscope.results.escaping import restored, stored
 from layerscope.results.store import RunFolder
-from layerscope.results.words import restored, stored
 from layerscope.text.constraints import broken_constraints
 from layerscope.text.tokenised import TokenisedPrompt
 

@@ -21,7 +21,7 @@ from layerscope.evidence import (
 from layerscope.experiments.final_token_attention.items import PromptsItem, TraceItem, read_transitions
 from layerscope.experiments.final_token_attention.settings import Settings
 from layerscope.results.combine import concatenate
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 from layerscope.text.constraints import clean_constraint
 from layerscope.text.tokenised import TokenisedPrompt
 

@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.contract import Claim
 from layerscope.evidence import finding, head_name, strongest
 from layerscope.experiments.first_token_attention.measure import ANOTHER_FIRST, NOTHING_ADDED
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _SAID = {NOTHING_ADDED: "an ordinary word first", ANOTHER_FIRST: "a random token first"}
 """Readings as sentences say them: with nothing added, a word of the text stands first."""

@@ -25,7 +25,7 @@ in large language models".
 """
 
 from layerscope.contract import Stage
-from layerscope.evidence.mean_states import added
+from layerscope.evidence.mean_states import sum_of_parts
 from layerscope.experiments.hidden_states import items, measure
 from layerscope.experiments.hidden_states.claims import claims
 from layerscope.experiments.hidden_states.conclude import conclude, over_depth
@@ -38,7 +38,7 @@ __all__ = ["NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw",
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
 STAGES = (
-    Stage("centre", items=items.centre_items, measure=measure.centre, combine=added),
+    Stage("centre", items=items.centre_items, measure=measure.centre, combine=sum_of_parts),
     Stage("passages", items=items.passage_items, measure=measure.passages, along=(*GROWS, "sampled")),
     Stage("prompts", items=items.prompt_items, measure=measure.prompts, along=(*GROWS, "sampled")),
 )

@@ -14,7 +14,7 @@ from layerscope.evidence.groups import main_group
 from layerscope.experiments.hidden_states.conclude.contrasts import COMPARED
 from layerscope.experiments.hidden_states.conclude.phases import drift_beaten
 from layerscope.experiments.hidden_states.measure.path import RATIOS, long_name
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _ADDING: Untrained = ("effect", "random layers add vectors to the state too")
 

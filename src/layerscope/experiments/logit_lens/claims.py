@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import finding, strongest, untested
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, groups_named
-from layerscope.results.words import restored, stored
+from layerscope.results.escaping import restored, stored
 
 _OWN_END: Untrained = ("effect", "residual streams come nearer to their own end in fresh weights too")
 

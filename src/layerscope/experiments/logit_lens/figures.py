@@ -12,7 +12,7 @@ from layerscope.evidence import as_rows, level_of, text_coordinate
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, groups_named
 from layerscope.experiments.logit_lens.conclude.curves import CURVES, curve
 from layerscope.plots import curve_over_depth, differences, distribution
-from layerscope.results.words import restored, stored
+from layerscope.results.escaping import restored, stored
 
 _MOST_GROUPS = 6
 

@@ -21,7 +21,7 @@ comments by Linsefors.
 """
 
 from layerscope.contract import Stage
-from layerscope.evidence.mean_states import added, sum_of_states
+from layerscope.evidence.mean_states import sum_of_parts, sum_of_states
 from layerscope.experiments.truncated_context import items, measure
 from layerscope.experiments.truncated_context.claims import claims
 from layerscope.experiments.truncated_context.conclude import conclude, over_depth
@@ -35,7 +35,7 @@ __all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "dr
 TAKES = {"passages"}
 HEADLINES = ("early_less_middle", "half_rise_difference")
 STAGES = (
-    Stage("mean", items=items.whole_passages, measure=sum_of_states, combine=added),
+    Stage("mean", items=items.whole_passages, measure=sum_of_states, combine=sum_of_parts),
     Stage("cut", items=items.cut_items, measure=measure.similarities),
     Stage("prefix", items=items.prefix_items, measure=behind_prefix, along=("name",)),
 )

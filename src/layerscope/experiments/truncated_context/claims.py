@@ -14,7 +14,7 @@ from layerscope.experiments.truncated_context.conclude.categories import (
     base_category,
     said_of,
 )
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _MIXING: Untrained = ("effect", "mixing at random already makes similarities fall with depth")
 _COSINE = "in cosine similarity"

@@ -14,7 +14,7 @@ from layerscope.plots.differences import differences
 from layerscope.plots.fan import fan_over_depth
 from layerscope.plots.heatmap import token_heatmap
 from layerscope.plots.panels import rows_by_category
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 
 _TRAITS = ("pronoun", "whole word", "first piece", "middle piece", "last piece", "end of a name")
 

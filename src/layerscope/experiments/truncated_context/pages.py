@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from layerscope.results.escaping import restored
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
-from layerscope.results.words import restored
 
 _LINES = 20
 

@@ -11,7 +11,7 @@ from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, finding, rest_of, strongest, untested
 from layerscope.experiments.causal_trace.claims import components, screen
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _FEW = 10
 """Up to so many pairs, each has its sentence; of more, only those that are significant."""

@@ -13,7 +13,7 @@ from layerscope.contract import Claim
 from layerscope.evidence import Finding, finding, head_name, level_of, strongest
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _SUBJECT, _LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
 _NAMES = {"attn_out": "attention", "mlp_out": "MLPs"}

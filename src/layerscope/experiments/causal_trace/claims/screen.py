@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.contract import Claim
 from layerscope.evidence import finding
 from layerscope.experiments.causal_trace.conclude.screen import RECOMPUTED
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:

@@ -29,8 +29,8 @@ from layerscope.experiments.causal_trace.conclude.screen import screen
 from layerscope.experiments.causal_trace.conclude.variants import doses, one_by_one
 from layerscope.experiments.causal_trace.items import noise_sd
 from layerscope.experiments.causal_trace.settings import Settings
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import restored
 
 
 def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:

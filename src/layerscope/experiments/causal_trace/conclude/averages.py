@@ -23,8 +23,8 @@ from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.recovery import recovery, recovery_by_draw
 from layerscope.maths.sample_size import mean_half_width
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored
 
 
 def mean_over_prompts(settings: Settings) -> Any:

@@ -24,8 +24,8 @@ from layerscope.maths.bootstrap import bootstrap_difference
 from layerscope.maths.max_statistic import compare_curves
 from layerscope.maths.permutation import holm, least_p_of_signs, least_p_of_splits, sign_flip_p
 from layerscope.maths.regression import regress
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored
 
 
 def effects(result: xr.Dataset, settings: Settings) -> xr.Dataset:

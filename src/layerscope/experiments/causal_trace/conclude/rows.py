@@ -21,8 +21,8 @@ from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.bootstrap import Interval, bootstrap_mean
 from layerscope.maths.recovery import range_is_large_enough, recovery
 from layerscope.maths.transitions import routed_elsewhere, transition
+from layerscope.results.escaping import restored, stored
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored, stored
 
 _PER_PROMPT = {
     "transition_layer": ("crossover depth: the last token takes over from the corrupted tokens", "layer"),

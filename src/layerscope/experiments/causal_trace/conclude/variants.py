@@ -19,8 +19,8 @@ from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.permutation import Contrast, least_p_of_splits, pairwise_contrasts
 from layerscope.maths.recovery import recovery
 from layerscope.maths.transitions import transition
+from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored
 
 
 def one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:

@@ -17,7 +17,7 @@ from layerscope.plots import (
     heatmap_gallery,
     rows_by_category,
 )
-from layerscope.results.words import restored, visible
+from layerscope.results.escaping import restored, visible
 
 _TWO_ROWS = {"noised tokens": "corrupted tokens", "last token": "last token"}
 """Rows as results store them, and as figures name them."""

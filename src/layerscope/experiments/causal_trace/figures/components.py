@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.evidence import as_curve, head_name, text_coordinate
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.plots import curve_over_depth, differences, rows_by_category
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _SUBJECT, _LAST = "last subject token", "last token"
 

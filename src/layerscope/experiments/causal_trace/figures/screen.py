@@ -11,7 +11,7 @@ from layerscope.evidence import text_coordinate
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.experiments.causal_trace.conclude.screen import LAST, LAST_SUBJECT, SOURCES
 from layerscope.plots import curve_over_depth, differences
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from layerscope.experiments.causal_trace.items.noised import NoisedItem, noised_
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.moments import Moments, merge, standard_deviation
 from layerscope.maths.sample_size import units_needed
-from layerscope.results.words import restored, stored
+from layerscope.results.escaping import restored, stored
 from layerscope.text.constraints import FIRST_NOT_NOISED, broken_constraints, refuse_unfit
 from layerscope.text.tokenised import TokenisedPrompt
 

@@ -27,8 +27,8 @@ from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.moments import Moments, moments_of
 from layerscope.maths.recovery import recovery_by_draw
 from layerscope.maths.sample_size import unit_means
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity
-from layerscope.results.words import stored
 from layerscope.text.constraints import clean_constraint
 from layerscope.text.tokenised import TokenisedPrompt
 

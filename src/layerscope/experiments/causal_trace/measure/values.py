@@ -18,8 +18,8 @@ from layerscope.evidence import (
 from layerscope.experiments.causal_trace.items.noised import NoisedItem, noised_positions
 from layerscope.experiments.causal_trace.measure.tokens import token_class
 from layerscope.experiments.causal_trace.settings import Settings
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity
-from layerscope.results.words import stored
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel

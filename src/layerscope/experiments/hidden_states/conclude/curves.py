@@ -30,7 +30,7 @@ from layerscope.experiments.hidden_states.measure.path import (
 from layerscope.experiments.hidden_states.settings import Settings
 from layerscope.maths.bootstrap import Interval
 from layerscope.maths.path import growth_rate
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 
 NAMES = (*OVER_DEPTH, *OVER_LAYERS)
 LAYER_NAMES = OVER_LAYERS | {"growth": "growth of the norm in each layer"}

@@ -25,8 +25,8 @@ from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments.logit_lens.conclude.curves import CURVES, DEPTHS, curve, quantities
 from layerscope.experiments.logit_lens.settings import Settings
 from layerscope.maths.leading import first_leads, settled
+from layerscope.results.escaping import restored, stored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.words import restored, stored
 
 __all__ = ["conclude", "curve", "over_depth"]
 

@@ -8,7 +8,7 @@ import xarray as xr
 from layerscope.evidence.groups import Group
 from layerscope.experiments.logit_lens.measure import MEASURED
 from layerscope.maths.leading import first_leads, settled
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 
 CURVES = {
     "kl": ("divergence from the final distribution", "nat"),

@@ -23,7 +23,7 @@ from layerscope.evidence.groups import spread
 from layerscope.experiments.logit_lens.items import LensItem
 from layerscope.experiments.logit_lens.settings import Settings
 from layerscope.results.combine import concatenate
-from layerscope.results.words import stored
+from layerscope.results.escaping import stored
 from layerscope.text.categories import label_tokens
 from layerscope.text.tokenised import TokenisedPassage
 

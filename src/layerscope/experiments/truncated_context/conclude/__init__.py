@@ -14,8 +14,8 @@ from layerscope.maths.depth_profile import apart, half_rise
 from layerscope.maths.quantiles import weighted_quantiles
 from layerscope.maths.reach import shortest_enough, spread_lengths
 from layerscope.maths.recovery import between_floor_and_ceiling
+from layerscope.results.escaping import restored
 from layerscope.results.schema import write_json
-from layerscope.results.words import restored
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)  # from the lowest token to the highest
 _MOST_LENGTHS = 24

@@ -13,7 +13,7 @@ from layerscope.experiments.truncated_context.settings import Settings
 from layerscope.maths.quantiles import matched_weights, weighted_quantiles
 from layerscope.maths.simultaneous import two_sided_p
 from layerscope.maths.sinks import TIMES_THE_MEDIAN
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 from layerscope.text.categories import category_names
 
 _POSITION_STRATA = 5

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
+from layerscope.results.escaping import restored, stored
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored, stored
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import xarray as xr
 from layerscope.evidence.coordinates import depth_coordinate, number_coordinate, text_coordinate
 from layerscope.experiments.word_position_probe.items.prompts import Laid, prompts_of
 from layerscope.results.combine import concatenate
+from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity
-from layerscope.results.words import stored
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from layerscope.bundled import bundled_folder
 from layerscope.errors import LayerscopeError
-from layerscope.text.fields import refuse_hostile, shown
+from layerscope.text.record_fields import refuse_hostile, shown
 from layerscope.text.records import empty_file, read_text
 from layerscope.text.sources import missing
 

@@ -6,9 +6,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerscope.results.escaping import restored, stored, visible
 from layerscope.results.netcdf import read_result, write_result
 from layerscope.results.schema import quantity
-from layerscope.results.words import restored, stored, visible
 
 HOSTILE = [
     "",

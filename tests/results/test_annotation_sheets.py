@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from layerscope import LayerscopeError
-from layerscope.results.sheets import Sheet, read_sheets, write_sheet
+from layerscope.results.annotation_sheets import Sheet, read_sheets, write_sheet
 
 SHEET = Sheet(
     shown=("context",),
