@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments._ablation_curves import curve
+from layerscope.experiments.layer_ablation.conclude import curve
 
 TEXTS = [
     "the red fox met the old dog in the town, and the dog ran.",
@@ -203,8 +203,8 @@ def test_means_equal_those_taken_and_put_in_by_hand(family: str, names: tuple[st
 
 
 def test_a_random_push_is_as_long_as_the_step_and_turns_the_state_as_far() -> None:
-    from layerscope.experiments._ablation_runs import pushes as _pushes
     from layerscope.experiments.layer_ablation import Settings
+    from layerscope.experiments.layer_ablation.measure.changes import pushes as _pushes
     from layerscope.runs import ReplayedRun
 
     run_ = ReplayedRun(zoo.layered("llama"), [0, 5, 9, 40, 77])
@@ -249,7 +249,7 @@ def test_averages_are_over_passages() -> None:
     late = result.position.values >= 1
     means = [kl[(passages == name) & late].mean(0) for name in result.passage.values]
     np.testing.assert_allclose(curve(result, "skip").value, np.mean(means, 0), rtol=1e-6)
-    over = experiments.load("layer_ablation").over_depth(result)["layer_ablation"]
+    over = experiments.load("layer_ablation").over_depth(result)["harm"]
     np.testing.assert_allclose(over.value, np.log10(np.mean(means, 0)), rtol=1e-5)
     assert "excess" not in result
     assert ls.draw(result)

@@ -287,6 +287,34 @@ def strongest(
     )
 
 
+def on_either_side(
+    result: xr.Dataset, name: str, over: str, above: str, below: str, *, p: str = "", null: float = 0.0
+) -> str:
+    """The places that are significantly above the null, and those below: "more in layers 1 and 4, less in no layer".
+
+    Args:
+        result: of the experiment.
+        name: of the variable.
+        over: the dimension.
+        above, below: a word for each side.
+        p: name of the variable of its p; without one, ends that hold for all places at once decide, where there are.
+        null: the value that means no effect.
+    """
+    values = result[name].values
+    if p:
+        sides = ((result[p].values < ALPHA) & side for side in (values > null, values < null))
+    else:
+        low, high = (
+            result.get(f"{name}_joint_{end}", result[f"{name}_{end}"]).values for end in ("low", "high")
+        )
+        sides = (side for side in (low > null, high < null))
+    said = (
+        f"{word} in {places_in_words(result[over].values[side], over)}"
+        for word, side in zip((above, below), sides, strict=True)
+    )
+    return ", ".join(said)
+
+
 def supported(found: Finding, resamples: int) -> Finding:
     """One whose value is the share of resamples in which something holds: its p is the share in which it does not."""
     enough, least = not found.n or min(found.n) >= FEWEST_UNITS, 1 / (1 + resamples)

@@ -57,6 +57,16 @@ TRIALS = (
             Answer(
                 "mean_kl", divergence_without_it, 0.02, {"ablation": "skip", "layer": _LAYER}, nothing=0.0
             ),
+            # A random push there does some harm too: how much is not known beforehand, but less.
+            Answer(
+                "excess",
+                lambda strength: divergence_without_it(strength) / 2,
+                0.8,
+                {"layer": _LAYER},
+                nothing=0.0,
+                p="excess_p",
+                says="more",
+            ),
         ),
         texts=partial(dict, passages=passages()),
         strengths=(1.0, 0.5, 0.25, 0.1),

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim, Untrained
-from layerscope.evidence import Finding, finding, places_in_words, strongest
+from layerscope.evidence import finding, on_either_side, places_in_words, strongest
 from layerscope.evidence.groups import main_group
 from layerscope.experiments.hidden_states.conclude.contrasts import COMPARED
 from layerscope.experiments.hidden_states.conclude.phases import drift_beaten
@@ -86,7 +86,8 @@ def _writing(result: xr.Dataset) -> Iterator[Claim]:
         f"layer {along.select['layer']}'s step goes {along.which('along', 'against')} the state before it: cosine "
         f"{along.estimate}",
         nothing="direction of any layer's step along the state before it or against it",
-        caveat=_on_both_sides(result, along, ("along", "against"), "the cosine furthest from 0"),
+        caveat="the cosine furthest from 0; significantly "
+        + on_either_side(result, "step_along_state", "layer", "along", "against"),
         untrained=_ADDING,
         signed=True,
     )
@@ -97,25 +98,14 @@ def _writing(result: xr.Dataset) -> Iterator[Claim]:
         f"attention writes the {part.which('larger', 'smaller')} part of layer {part.select['layer']}'s step: "
         f"{part.estimate}",
         nothing="difference between attention's and the MLP's part of any layer's step",
-        caveat=_on_both_sides(result, part, ("larger", "smaller"), "projection on the step"),
+        caveat="projection on the step; significantly "
+        + on_either_side(result, "attention_part", "layer", "larger", "smaller", null=0.5),
         untrained=_ADDING,
     )
 
 
 def _away_from_half(shares: np.ndarray) -> np.ndarray:
     return np.abs(shares - 0.5)
-
-
-def _on_both_sides(result: xr.Dataset, best: Finding, words: tuple[str, str], what: str) -> str:
-    """The layers whose joint interval lies above the null, and those below it."""
-    name = str(best.select["variable"])
-    ends = [result.get(f"{name}_joint_{end}", result[f"{name}_{end}"]).values for end in ("low", "high")]
-    above, below = ends[0] > best.null, ends[1] < best.null
-    said = [
-        f"{word} in {places_in_words(result.layer.values[found], 'layer')}"
-        for word, found in zip(words, (above, below), strict=True)
-    ]
-    return f"{what}; significantly {', '.join(said)}"
 
 
 def _phases(result: xr.Dataset) -> Iterator[Claim]:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from layerscope import runs
-from layerscope.experiments._ablation_curves import EARLIER
+from layerscope.experiments.layer_ablation.settings import EARLIER, Ablation, Settings
 from layerscope.maths.distributions import log_probabilities
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from layerscope.contract import Earlier
-    from layerscope.experiments.layer_ablation import Ablation, Settings
     from layerscope.models.layered import LayeredModel
     from layerscope.runs import ReplayedRun
     from layerscope.runs.predictions import Read
