@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerscope.maths import bootstrap
-from layerscope.maths.bootstrap import bootstrap_difference, bootstrap_mean, bootstrap_statistic
+from layerscope.maths.bootstrap import (
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_statistic,
+    interval_of_draws,
+)
 
 
 def draw(*shape, seed=0):
@@ -38,6 +43,18 @@ def test_agrees_with_scipy_within_monte_carlo_error():
     assert found.low == pytest.approx(expected.confidence_interval.low, abs=off)
     assert found.high == pytest.approx(expected.confidence_interval.high, abs=off)
     assert expected.confidence_interval.high - values.mean() > values.mean() - found.low + off  # skewed
+
+
+@pytest.mark.parametrize("n", [4, 9, 40])
+def test_draws_that_understate_a_normal_mean_give_students_interval(n):
+    # Resampled means have the variance s² (n − 1) / n² where the mean's own is estimated by s² / n.
+    shares = (np.arange(200_000) + 0.5) / 200_000
+    draws = scipy.stats.norm.ppf(shares) * np.sqrt((n - 1) / n)
+
+    found = interval_of_draws(np.array(0.0), draws, units=n)
+
+    t = scipy.stats.t.ppf(0.975, n - 1)
+    np.testing.assert_allclose([found.low, found.high], [-t, t], rtol=0.01)
 
 
 def test_a_difference_agrees_with_scipy_within_monte_carlo_error():

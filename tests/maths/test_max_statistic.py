@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from layerscope.maths.max_statistic import compare_curves, compare_pairs
+from layerscope.maths.max_statistic import _paired, _welch, compare_curves, compare_pairs
 
 
 def test_signs_by_hand() -> None:
@@ -12,6 +13,19 @@ def test_signs_by_hand() -> None:
     # The same deals, but a second cell that ties with it in every deal changes nothing.
     both = compare_pairs(np.array([[1.0, -1.0], [2.0, -2.0], [3.0, -3.0]]), seed=0)
     np.testing.assert_allclose(both, 0.25)
+
+
+def test_statistics_are_those_of_scipy_for_groups_of_unequal_size() -> None:
+    rows = np.random.default_rng(2).standard_normal((9, 4)) * [1, 3, 10, 0.1]
+    deals = np.array([[1, 1, 1, 0, 0, 0, 0, 0, 0], [0, 1, 0, 1, 0, 1, 0, 1, 1]], dtype=float)
+    signs = np.array([[1] * 9, [1, -1] * 4 + [1]], dtype=float)
+
+    for deal, found in zip(deals, _welch(rows, deals), strict=True):
+        expected = scipy.stats.ttest_ind(rows[deal == 1], rows[deal == 0], equal_var=False).statistic
+        np.testing.assert_allclose(found, np.abs(expected), rtol=1e-9)
+    for deal, found in zip(signs, _paired(rows, signs), strict=True):
+        expected = scipy.stats.ttest_1samp(rows * deal[:, None], 0).statistic
+        np.testing.assert_allclose(found, np.abs(expected), rtol=1e-9)
 
 
 def test_a_planted_layer_is_found_alone() -> None:

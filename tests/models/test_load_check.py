@@ -1,15 +1,22 @@
 """The load check on every family, in default shape and with every switch flipped."""
 
 import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel
+from torch import nn
+from transformers import BertConfig, BertLMHeadModel, PreTrainedModel
 
 import zoo
 from layerscope.errors import LayerscopeError
-from layerscope.models.attention import watched
+from layerscope.models import check, lengths
+from layerscope.models.attention import Watch, watched
 from layerscope.models.check import check_model, close, probe_ids
+from layerscope.models.lengths import check_length
 from layerscope.models.load import load_model
 from layerscope.models.sites import THROUGH_ATTENTION
 
@@ -200,3 +207,24 @@ def test_in_half_precision_a_soft_cap_that_hardly_bends_the_logits_is_still_foun
     model = load_model(module, tokenizer=zoo.tokenizer())
 
     assert model.structure.logit_map == (("soft cap", 30.0),)
+
+
+@pytest.mark.parametrize(("apart", "refused"), [(1e-3, True), (1e-6, False)])
+@pytest.mark.parametrize("at", [check, lengths])
+def test_attention_rows_that_do_not_sum_to_one_refuse_attention(
+    at: ModuleType, apart: float, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watched_wrongly(
+        model: PreTrainedModel, watches: Mapping[nn.Module, Watch]
+    ) -> AbstractContextManager[None]:
+        def shown(watch: Watch) -> Watch:
+            return lambda call: watch(replace(call, pattern=call.pattern * (1 + apart)))
+
+        return watched(model, {module: shown(watch) for module, watch in watches.items()})
+
+    monkeypatch.setattr(at, "watched", watched_wrongly)
+    model = load_model(zoo.make("llama"), tokenizer=zoo.tokenizer())
+    check_length(model, 20)
+
+    assert set(model.refused) == (set(THROUGH_ATTENTION) if refused else set())
+    assert not refused or "sum to 1 only within 0.001" in model.refused["pattern"]
