@@ -14,6 +14,7 @@ from layerscope.models import check, load, verdicts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import check_length
 from layerscope.models.load import load_model
+from layerscope.results import remembered
 from layerscope.results.remembered import keep, recalled
 from layerscope.runs.branch_check import check_branches
 
@@ -94,7 +95,11 @@ def test_what_a_long_text_refuses_does_not_refuse_a_short_one(kept: Path, tmp_pa
         lambda text: "",
         lambda text: text.replace('"refused"', '"else"'),
         lambda text: text.replace("model.norm", "no.such.module"),
-        lambda text: json.dumps({"by_length": {"0 0": {"run": "__import__('os')"}}}),
+        lambda text: json.dumps(
+            json.loads(text) | {"answer": {"by_length": {"0 0": {"run": "__import__('os')"}}}}
+        ),
+        lambda text: json.dumps(json.loads(text) | {"answer": None}),
+        lambda text: json.dumps(json.loads(text) | {"about": {}}),
     ],
 )
 def test_damaged_verdicts_are_as_good_as_none(
@@ -242,6 +247,22 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(
     assert len(trials) == 1
 
 
+def test_what_was_used_longest_ago_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path))
+    monkeypatch.setattr(remembered, "_MOST_FILES", 3)
+    for number in range(3):
+        keep("numbers", number, f"{number}")
+        os.utime(
+            max((tmp_path / "numbers").iterdir(), key=lambda path: path.stat().st_mtime), (number, number)
+        )
+    assert recalled("numbers", 0) == "0"  # used now
+
+    keep("numbers", 3, "3")
+    keep("numbers", 4, "4")
+
+    assert [recalled("numbers", number) for number in range(5)] == ["0", None, "2", "3", "4"]
+
+
 def test_writers_leave_whole_files_and_no_others(kept: Path, tmp_path: Path) -> None:
     models = [load_model(saved(tmp_path, "llama")) for _ in range(3)]
     for number, model in enumerate(models):
@@ -249,4 +270,4 @@ def test_writers_leave_whole_files_and_no_others(kept: Path, tmp_path: Path) -> 
         verdicts.keep(model)
 
     (file,) = kept.iterdir()
-    assert {"0 0", "10 0", "11 0", "12 0"} == set(json.loads(file.read_text())["by_length"])
+    assert {"0 0", "10 0", "11 0", "12 0"} == set(json.loads(file.read_text())["answer"]["by_length"])

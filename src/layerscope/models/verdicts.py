@@ -5,20 +5,18 @@ versions, device and dtype; inside of it, for the lengths of text at which the m
 numbers and sentences, nothing that runs; one that is damaged, or names what this model does not have, is as good
 as none. A model object that a caller handed over, and code that came with weights, are tried every time.
 
-Environment: LAYERSCOPE_VERDICTS is the folder, or `off`.
+They lie where `results/remembered.py` keeps answers.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,13 +24,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from layerscope.models.layered import LayeredModel
 from layerscope.models.structure import Addition
+from layerscope.results import remembered
 from layerscope.results.own_code import sources_digest
 from layerscope.results.record import digest
-from layerscope.results.remembered import keep as remember
-from layerscope.results.remembered import recalled
 
-_FOLDER = "LAYERSCOPE_VERDICTS"
-_MOST_FILES = 200
+_KIND = "verdicts"
 _ROOMS = ("maths", "models", "runs")
 
 
@@ -73,10 +69,10 @@ def recall(model: LayeredModel, *, checked_to: int | None = None, branches_to: i
         model: the model as it was loaded, or as far as it has been tried.
         checked_to, branches_to: lengths that it shall have been tried at; None leaves what was.
     """
-    path = _file_of(model)
-    if path is None:
+    about = _asked_about(model)
+    if about is None:
         return False
-    kept = _read(path).by_length
+    kept = _kept(about).by_length
     wanted = (
         model.checked_to if checked_to is None else checked_to,
         model.branches_to if branches_to is None else branches_to,
@@ -88,29 +84,16 @@ def recall(model: LayeredModel, *, checked_to: int | None = None, branches_to: i
         _restore(model, found)
     except (AttributeError, ValueError, IndexError, KeyError, TypeError):
         return False
-    with suppress(OSError):
-        os.utime(path)
     return True
 
 
 def keep(model: LayeredModel) -> None:
     """Keep what is now known of a model, at the lengths at which it has been tried."""
-    path = _file_of(model)
-    if path is None:
-        return
-    verdict = _verdict(model)
-    kept = _read(path)
-    kept.by_length[_key(tuple(verdict.tried))] = verdict
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make_room(path.parent)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(kept.model_dump_json())
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+    about = _asked_about(model)
+    if about is not None:
+        verdict, kept = _verdict(model), _kept(about)
+        kept.by_length[_key(tuple(verdict.tried))] = verdict
+        remembered.keep(_KIND, about, kept.model_dump(mode="json"))
 
 
 def _covering(kept: dict[str, Verdict], wanted: tuple[int, int]) -> Verdict | None:
@@ -167,33 +150,26 @@ def _restore(model: LayeredModel, kept: Verdict) -> None:
     (model.checked_to, model.branches_to), model.prefixes_to = kept.tried, kept.prefixes_to
 
 
-def _read(path: Path) -> Verdicts:
+def _kept(about: dict[str, Any]) -> Verdicts:
     try:
-        return Verdicts.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError, ValueError, RecursionError):
+        return Verdicts.model_validate_json(json.dumps(remembered.recalled(_KIND, about)))
+    except (ValidationError, ValueError, RecursionError):
         return Verdicts()
 
 
-def _file_of(model: LayeredModel) -> Path | None:
-    """Where verdicts on this model lie; None where none are kept."""
-    folder = _folder()
-    if (
-        folder is None
-        or _ANEW.get()
-        or not model.facts.loadable
-        or model.facts.trust_remote_code
-        or _has_hooks(model)
-    ):
+def _asked_about(model: LayeredModel) -> dict[str, Any] | None:
+    """What decides a verdict on this model; None where none are kept."""
+    if _ANEW.get() or not model.facts.loadable or model.facts.trust_remote_code or _has_hooks(model):
         return None
     now = f"{model.fingerprint()} {model.facts.context}"
-    known = _NAMES.get(model)
+    known = _ABOUT.get(model)
     if known is None or known[0] != now:
-        known = _NAMES[model] = (now, hashlib.sha256(repr(_about(model)).encode()).hexdigest()[:40])
-    return folder / f"{known[1]}.json"
+        known = _ABOUT[model] = (now, _about(model))
+    return known[1]
 
 
-_NAMES: WeakKeyDictionary[LayeredModel, tuple[str, str]] = WeakKeyDictionary()
-"""The name of each model's file, while its tensors are what they were."""
+_ABOUT: WeakKeyDictionary[LayeredModel, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
+"""What decides the verdicts on each model, while its tensors are what they were."""
 
 
 def know_weights(model: LayeredModel) -> None:
@@ -206,17 +182,22 @@ def know_weights(model: LayeredModel) -> None:
         return
     gguf = version("gguf") if model.facts.dequantised else ""
     about = {"files": model.facts.files, "sums": digest(model.sums()), "made": [*_made(model), gguf]}
-    kept = recalled("weights", about)
+    kept = remembered.recalled("weights", about)
     if isinstance(kept, str):
         model.take_digest(kept)
     else:
-        remember("weights", about, model.weights_digest())
+        remembered.keep("weights", about, model.weights_digest())
 
 
-def _about(model: LayeredModel) -> list[str]:
+def _about(model: LayeredModel) -> dict[str, Any]:
     device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else ""
-    about = [model.weights_digest(), model.config_digest(), str(model.device), device]
-    return [*about, str(model.facts.context), *_made(model)]
+    return {
+        "weights": model.weights_digest(),
+        "configuration": model.config_digest(),
+        "device": [str(model.device), device],
+        "context": model.facts.context,
+        "made": _made(model),
+    }
 
 
 def _made(model: LayeredModel) -> list[str]:
@@ -241,27 +222,3 @@ def tried_anew() -> Iterator[None]:
 
 
 _ANEW = ContextVar("tried anew", default=False)
-
-
-def _folder() -> Path | None:
-    wanted = os.environ.get(_FOLDER, "")
-    if wanted.lower() in ("off", "0", "none"):
-        return None
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        if wanted:
-            return Path(wanted).expanduser()
-        return (Path(base) if base else Path.home() / ".cache") / "layerscope" / "verdicts"
-    except RuntimeError:  # nobody's home
-        return None
-
-
-def _make_room(folder: Path) -> None:
-    """Remove what was used longest ago, and temporary files, beyond a number of files."""
-    files: list[tuple[float, Path]] = []
-    for path in folder.iterdir():
-        with suppress(OSError):
-            files.append((path.stat().st_mtime, path))
-    for _, path in sorted(files)[: max(0, len(files) - _MOST_FILES)]:
-        with suppress(OSError):
-            path.unlink()
