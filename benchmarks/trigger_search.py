@@ -29,7 +29,15 @@ from typing import Any
 
 import torch
 
-from layerscope.experiments import _trigger_census, _trigger_search, _trigger_units
+from layerscope.experiments.trigger_examples.items import census_passages, search_items
+from layerscope.experiments.trigger_examples.items.units import chosen_units
+from layerscope.experiments.trigger_examples.measure import (
+    fold_census,
+    fold_search,
+    measure_census,
+    measure_search,
+)
+from layerscope.experiments.trigger_examples.measure.search import batches
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.models.load import load_model
 
@@ -64,12 +72,10 @@ def the_job(model: str, shape: str | None, longest: int, settings: dict[str, Any
 def census_of(job: Job) -> Any:
     """The census on which the search's keys rest."""
     settings: Any = job.settings
-    items = list(
-        _trigger_census.census_passages(job.inputs, settings.model_copy(update={"census_passages": 4}), {})
-    )
+    items = list(census_passages(job.inputs, settings.model_copy(update={"census_passages": 4}), {}))
     quiet = settings.model_copy(update={"composition_tokens": 0})
-    parts = [_trigger_census.measure_census(job.model, item, quiet, {}) for item in items]
-    return functools.reduce(_trigger_census.fold_census, parts)
+    parts = [measure_census(job.model, item, quiet, {}) for item in items]
+    return functools.reduce(fold_census, parts)
 
 
 class _Heap(ctypes.Structure):
@@ -101,9 +107,9 @@ def grow(asked: dict[str, Any]) -> None:
     times = -(-lengths[-1] // once) + 1
     inputs = job.inputs.model_copy(update={"passages": job.inputs.passages * times})
     folded, tokens = None, 0
-    for item in _trigger_search.search_items(inputs, settings, earlier):
-        part = _trigger_search.measure_search(job.model, item, settings, earlier)
-        folded = part if folded is None else _trigger_search.fold_search(folded, part)
+    for item in search_items(inputs, settings, earlier):
+        part = measure_search(job.model, item, settings, earlier)
+        folded = part if folded is None else fold_search(folded, part)
         tokens += sum(len(passage.tokens) for passage in item.passages)
         if tokens >= lengths[0]:
             print(json.dumps([tokens, *memory_now()]), flush=True)
@@ -122,25 +128,25 @@ def compare(job: Job, keys: str, repeats: int, clock: Any) -> None:
     """Print the search's speed over that of the bare pass, medians of turns."""
     settings: Any = job.settings
     earlier = {"census": census_of(job)}
-    items = list(_trigger_search.search_items(job.inputs, settings, earlier))
+    items = list(search_items(job.inputs, settings, earlier))
     tokens = sum(len(passage.tokens) for item in items for passage in item.passages)
 
     def forward() -> None:
         for item in items:
-            for _, ids in _trigger_search.batches(item):
+            for _, ids in batches(item):
                 job.model.logits(torch.from_numpy(ids), last=True)
 
     def search() -> None:
         folded = None
         for item in items:
-            part = _trigger_search.measure_search(job.model, item, settings, earlier)
-            folded = part if folded is None else _trigger_search.fold_search(folded, part)
+            part = measure_search(job.model, item, settings, earlier)
+            folded = part if folded is None else fold_search(folded, part)
 
     forward(), search()
     turns = [(seconds_of(forward, clock), seconds_of(search, clock)) for _ in range(repeats)]
     bare, ours = (statistics.median(column) for column in zip(*turns, strict=True))
     ratio = statistics.median(a / b for a, b in turns)
-    units = len(_trigger_units.chosen_units(earlier["census"], settings))
+    units = len(chosen_units(earlier["census"], settings))
     print(f"{job.model}, {keys}: {units} keys and tails, {tokens:,} tokens")
     print(f"  forward {tokens / bare:10,.0f} tokens/s   search {tokens / ours:10,.0f} tokens/s")
     print(f"ratio search speed over forward speed, {keys}: {ratio:.2f}   (aim 0.80)")

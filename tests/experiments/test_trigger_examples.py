@@ -20,14 +20,12 @@ import zoo
 from layerscope import LayerscopeError, experiments
 from layerscope.contract import Inputs
 from layerscope.experiments import (
-    _trigger_annotations,
-    _trigger_contexts,
-    _trigger_reading,
-    _trigger_search,
     trigger_examples,
 )
-from layerscope.experiments._trigger_best import Best
-from layerscope.experiments.trigger_examples import Settings
+from layerscope.experiments.trigger_examples import Settings, items, measure, pages
+from layerscope.experiments.trigger_examples.items.contexts import context_items
+from layerscope.experiments.trigger_examples.measure.best import Best
+from layerscope.experiments.trigger_examples.pages import annotations
 from layerscope.planted import bigram_key
 from layerscope.results.annotation_sheets import Judgements, read_sheets, write_sheet
 from layerscope.text.passages import Passage
@@ -247,8 +245,8 @@ def test_a_part_is_no_larger_for_a_longer_corpus() -> None:
     census = stages_of(model, inputs, settings, together=5)["census"]
 
     def size(given: Inputs) -> int:
-        (item,) = _trigger_search.search_items(given, settings, {"census": census})
-        return int(_trigger_search.measure_search(model, item, settings, {"census": census}).nbytes)
+        (item,) = items.search_items(given, settings, {"census": census})
+        return int(measure.measure_search(model, item, settings, {"census": census}).nbytes)
 
     assert size(more) == size(inputs)
 
@@ -258,15 +256,17 @@ def test_what_the_search_holds_does_not_grow_with_the_corpus(monkeypatch: pytest
     settings = Settings(**SMALL)
     inputs = inputs_of(model)
     census = {"census": stages_of(model, inputs, settings, together=5)["census"]}
-    monkeypatch.setattr(_trigger_search, "_MOST_TOKENS", 200)  # many work items, as a long corpus has
-    monkeypatch.setattr(_trigger_search, "_FEWEST_TOKENS", 100)
+    monkeypatch.setattr(items, "_MOST_TOKENS", 200)  # many work items, as a long corpus has
+    monkeypatch.setattr(items, "_FEWEST_TOKENS", 100)
 
     def held(times: int) -> tuple[int, int]:
         given = inputs.model_copy(update={"passages": inputs.passages * times})
         tracemalloc.start(12)
-        items = _trigger_search.search_items(given, settings, census)
-        parts = (_trigger_search.measure_search(model, item, settings, census) for item in items)
-        folded = reduce(_trigger_search.fold_search, parts)
+        parts = (
+            measure.measure_search(model, item, settings, census)
+            for item in items.search_items(given, settings, census)
+        )
+        folded = reduce(measure.fold_search, parts)
         gc.collect()  # Datasets refer to themselves, and are freed when Python looks for such
         # Checking types, which is done in tests alone, remembers every function that a pass defines.
         checking = tracemalloc.Filter(False, "*/beartype/*", all_frames=True)
@@ -284,11 +284,11 @@ def test_replaced_contexts_are_run_as_said() -> None:
     model = zoo.layered(family, flipped=True)
     settings, inputs = Settings(**SMALL), inputs_of(model)
     earlier = stages_of(model, inputs, settings, together=5)
-    items = list(_trigger_contexts.context_items(inputs, settings, earlier))
+    items = list(context_items(inputs, settings, earlier))
 
     edited = 0
     for item in items:
-        made = _trigger_contexts.measure_contexts(model, item, settings, earlier)
+        made = measure.measure_contexts(model, item, settings, earlier)
         for row, context in enumerate(item.contexts):
             here = made.isel(context=row)
             if not context.other:
@@ -358,9 +358,9 @@ def test_a_tuned_lens_translates_values_before_they_are_read(tmp_path: Path) -> 
         differ += int(here.value_top_tuned) != int(here.value_top)
     assert differ
     assert np.isfinite(result.mean_next_percentile_tuned).any()
-    figure = ls.draw(result)["rank of the next token by a key's value"]
+    figure = ls.draw(result)["Rank of the next token by value"]
     assert {trace.name for trace in figure.data if trace.name} >= {"keys, logit lens", "keys, tuned lens"}
-    (claim,) = [claim for claim in trigger_examples.claims(result) if "raises most" in claim.text]
+    (claim,) = [claim for claim in trigger_examples.claims(result) if "promotes most follows" in claim.text]
     assert "tuned lens" in claim.caveat
 
 
@@ -398,10 +398,10 @@ def test_pages_for_reading_mark_the_token_that_excites(read_result: xr.Dataset) 
     read = experiments.load("trigger_examples").read
     assert read is not None
 
-    pages = read(read_result)
+    found = read(read_result)
 
-    assert list(pages) == ["layer 0: what excites its keys", "layer 3: what excites its keys"]
-    chapter = pages["layer 3: what excites its keys"].chapters[0]
+    assert list(found) == ["layer 0: what excites its keys", "layer 3: what excites its keys"]
+    chapter = found["layer 3: what excites its keys"].chapters[0]
     assert chapter.name == "3:40"
     for place, excerpt in enumerate(chapter.excerpts):
         marked = [piece for piece in excerpt.pieces if piece.marked]
@@ -435,7 +435,7 @@ def test_the_sheet_is_blind_and_comes_back(read_result: xr.Dataset, tmp_path: An
 
     n = read_result.sizes["context"]
     texts = [claim.text for claim in judged.claims]
-    assert texts[0].startswith("anna found 1.0 patterns per key")
+    assert texts[0].startswith("Annotator anna found 1.0 patterns per key")
     assert "Krippendorff's alpha" in texts[2]
     none = np.arange(n) % 4 == 0
     # Both say "none" of every fourth context and differ on all others: by hand, from the formula.
@@ -444,22 +444,22 @@ def test_the_sheet_is_blind_and_comes_back(read_result: xr.Dataset, tmp_path: An
     expected = 1 - (a * (a - 1) + 2 * b * (b - 1)) / (2 * n * (2 * n - 1))
     assert judged.claims[2].value == pytest.approx(1 - observed / expected)
     assert "anna: “ends in dog”" in judged.notes["0:3"]
-    assert judged.figures["what annotators found"].data
+    assert judged.figures["What did annotators find?"].data
 
 
 def test_of_two_keys_agreement_is_told_without_an_interval(read_result: xr.Dataset) -> None:
-    names = _trigger_annotations.row_names(read_result)
+    names = annotations.row_names(read_result)
     kinds = {"anna": ("shallow", "none"), "ben": ("shallow", "semantic")}
     answers = {
         who: {name: {"pattern": "x", "kind": said[place % 2]} for place, name in enumerate(names)}
         for who, said in kinds.items()
     }
-    judged = _trigger_annotations.judged(read_result, Judgements(answers))
+    judged = annotations.judged(read_result, Judgements(answers))
 
     (agreement,) = [claim for claim in judged.claims if "alpha" in claim.text]
     assert agreement.value is not None
-    assert (agreement.low, agreement.significant) == (None, None)
-    assert "too few keys" in agreement.caveat
+    assert (agreement.low, agreement.significant) == (None, False)
+    assert agreement.text.startswith("Too few keys to test the agreement of annotators beyond chance")
 
 
 def test_answers_nobody_gave_change_nothing(read_result: xr.Dataset) -> None:
@@ -570,22 +570,20 @@ def test_each_number_of_last_tokens_has_a_panel(read_result: xr.Dataset) -> None
     drawn = ls.draw(read_result)
 
     for name in (
-        "how many keys need no more than their last tokens",
-        "how much of a key's activation its last tokens carry",
+        "How many last tokens do keys need?",
+        "Activation carried by the last tokens",
     ):
         panels = [note.text for note in drawn[name].layout.annotations]
         lengths = read_result.kept_tokens.values[1:]
         assert [f"last {n} token{'s' if n > 1 else ''}" for n in lengths] == panels[: len(lengths)]
     dashed = [
-        trace.name
-        for trace in drawn["does a key's value raise the token that follows?"].data
-        if trace.line.dash
+        trace.name for trace in drawn["Does the token that a value promotes follow?"].data if trace.line.dash
     ]
     assert dashed == ["its frequency in the corpus"]
 
 
 def test_small_activations_keep_their_digits_on_a_page() -> None:
-    said = [_trigger_reading._three_digits(value) for value in (-0.01234, 0.5, 7.579, -12.3)]
+    said = [pages._three_digits(value) for value in (-0.01234, 0.5, 7.579, -12.3)]
 
     assert said == ["−0.0123", "0.500", "7.58", "−12.30"]
 

@@ -11,51 +11,22 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import Earlier
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._trigger_best import Best, merged_tables
-from layerscope.experiments._trigger_settings import Settings
-from layerscope.experiments._trigger_units import Unit, chosen_units
+from layerscope.experiments.trigger_examples.items import SearchItem
+from layerscope.experiments.trigger_examples.items.units import Unit, chosen_units
+from layerscope.experiments.trigger_examples.measure.best import Best, merged_tables
+from layerscope.experiments.trigger_examples.settings import Settings
 from layerscope.maths.top_contexts import fingerprints, scrambled
 from layerscope.results.schema import quantity
-from layerscope.text.tokenised import TokenisedPassage
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
-_MOST_TOKENS, _FEWEST_TOKENS = 16_384, 1024
-OPERATIONS = 1.5e12  # of one item: about half a minute on one processor core
 _AT_FIRST = 3
 """Times `top`: how many places of one pass are looked at before those that read alike are dropped."""
 _AT_ONCE = 2**17
 """Places whose windows are taken out of the activations at one time."""
-
-
-class SearchItem(WorkItem):
-    """Some passages, and the number of the first among all."""
-
-    first: int
-    passages: tuple[TokenisedPassage, ...]
-    tokens_per_pass: int
-
-
-def search_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[SearchItem]:
-    """Passages in order, as many in an item as take about half a minute on one core."""
-    chosen_units(earlier["census"], settings)  # refuses before the slow part
-    wanted = int(np.clip(OPERATIONS / (2 * inputs.facts.n_parameters), _FEWEST_TOKENS, _MOST_TOKENS))
-    start, tokens = 0, 0
-    for number, passage in enumerate(inputs.passages):
-        tokens += len(passage.tokens)
-        if tokens >= wanted or number == len(inputs.passages) - 1:
-            some = inputs.passages[start : number + 1]
-            yield SearchItem(
-                name=f"passages {start + 1} to {number + 1}",
-                size=tokens,
-                first=start,
-                passages=some,
-                tokens_per_pass=inputs.tokens_per_pass,
-            )
-            start, tokens = number + 1, 0
 
 
 def measure_search(model: LayeredModel, item: SearchItem, settings: Settings, earlier: Earlier) -> xr.Dataset:

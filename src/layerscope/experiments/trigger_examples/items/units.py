@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._trigger_settings import Settings
+from layerscope.experiments.trigger_examples.settings import Settings
+
+_REACH = 0.5
+"""A tail counts as a side of its own where it reaches at least this share of the other's height."""
 
 
 @dataclass(frozen=True)
@@ -132,3 +136,8 @@ def _drawn(among: np.ndarray, layer: int, settings: Settings) -> list[int]:
         rng = np.random.default_rng([settings.seed, layer])
         keys = np.sort(rng.choice(keys, settings.keys_per_layer, replace=False))
     return [int(key) for key in keys]
+
+
+def two_sided(highest: Any, lowest: Any) -> Any:
+    """Whether the negative side reaches far enough to count: in gated MLPs, not in GELU's short tail."""
+    return -lowest >= _REACH * highest

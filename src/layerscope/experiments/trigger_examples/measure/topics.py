@@ -6,20 +6,18 @@ token; beside them the same with tokens of all sets mixed. What coherence makes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import Earlier, WorkItem
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
-from layerscope.evidence.naming import named
-from layerscope.evidence.over import Over
-from layerscope.experiments._trigger_settings import Settings
+from layerscope.experiments.trigger_examples.settings import Settings
 from layerscope.maths.shallowness import coherence, rarity, weighted_bags
 from layerscope.results.schema import quantity
-from layerscope.text.token_sets import FEWEST_SETS, known_token_sets
+from layerscope.text.token_sets import known_token_sets
 from layerscope.text.token_texts import token_texts
 
 if TYPE_CHECKING:
@@ -29,11 +27,6 @@ WORDS = (1, 2, 4)
 """Tokens of the topic that each context is given."""
 MADE = ("one topic", "mixed words")
 _DRAWS, _FEWEST_TOKENS = 4, 8
-
-
-def topic_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[WorkItem]:
-    """One piece of work, without the model."""
-    yield WorkItem(name="known topics", size=1.0)
 
 
 def measure_topics(model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
@@ -83,27 +76,3 @@ class _Contexts:
                 row[chosen] = draw.choice(words, len(chosen), replace=False)
         bags, _ = weighted_bags(ids[:, :-1], self.weights)
         return coherence(bags, self.texts[rows]) if bags.shape[1] else float("nan")
-
-
-def power_of_coherence(topics: xr.Dataset, null: np.ndarray, settings: Settings) -> xr.Dataset:
-    """Share of made sets above the level's quantile of random sets: mean over topics, interval over topics.
-
-    Args:
-        topics: what `measure_topics` gave.
-        null: coherence of random sets of contexts.
-    """
-    known = null[np.isfinite(null)]
-    limit = np.quantile(known, settings.level) if known.size else np.nan
-    values = topics.made_coherence
-    found = (values > limit).where(np.isfinite(values) & np.isfinite(limit)).mean("draw", skipna=False)
-    power = Over(topics, settings, rows="topic").mean(
-        named(found, "topics_found", "share of made sets of contexts that coherence finds", "share")
-    )
-    known = topics.sizes["topic"]
-    kept = {
-        name: power[name].where(known >= FEWEST_SETS)
-        for name in ("topics_found", "topics_found_low", "topics_found_high")
-    }
-    return power.assign(
-        kept | {"topics_known": quantity(np.float64(known), "", "known sets of words in this vocabulary")}
-    )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.contract import Earlier, Inputs, WorkItem
-from layerscope.errors import LayerscopeError
+from layerscope.contract import Earlier
 from layerscope.evidence.coordinates import layer_coordinate, number_coordinate, text_coordinate
-from layerscope.experiments._trigger_settings import Settings
+from layerscope.experiments.trigger_examples.items import LayerItem, PassageItem
+from layerscope.experiments.trigger_examples.items.units import two_sided
+from layerscope.experiments.trigger_examples.settings import Settings
 from layerscope.maths.shallowness import effective_share
 from layerscope.results.combine import concatenate
 from layerscope.results.schema import quantity
@@ -20,27 +20,6 @@ from layerscope.text.tokenised import TokenisedPassage
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
-
-_REACH = 0.5
-"""A tail counts as a side of its own where it reaches at least this share of the other's height."""
-
-
-class LayerItem(WorkItem):
-    """One layer."""
-
-    layer: int
-
-
-class PassageItem(WorkItem):
-    """One passage."""
-
-    passage: TokenisedPassage
-
-
-def layers(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[LayerItem]:
-    """One item for each layer, where the composition of outputs is asked for."""
-    for layer in range(inputs.facts.n_layers if settings.composition_tokens else 0):
-        yield LayerItem(name=f"layer {layer}", size=1, layer=layer)
 
 
 def measure_values(model: LayeredModel, item: LayerItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
@@ -68,27 +47,6 @@ def measure_values(model: LayeredModel, item: LayerItem, settings: Settings, ear
             "memory": number_coordinate(range(most), "memory", "key of the MLP"),
         },
     )
-
-
-def census_passages(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PassageItem]:
-    """Some passages, spread evenly over all."""
-    _refuse_short(inputs, settings)
-    places = np.linspace(0, len(inputs.passages) - 1, min(settings.census_passages, len(inputs.passages)))
-    for place in np.unique(places.round().astype(int)):
-        passage = inputs.passages[place]
-        if len(passage.tokens) > settings.first_position:
-            yield PassageItem(name=passage.name, size=len(passage.tokens), passage=passage)
-
-
-def _refuse_short(inputs: Inputs, settings: Settings) -> None:
-    longest = max(len(passage.tokens) for passage in inputs.passages)
-    if longest <= settings.first_position:
-        raise LayerscopeError(
-            "no token is left to excite a key",
-            found=f"the longest passage has {longest} tokens, first_position is {settings.first_position}",
-            expected="passages longer than first_position",
-            hint="--set first_position=1, or longer passages",
-        )
 
 
 def measure_census(
@@ -182,11 +140,6 @@ class _Seen:
             self.outputs[layer] = output[0, self.sampled.tolist()].float().clone()
 
         return see
-
-
-def two_sided(highest: Any, lowest: Any) -> Any:
-    """Whether the negative side reaches far enough to count: in gated MLPs, not in GELU's short tail."""
-    return -lowest >= _REACH * highest
 
 
 def _effective(seen: _Seen, values: xr.Dataset | None) -> np.ndarray:

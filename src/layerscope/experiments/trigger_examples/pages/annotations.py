@@ -17,8 +17,9 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim, Judged
-from layerscope.evidence.coordinates import text_coordinate
-from layerscope.maths.bootstrap import bootstrap_mean
+from layerscope.evidence import Finding, text_coordinate
+from layerscope.evidence.findings import FEWEST_UNITS
+from layerscope.maths.bootstrap import Interval, bootstrap_mean
 from layerscope.maths.rater_agreement import alpha_interval, krippendorff_alpha
 from layerscope.plots.curves import curve_over_depth
 from layerscope.results.annotation_sheets import Judgements, Sheet
@@ -28,8 +29,6 @@ KINDS = ("shallow", "semantic", "both", "none")
 _SHOWN = ("group", "context", "ends in", "followed by")
 _OFTEN = 3
 """A pattern counts from so many contexts on, as in Geva et al. 2021."""
-_FEWEST_KEYS = 5
-"""Keys below which no interval over keys is given: resamples of two or three keys say nothing."""
 
 
 def sheet(result: xr.Dataset) -> Sheet:
@@ -79,7 +78,7 @@ def judged(result: xr.Dataset, judgements: Judgements) -> Judged:
         return Judged()
     claims = [_claim_of(result, annotator, given) for annotator, given in answers.items()]
     claims += _claim_of_agreement(result, answers)
-    figures = {"what annotators found": _figure(result, answers)}
+    figures = {"What did annotators find?": _figure(result, answers)}
     return Judged(claims=claims, figures=figures, notes=_notes(result, answers))
 
 
@@ -105,16 +104,19 @@ def _claim_of(result: xr.Dataset, annotator: str, given: _Given) -> Claim:
     covered = np.array([sum(found.values()) / judged_contexts[key] for key, found in patterns.items()])
     interval = bootstrap_mean(covered, seed=0)
     numbers = [len(found) for found in patterns.values()]
-    few = len(patterns) < _FEWEST_KEYS
-    return Claim(
-        text=f"{annotator} found {np.mean(numbers):.1f} patterns per key, which cover {covered.mean():.0%} of its "
-        "contexts",
-        value=float(covered.mean()),
-        low=None if few or np.isnan(interval.low) else float(interval.low),
-        high=None if few or np.isnan(interval.high) else float(interval.high),
+    share = _over_keys(float(covered.mean()), interval, len(patterns), "share")
+    return share.claim(
+        f"Annotator {annotator} found {np.mean(numbers):.1f} patterns per key, which cover {share.estimate} "
+        "of its contexts",
         caveat=f"{len(patterns)} keys, {len(given)} contexts judged; a pattern counts from {_OFTEN} contexts on; "
         f"{sum(number > 0 for number in numbers)} keys have one (Geva et al. 2021: every key, 3.6 on average)",
     )
+
+
+def _over_keys(value: float, interval: Interval, keys: int, unit: str) -> Finding:
+    """A number with its interval over keys, which few keys have not: resamples of two or three say nothing."""
+    low, high = (np.nan, np.nan) if keys < FEWEST_UNITS else (float(interval.low), float(interval.high))
+    return Finding(value, low, high, unit, n=(keys,), units="keys")
 
 
 def _claim_of_agreement(result: xr.Dataset, answers: Mapping[str, _Given]) -> list[Claim]:
@@ -126,24 +128,19 @@ def _claim_of_agreement(result: xr.Dataset, answers: Mapping[str, _Given]) -> li
     twice = {context: kinds for context, kinds in units.items() if len(kinds) > 1}
     if not twice:
         return []
-    alpha = krippendorff_alpha(list(twice.values()))
-    groups = [str(result.context_key.values[context]) for context in twice]
-    interval = alpha_interval(list(twice.values()), groups, seed=0, level=0.95, resamples=1000)
-    known = not np.isnan(alpha)
-    few = len(set(groups)) < _FEWEST_KEYS
-    low, high = (np.nan, np.nan) if few else (float(interval.low), float(interval.high))
+    kinds, groups = list(twice.values()), [str(result.context_key.values[context]) for context in twice]
+    interval = alpha_interval(kinds, groups, seed=0, level=0.95, resamples=1000)
+    alpha = _over_keys(krippendorff_alpha(kinds), interval, len(set(groups)), "1")
     return [
-        Claim(
-            text=f"annotators agree on what kind of pattern a context shows: Krippendorff's alpha {alpha:.2f}"
-            if known
-            else "agreement between annotators cannot be told: everybody always gave the same answer",
-            value=alpha if known else None,
-            low=low if known and not np.isnan(low) else None,
-            high=high if known and not np.isnan(high) else None,
-            significant=None if not known or np.isnan(low) else low > 0,
-            caveat=f"{len(twice)} contexts judged by two or more of {len(answers)} annotators, {len(set(groups))} "
-            f"keys; {'too few keys for an interval' if few else 'interval over keys'}; 0 is chance, 0.8 is usually "
-            "asked for",
+        alpha.claim(
+            f"Annotators agree {alpha.which('more', 'less')} than by chance on the kind of pattern that a context "
+            f"shows: Krippendorff's alpha {alpha.estimate}",
+            nothing="agreement of annotators beyond chance (Krippendorff's alpha) on the kind of pattern that a "
+            "context shows",
+            unknown="everybody always gave the same answer",
+            caveat=f"{len(twice)} contexts judged by two or more of {len(answers)} annotators, interval over keys; 0 "
+            "is chance, 0.8 is usually asked for",
+            signed=True,
         )
     ]
 

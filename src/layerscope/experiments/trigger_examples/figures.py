@@ -1,4 +1,4 @@
-"""What trigger examples show over the layers."""
+"""Trigger examples over the layers: what contexts share, what tokens carry, what values promote."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import xarray as xr
 
 from layerscope.evidence.coordinates import text_coordinate
 from layerscope.evidence.curves import as_curve
-from layerscope.experiments._trigger_claims import sees_topics
+from layerscope.experiments.trigger_examples.conclude.topics import sees_topics
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category
 
-_BANDS = "Bands: intervals over keys."
-_NO_BAND = "Where all keys of a layer agree there is no band, though a few keys may agree by chance."
+_BANDS = "Mean over keys, bootstrap bands over keys."
+_NO_BAND = "Where all keys of a layer agree there is no band, though few keys may agree by chance."
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by what they show; those of which nothing is known are left out."""
     figures = {
-        "contexts of a key end alike: same last token, two, three": _ending(result),
-        "contexts of a key are alike before their last token": _coherence(result),
-        "how much of a key's activation another last token leaves": _without_last(result),
-        "how much of a key's activation its last tokens carry": _kept(result),
-        "how many keys need no more than their last tokens": _radius(result),
-        "does a key's value raise the token that follows?": _agreement(result),
-        "rank of the next token by a key's value": _percentile(result),
-        "how many keys are active at a token": _active(result),
-        "how often a layer's output says what no active value says": _unmatched(result),
+        "Do contexts of a key end alike?": _ending(result),
+        "Are contexts alike before their last token?": _coherence(result),
+        "Activation left by another last token": _without_last(result),
+        "Activation carried by the last tokens": _kept(result),
+        "How many last tokens do keys need?": _radius(result),
+        "Does the token that a value promotes follow?": _agreement(result),
+        "Rank of the next token by value": _percentile(result),
+        "How many keys are active?": _active(result),
+        "Do outputs promote what no value promotes?": _unmatched(result),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
@@ -152,7 +152,8 @@ def _agreement(result: xr.Dataset) -> Any:
     curve = _named(curve, "keys", "share of contexts", null="its frequency in the corpus")
     curve = _with_tuned(curve, result, "mean_agreement_tuned", "share of contexts")
     return curve_over_depth(
-        curve, caption=f"Contexts followed by the token that the value raises most. {_BANDS} {_NO_BAND}"
+        curve,
+        caption=f"Contexts followed by the token that the value promotes most (logit lens). {_BANDS} {_NO_BAND}",
     ).update_yaxes(rangemode="tozero")
 
 
@@ -161,7 +162,7 @@ def _percentile(result: xr.Dataset) -> Any:
         return None
     chance = xr.full_like(result.mean_next_percentile, 0.5)
     curve = as_curve(result, "mean_next_percentile", null=chance)
-    height = "share of tokens of like frequency put lower"
+    height = "share of tokens of like frequency ranked lower"
     curve = _named(curve, "keys", height, null="chance")
     curve = _with_tuned(curve, result, "mean_next_percentile_tuned", height)
     return curve_over_depth(curve, caption=_BANDS)
@@ -173,8 +174,8 @@ def _active(result: xr.Dataset) -> Any:
     if not names:
         return None
     lines = _lines(result, names, "share of a layer's keys")
-    caption = "Spread over: the share of keys that would spread it as far if all of them contributed alike. "
-    return curve_over_depth(lines, caption=caption + "Bands: intervals over passages.").update_yaxes(
+    caption = "Spread over: keys that would spread the output as far if all contributed alike. "
+    return curve_over_depth(lines, caption=caption + "Mean over passages, bootstrap bands.").update_yaxes(
         rangemode="tozero"
     )
 
@@ -184,9 +185,11 @@ def _unmatched(result: xr.Dataset) -> Any:
         return None
     curve = as_curve(result, "mean_unmatched_share", null=result.mean_unmatched_by_chance)
     curve = _named(
-        curve, "outputs", "share of outputs that no active value says", null="another token's output"
+        curve, "outputs", "share of outputs that promote what no value does", null="another token's output"
     )
     figure = curve_over_depth(
-        curve, caption="The other token is one of the same passage. Bands: intervals over passages."
+        curve,
+        caption="The output's top token is no active value's top token (logit lens). Null: the output at another token "
+        "of the passage. Mean over passages, bootstrap bands.",
     )
     return figure.update_yaxes(range=[-0.03, 1.03])
