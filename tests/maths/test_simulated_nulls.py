@@ -457,7 +457,6 @@ def test_whatever_gives_intervals_or_p_values_is_simulated() -> None:
 _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
     "_attention_block": (end_of_a_block,),
     "_attention_summary": (distance_of_most_attention,),
-    "_future_summary": (share_of_two_sums,),
     "final_token_attention.conclude": (rank_correlation_over_prompts,),
     "hidden_states.conclude.similarity": (kernel_alignment,),
     "hidden_states.conclude.phases": (place_of_a_change,),

@@ -9,14 +9,14 @@ import numpy as np
 from layerscope import runs
 from layerscope.contract import Earlier
 from layerscope.evidence.positions import resolved
+from layerscope.experiments.future_use.items import FutureItem
+from layerscope.experiments.future_use.settings import Settings
 from layerscope.maths.similarity import norm
 from layerscope.text.tokenised import TokenisedPassage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from layerscope.experiments._future_measuring import FutureItem
-    from layerscope.experiments.future_use import Settings
     from layerscope.models.layered import LayeredModel
 
 

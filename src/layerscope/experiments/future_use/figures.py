@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence.coordinates import text_coordinate
-from layerscope.evidence.curves import as_curve
+from layerscope.evidence import as_curve, level_of, text_coordinate
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.heatmap import token_heatmap
 from layerscope.results.escaping import stored
@@ -19,17 +18,21 @@ _HORIZONS = (1, 2, 4, 8, 16, 32, 64)
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     figures = {
-        "whose prediction misses the state": _readers(result, "effect"),
-        "share of the future": _share(result),
-        "effect on the token's own and later predictions, by distance": _by_distance(result),
-        "share of the future, by horizon": _by_horizon(result),
-        "lost log-probability of actual next tokens": _readers(result, "lost"),
+        "Whose predictions need the state?": _readers(result, "effect"),
+        "What share serves later tokens?": _share(result),
+        "Effect on predictions, by distance": _by_distance(result),
+        "Share of the future, by horizon": _by_horizon(result),
+        "Lost log-probability of actual next tokens": _readers(result, "lost"),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _horizon(result: xr.Dataset) -> int:
     return int(result.attrs["horizon"])
+
+
+def _band(result: xr.Dataset) -> str:
+    return f"Mean over {result.attrs['passages']} passages, {level_of(result):.0%} bootstrap bands."
 
 
 def _readers(result: xr.Dataset, name: str) -> Any:
@@ -40,8 +43,8 @@ def _readers(result: xr.Dataset, name: str) -> Any:
         curve.drop_vars("reader", errors="ignore")
         .rename(reader="row")
         .assign_coords(row=text_coordinate(names, "row", "line")),
-        caption="The state of one token is replaced at one depth. Mean over passages, with intervals. After the last "
-        "block nothing reads on.",
+        caption="The state of one token is replaced at one depth; after the last layer nothing reads it. "
+        + _band(result),
     )
 
 
@@ -51,8 +54,8 @@ def _share(result: xr.Dataset) -> Any:
     curve["null"] = result.future_share.isel(perturbation=1).reset_coords(drop=True)
     figure = curve_over_depth(
         curve,
-        caption=f"Over {_horizon(result)} later tokens. Above one half a state serves the future more than the "
-        "present. Dashed: a random change of the same length.",
+        caption=f"Over {_horizon(result)} later tokens; above one half a state serves the future most. "
+        f"Dashed: a random change of the same length. {_band(result)}",
     )
     figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
     figure.update_yaxes(range=[-0.02, 1.02])
