@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float, Int
 
 from layerscope.maths.arrays import Array
-from layerscope.maths.logistic_problems import columns_of, loss_of, minimise, standardised
+from layerscope.maths.lockstep_descent import minimise
+from layerscope.maths.logistic_problems import columns_of, loss_of, standardised
 
 if TYPE_CHECKING:
     from torch import Tensor
