@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -162,36 +164,35 @@ def test_means_agree_however_draws_are_made(tiny_model: Any, prompts_file: Path,
 
 LAST, NOISED = 1, 0
 HELD = {"world-001": LAST, "world-002": NOISED}
-"""Recall prompts of the bundled model, and a row whose recovery is not decided by rare draws (skewness over draws
-below 1). Where it is 2, as in world-005, only 80 to 84 % of the intervals over eight plain draws hold the truth."""
+"""Bundled prompts, and a row whose recovery is not decided by rare draws (skewness over draws below 1). Where it is
+2, as in world-005, only 80 to 84 % of the intervals over eight plain draws hold the truth."""
 
 
 @pytest.fixture(scope="module")
-def recall() -> tuple[Any, Any, list[tuple[NoisedItem, int, float]]]:
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, list[tuple[NoisedItem, int, float]]]:
     """The bundled model, settings, and for each such prompt its item, its row, and what 6000 other draws find there."""
-    model = ls.load_model()
-    settings: dict[str, Any] = AUTO | {"smallest_range": 0.1}
-    job = prepare("causal_trace", model=model, prompts="world", settings=settings, limit=len(HELD))
-    parts = [
-        _trace_measures.clean(model, one, job.settings, {})  # type: ignore[arg-type]
-        for one in _trace_items.clean_items(job.inputs, job.settings, {})  # type: ignore[arg-type]
-    ]
-    pilots = _trace_items.pilot_items(job.inputs, job.settings, {"clean": concatenate(parts)})  # type: ignore[arg-type]
+    file = tmp_path_factory.mktemp("texts") / "prompts.jsonl"
+    lines = (files("layerscope.bundled") / "prompts" / "world.jsonl").read_text(encoding="utf-8").splitlines()
+    file.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["id"] in HELD))
+    job = prepare("causal_trace", model=ls.load_model(), prompts=str(file), settings=AUTO)
+    model, settings = job.model, job.settings
+    items = _trace_items.clean_items(job.inputs, settings, {})  # type: ignore[arg-type]
+    clean = concatenate([_trace_measures.clean(model, one, settings, {}) for one in items])  # type: ignore[arg-type]
     found = []
-    for item in pilots:
+    for item in _trace_items.pilot_items(job.inputs, settings, {"clean": clean}):  # type: ignore[arg-type]
+        parts = recovered(model, item, settings, drawn="plain", draws=6000, seed=10**6)  # type: ignore[arg-type]
         row = HELD[item.prompt.name]
-        truth = recovered(model, item, job.settings, drawn="plain", draws=6000, seed=10**6)[:, row]  # type: ignore[arg-type]
-        found.append((item, row, float(truth.mean())))
+        found.append((item, row, float(parts.mean(0)[row])))
     assert len(found) == len(HELD)
-    return model, job.settings, found
+    return model, settings, found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("drawn", DRAWN)
 def test_intervals_over_draws_hold_the_truth(
-    recall: tuple[Any, Any, list[tuple[NoisedItem, int, float]]], drawn: Drawing
+    known: tuple[Any, Any, list[tuple[NoisedItem, int, float]]], drawn: Drawing
 ) -> None:
-    model, settings, cells = recall
+    model, settings, cells = known
     draws, together = 8 * TOGETHER[drawn], TOGETHER[drawn]
 
     for item, row, truth in cells:

@@ -88,12 +88,12 @@ def test_what_a_model_raises_at_a_length_becomes_a_refusal() -> None:
 
 
 def test_a_check_that_raises_refuses_only_the_sites_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from layerscope.models import check
+    from layerscope.models import check_blocks
 
     def fail(*_: object) -> None:
         raise KeyError("nobody expected this")
 
-    monkeypatch.setattr(check, "find_addition", fail)
+    monkeypatch.setattr(check_blocks, "find_addition", fail)
     model = zoo.layered("llama")
 
     assert set(model.refused) == {"attn_out", "mlp_out"}

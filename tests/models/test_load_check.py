@@ -13,11 +13,13 @@ from transformers import BertConfig, BertLMHeadModel, PreTrainedModel
 
 import zoo
 from layerscope.errors import LayerscopeError
-from layerscope.models import check, lengths
+from layerscope.models import check_attention, lengths
 from layerscope.models.attention import Watch, watched
-from layerscope.models.check import check_model, close, probe_ids
+from layerscope.models.check import check_model
 from layerscope.models.lengths import check_length
 from layerscope.models.load import load_model
+from layerscope.models.probe import probe_ids
+from layerscope.models.rounding import close
 from layerscope.models.sites import THROUGH_ATTENTION
 
 EVERY_SHAPE = [(family, flipped) for family in zoo.FAMILIES for flipped in (False, True)]
@@ -210,7 +212,7 @@ def test_in_half_precision_a_soft_cap_that_hardly_bends_the_logits_is_still_foun
 
 
 @pytest.mark.parametrize(("apart", "refused"), [(1e-3, True), (1e-6, False)])
-@pytest.mark.parametrize("at", [check, lengths])
+@pytest.mark.parametrize("at", [check_attention, lengths])
 def test_attention_rows_that_do_not_sum_to_one_refuse_attention(
     at: ModuleType, apart: float, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,7 +214,9 @@ def test_a_wrapper_that_hands_everything_on_is_refused() -> None:
     ("family", "takes"), [("gpt2", True), ("llama", True), ("opt", True), ("gptj", True), ("bloom", False)]
 )
 def test_whether_positions_are_used_is_tried(family: str, takes: bool) -> None:
-    assert zoo.layered(family).takes_positions is takes
+    model = zoo.layered(family)
+    assert model.takes_positions is takes
+    assert model.keeps_last
 
 
 def test_a_model_that_swallows_positions_does_not_take_them() -> None:

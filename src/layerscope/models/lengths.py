@@ -13,9 +13,10 @@ from torch import Tensor
 from layerscope.errors import LayerscopeError
 from layerscope.models import verdicts
 from layerscope.models.attention import Attended, watched
-from layerscope.models.check import note, probe_ids, reason
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
+from layerscope.models.noting import note, reason
+from layerscope.models.probe import probe_ids
 from layerscope.models.sites import THROUGH_ATTENTION
 
 _PER_TOKEN = {torch.float64: 1e-6, torch.float32: 2e-3}

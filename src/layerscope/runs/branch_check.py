@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from layerscope.models import verdicts
 from layerscope.models.attention import AttentionCall, Replacement, attend, replaced
-from layerscope.models.check import close, note, probe_ids, reason
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import at_least
+from layerscope.models.noting import note, reason
+from layerscope.models.probe import probe_ids
+from layerscope.models.rounding import close
 from layerscope.models.sites import THROUGH_ATTENTION
 from layerscope.runs._edited_attention import HeadEdits, attend_from
 from layerscope.runs.branches import run_branches

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from layerscope.errors import LayerscopeError
 from layerscope.maths.distributions import Distribution
-from layerscope.models.check import close
 from layerscope.models.layered import LayeredModel
+from layerscope.models.rounding import close
 from layerscope.runs.contributions import read_states_at
 from layerscope.runs.predictions import Predictions, Reference
 from layerscope.runs.tuned_lens import TunedLens

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from layerscope.errors import LayerscopeError
 from layerscope.models.attention import AttentionCall, attend, replaced
-from layerscope.models.check import close
 from layerscope.models.layered import LayeredModel
+from layerscope.models.rounding import close
 from layerscope.runs.reading import read_states
 from layerscope.runs.windows import (
     Cell,
