@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from layerscope.cli.options import Question, asking
-from layerscope.cli.program import NamedAgain, Out, RunFolderPath, Trusted, cli
+from layerscope.cli.program import NamedAgain, Out, RunFolderPath, Trusted, Workers, cli
 from layerscope.cli.telling import (
     end_with,
     going_on,
@@ -31,6 +31,8 @@ from layerscope.cli.telling import (
 from layerscope.errors import LayerscopeError
 
 if TYPE_CHECKING:
+    from layerscope.engines.engine import Engine
+    from layerscope.jobs.prepare import Job
     from layerscope.results.store import RunFolder
 
 
@@ -52,11 +54,13 @@ def run(
     keep_memory()
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
+    from layerscope.jobs.workers import read_workers
 
     saved: list[str] = []
+    workers = read_workers(asked.workers)
     for job in asked.jobs(experiment):
         with told_of_a_twin(job, experiment):
-            folder = running.run(job, out, for_this_terminal())
+            folder = running.run(job, out, for_this_terminal(), workers)
             tell_run(folder)
             typer.echo(f"\nsaved {folder.path}")
             saved.append(str(folder.path))
@@ -94,7 +98,7 @@ def plan(
 
 
 @cli.command()
-@asking(without=("settings", "limit", "longest"))
+@asking(without=("settings", "limit", "longest"), workers="auto")
 def report(
     asked: Question,
     runs: Annotated[
@@ -113,43 +117,66 @@ def report(
 
     refuse_early(None, out)
     refused: dict[str, LayerscopeError] = {}
-    if runs:
-        # A damaged run is shown as such on the page; what is no run at all is refused here.
-        folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
-    else:
-        folders = _every_experiment(asked, out, quick, refused)
-    path = write_report(folders, make_folder(out) / "report.html", refused=refused)
-    for folder in folders:
+    with ExitStack() as working:
+        if runs:
+            # A damaged run is shown as such on the page; what is no run at all is refused here.
+            folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
+            engine = None
+        else:
+            folders, engine = _every_experiment(asked, out, quick, refused, working)
+        path, sections = write_report(
+            folders, make_folder(out) / "report.html", refused=refused, engine=engine
+        )
+    for folder, section in zip(folders, sections, strict=False):
         with going_on(folder.path.name, refused):
-            tell_run(folder)
+            tell_run(folder, claims=[card.claim for card in section.claims] or None)
     typer.echo(f"\nwrote {path}\nnext: open it in a browser (it needs no network)")
     end_with(refused)
 
 
 def _every_experiment(
-    asked: Question, out: Path, quick: bool, refused: dict[str, LayerscopeError]
-) -> list[RunFolder]:
+    asked: Question, out: Path, quick: bool, refused: dict[str, LayerscopeError], working: ExitStack
+) -> tuple[list[RunFolder], Engine]:
     """Run them all on one model; what stops one is told, and does not keep the others off the page."""
     from layerscope import experiments
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
+    from layerscope.jobs.workers import engine_of, number_of, read_workers
 
     keep_memory()
     model = asked.loaded()
-    folders = []
+    number = number_of(read_workers(asked.workers), model, asked.threads)
+    engine = working.enter_context(engine_of(number))
+    jobs: list[Job] = []
+    folders: list[RunFolder] = []
+
+    def carry_out() -> None:
+        """Run what is ready: all together where workers share the work, else each as it comes."""
+        for job, (folder, error) in zip(
+            jobs, running.run_all(jobs, out, for_this_terminal(), engine), strict=True
+        ):
+            name = job.experiment.name
+            with going_on(name, refused), told_of_a_twin(job, name):
+                if error is not None:
+                    raise error
+                folders.append(folder)
+        jobs.clear()
+
     for name in experiments.names():
         with going_on(name, refused):
             for job in asked.for_experiment(name, quick=quick).jobs(name, loaded=model):
-                with told_of_a_twin(job, name):
-                    folders.append(running.run(job, out, for_this_terminal()))
+                jobs.append(job)
+                if not number:
+                    carry_out()
+    carry_out()
     if not folders:
         raise next(iter(refused.values()))
-    return folders
+    return folders, engine
 
 
 @cli.command()
 @asking(
-    without=("prompts", "passages", "treebank", "words", "limit", "longest", "untrained_twin"),
+    without=("prompts", "passages", "treebank", "words", "limit", "longest", "untrained_twin", "workers"),
 )
 def trace(
     asked: Question,
@@ -193,31 +220,49 @@ def trace(
 
 
 @cli.command()
-def resume(folder: RunFolderPath, model: NamedAgain = None, trust_remote_code: Trusted = False) -> None:
+def resume(
+    folder: RunFolderPath,
+    model: NamedAgain = None,
+    trust_remote_code: Trusted = False,
+    workers: Workers = "0",
+) -> None:
     """Go on with a run that was interrupted.
 
     layerscope resume runs/causal_trace-gpt2-0123456789ab
     """
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
+    from layerscope.jobs.workers import read_workers
 
     keep_memory()
-    done = running.resume(folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code)
+    many = read_workers(workers)
+    done = running.resume(
+        folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code, workers=many
+    )
     tell_run(done)
     typer.echo(f"\nsaved {done.path}\nnext: layerscope report {done.path}")
 
 
 @cli.command()
-def replay(folder: RunFolderPath, model: NamedAgain = None, trust_remote_code: Trusted = False) -> None:
+def replay(
+    folder: RunFolderPath,
+    model: NamedAgain = None,
+    trust_remote_code: Trusted = False,
+    workers: Workers = "0",
+) -> None:
     """Run a complete run once more and compare every number; exits with 1 if some changed.
 
     layerscope replay runs/causal_trace-gpt2-0123456789ab
     """
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
+    from layerscope.jobs.workers import read_workers
 
     keep_memory()
-    found = running.replay(folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code)
+    many = read_workers(workers)
+    found = running.replay(
+        folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code, workers=many
+    )
     typer.echo(
         f"{found.verdict}" + (f" (largest relative difference {found.largest:.2g})" if found.largest else "")
     )

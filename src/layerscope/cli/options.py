@@ -16,6 +16,7 @@ from layerscope.errors import LayerscopeError
 if TYPE_CHECKING:
     from layerscope.contract import Experiment
     from layerscope.jobs.prepare import Job
+    from layerscope.jobs.workers import Workers
     from layerscope.models.layered import LayeredModel
 
 Option = typer.Option
@@ -68,6 +69,12 @@ class Question:
     ] = None
     dtype: Annotated[str | None, Option(help="float32, bfloat16, float16; by default float32 on CPU.")] = None
     threads: Annotated[int | None, Option(min=1, help="Processor threads; by default all cores.")] = None
+    workers: Annotated[
+        str,
+        Option(
+            help="Worker processes: a number, 0 for none, or auto for what the machine has cores and memory for."
+        ),
+    ] = "0"
     revision: Annotated[str | None, Option(help="Commit, branch or tag of a hub model.")] = None
     trust_remote_code: Annotated[
         bool, Option("--trust-remote-code", help="Run code that comes with the weights.")
@@ -85,6 +92,8 @@ class Question:
         from layerscope.jobs.prepare import prepare
 
         self.use_threads()
+        if loaded is None and self.workers == "auto":  # how many threads each has, the model decides
+            loaded = self.loaded()
         return prepare(
             experiment,
             model=loaded or self.model,
@@ -114,16 +123,19 @@ class Question:
 
     def loaded(self) -> LayeredModel:
         """The model that is asked."""
+        from layerscope.jobs.workers import number_of, read_workers
         from layerscope.models.load import load_model
 
         self.use_threads()
-        return load_model(
+        model = load_model(
             self.model,
             device=self.device,
             dtype=self.dtype,
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
         )
+        self.use_threads(number_of(read_workers(self.workers), model, self.threads))
+        return model
 
     def for_experiment(self, experiment: str, *, quick: bool = False) -> Question:
         """This question as one of many experiments hears it: the texts it reads, and fewer when in a hurry."""
@@ -161,12 +173,15 @@ class Question:
             )
         return values
 
-    def use_threads(self) -> None:
-        """Give torch the number of threads that was asked for."""
-        if self.threads is not None:
+    def use_threads(self, workers: Workers | None = None) -> None:
+        """Give torch the number of threads that was asked for, or each worker's share of the cores."""
+        from layerscope.jobs.workers import read_workers, threads_of_each
+
+        threads = threads_of_each(read_workers(self.workers) if workers is None else workers, self.threads)
+        if threads is not None:
             import torch
 
-            torch.set_num_threads(self.threads)
+            torch.set_num_threads(threads)
 
 
 def _whole(samples: int, wanted: Experiment, chosen: dict[str, Any]) -> int:
@@ -190,15 +205,23 @@ def _setting(written: str) -> tuple[str, Any]:
         return name.strip(), value
 
 
-def asking(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def asking(
+    *, without: Collection[str] = (), **other: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of a Question, and hand them over as its argument `asked`.
 
     Args:
         without: options that the command does not have.
+        other: defaults of this command, where they are not a Question's.
     """
     hints = get_type_hints(Question, include_extras=True)
     shared = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        inspect.Parameter(
+            f.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=other.get(f.name, f.default),
+            annotation=hints[f.name],
+        )
         for f in fields(Question)
         if f.name not in without
     ]

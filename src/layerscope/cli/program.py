@@ -25,6 +25,10 @@ NamedAgain = Annotated[
         help="The run's model, named by you: what its record names is never fetched. Its files must be the same.",
     ),
 ]
+Workers = Annotated[
+    str,
+    typer.Option(help="Worker processes: a number, 0 for none, or auto for what the machine has room for."),
+]
 Trusted = Annotated[
     bool,
     typer.Option(

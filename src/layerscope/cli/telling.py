@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.results.escaping import visible
 
 if TYPE_CHECKING:
+    from layerscope.contract import Claim
     from layerscope.jobs.checking import PromptCheck, Unreadable
     from layerscope.jobs.planning import Plan
     from layerscope.jobs.prepare import Job
@@ -53,11 +54,11 @@ def told_of_a_twin(job: Job, experiment: str) -> Iterator[None]:
         say(f"layerscope: {experiment} on the untrained twin: {error}", err=True)
 
 
-def tell_run(folder: RunFolder, *, whole: bool = False) -> None:
-    """What a run asked and found."""
+def tell_run(folder: RunFolder, *, whole: bool = False, claims: Sequence[Claim] | None = None) -> None:
+    """What a run asked and found; its claims are worked out, where they are not at hand."""
     from layerscope.jobs.listing import summary_of
 
-    for line in summary_of(folder, whole=whole):
+    for line in summary_of(folder, whole=whole, claims=claims):
         say(line)
 
 
@@ -98,7 +99,7 @@ def open_page(folder: Path) -> None:
     from layerscope.report.write import write_report
     from layerscope.results.store import RunFolder
 
-    page = write_report([RunFolder.open(folder)], folder / "trace.html")
+    page, _ = write_report([RunFolder.open(folder)], folder / "trace.html")
     shown = webbrowser.open(page.resolve().as_uri())
     typer.echo(
         f"wrote {page}\nnext: {'it opens in the browser' if shown else 'open it in a browser'}", err=True

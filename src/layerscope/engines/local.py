@@ -1,22 +1,33 @@
-"""Work items one after another, in this process."""
+"""Tasks one after another, in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
-
-Work = Callable[[Any], Any]
+from layerscope.engines.engine import Outcome, Task
+from layerscope.errors import LayerscopeError
 
 
 class LocalEngine:
-    """Runs items here, in order."""
+    """Carries a task out here, when its outcome is asked for."""
 
-    name = "local"
+    workers = 0
 
-    def run(self, work: Work, items: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-        """Yield (index, work(item)) as each is finished.
+    def __init__(self) -> None:
+        self._task: Task | None = None
 
-        Other engines may yield in another order; whoever collects puts parts in item order.
-        """
-        for index, item in items:
-            yield index, work(item)
+    @property
+    def has_room(self) -> bool:
+        """One task at a time."""
+        return self._task is None
+
+    def send(self, task: Task) -> None:
+        """Keep the task until its outcome is asked for."""
+        self._task = task
+
+    def outcome(self) -> Outcome:
+        """Carry it out now."""
+        task, self._task = self._task, None
+        assert task is not None
+        try:
+            return Outcome(task.key, task.work(*task.arguments))
+        except LayerscopeError as error:
+            return Outcome(task.key, error=error)

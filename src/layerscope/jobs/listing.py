@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,8 +79,11 @@ def _model(record: RunRecord) -> str:
     return visible(str(record.facts.get("name", record.asked.model)), blanks=False)
 
 
-def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
-    """What a run asked and found; `whole` adds settings, exclusions and provenance."""
+def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None = None) -> Iterator[str]:
+    """What a run asked and found; `whole` adds settings, exclusions and provenance.
+
+    Claims are worked out where they are not given.
+    """
     from layerscope.results.schema import read_json
 
     record = folder.record
@@ -90,7 +93,7 @@ def summary_of(folder: RunFolder, *, whole: bool) -> Iterator[str]:
         yield from (f"  {line}" for line in _unfinished(folder, record))
         return
     result = folder.result()
-    for claim in _claims(experiment, result, record):
+    for claim in _claims(experiment, result, record) if claims is None else claims:
         yield f"  {_claim(claim)}"
         if whole and claim.caveat:
             yield f"    ({visible(claim.caveat, blanks=False)})"

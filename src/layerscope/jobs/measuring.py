@@ -1,80 +1,32 @@
-"""Carry a job out: stages, items, parts, conclusion. Resuming is doing the same again."""
+"""Measure: the items of a stage, one part each, and what follows from all parts."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
 import xarray as xr
 
-from layerscope.contract import Stage, WorkItem
-from layerscope.engines.local import LocalEngine
-from layerscope.errors import LayerscopeError
-from layerscope.jobs.prepare import Job, this_machine
+from layerscope.contract import Earlier, Stage, WorkItem
+from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Progress
 from layerscope.results.combine import concatenate
-from layerscope.results.record import RunRecord, StageRecord, digest, now
+from layerscope.results.record import RunRecord, StageRecord, digest
 from layerscope.results.store import RunStore
 from layerscope.runs import peak_bytes
 
 
-def carry_out(job: Job, folder: RunStore, progress: Progress) -> None:
-    """Measure what is not yet measured, conclude, and save.
-
-    Every part is saved as soon as it is there, and results are always put together from the saved
-    parts, so an interrupted run and an uninterrupted one give the same bytes.
-    """
-    with job.model.in_use(), folder.writing(), threads(folder.record.machine.threads):
-        record = _begun(job, folder)
-        with _refusal_recorded(folder, record):
-            result = signed(_concluded(job, folder, record, progress), record)
-        record.result = folder.save_result(result)
-        record.state, record.finished = "complete", now()
-        folder.save_record(record)
-
-
-def _concluded(job: Job, folder: RunStore, record: RunRecord, progress: Progress) -> xr.Dataset:
-    earlier: dict[str, xr.Dataset] = {}
-    for stage in job.experiment.stages:
-        items = list(stage.items(job.inputs, job.settings, earlier))
-        if items:  # what was not asked for has none
-            measure(job, folder, record, stage, items, earlier, progress)
-        earlier[stage.name] = combined(folder, stage, items)
-    return job.experiment.conclude(earlier, job.settings)
-
-
 @contextmanager
-def _refusal_recorded(folder: RunStore, record: RunRecord) -> Iterator[None]:
-    """A run that is refused says so, and why; what it measured until then is kept."""
-    try:
-        yield
-    except LayerscopeError as error:
-        record.state, record.refused = "refused", str(error)
-        with suppress(LayerscopeError):  # the disk may be what refused it
-            folder.save_record(record)
-        raise
-
-
-def _begun(job: Job, folder: RunStore) -> RunRecord:
-    record = folder.record
-    here = this_machine(job.model.device, job.experiment)
-    differences = differing(record.machine.model_dump(), here.model_dump())
-    if record.stages and differences:
-        record.notes.append(f"resumed {now()} with other {', '.join(differences)}")
-    record.state, record.result, record.refused = "running", None, ""
-    folder.save_record(record)
-    return record
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """This many threads for torch, and as many as before afterwards: their number decides last bits."""
+def threads(number: int | None) -> Iterator[None]:
+    """This many threads for torch (None: as there are), and as many as before afterwards: they decide last bits."""
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(number or before)
     try:
         yield
     finally:
@@ -98,71 +50,144 @@ def _short(value: object) -> str:
     return text[:12] if len(text) == 64 else text
 
 
-def measure(
-    job: Job,
-    folder: RunStore,
-    record: RunRecord,
-    stage: Stage,
-    items: Sequence[WorkItem],
-    earlier: dict[str, xr.Dataset],
-    progress: Progress,
-    *,
-    only: Sequence[int] | None = None,
-) -> None:
-    """Measure the items of a stage that have no part yet, saving each part and the record.
+@dataclass(frozen=True)
+class Measured:
+    """How the measuring of one item went, wherever it was done.
 
-    Args:
-        job: what to measure.
-        folder: where parts go.
-        record: brought up to date and saved, also when the work is interrupted.
+    Attributes:
+        seconds: how long it took.
+        peak_bytes: largest memory of the process so far.
+        halvings: bounds on tokens of a pass that memory forced.
+    """
+
+    seconds: float
+    peak_bytes: int
+    halvings: tuple[int, ...]
+
+
+def measured(
+    job: Job, folder: RunStore, stage: Stage, index: int, item: WorkItem, earlier: Earlier
+) -> Measured:
+    """Measure one item of a stage and keep its part."""
+    started = time.monotonic()
+    part = stage.measure(job.model, item, job.settings, earlier)
+    folder.save_part(stage.name, index, part, item=item_digest(item))
+    halvings = tuple(job.model.halvings)
+    job.model.halvings.clear()
+    return Measured(time.monotonic() - started, peak_bytes(job.model.device), halvings)
+
+
+def concluded(job: Job, folder: RunStore, record: RunRecord, earlier: Earlier) -> str:
+    """Conclude a run whose stages are all measured, and keep the result; returns its digest."""
+    return folder.save_result(signed(job.experiment.conclude(earlier, job.settings), record))
+
+
+class StageRun:
+    """The items of one stage of a run, on their way.
+
+    Attributes:
         stage: the stage.
         items: all of its items.
         earlier: results of the stages before.
-        progress: told about every item.
-        only: indices to measure, where not all are wanted (a plan).
+        pending: indices of the items that are neither measured nor under way.
+        under_way: indices of those that are being measured.
     """
-    done = folder.done(stage.name)
-    wanted = range(len(items)) if only is None else only
-    pending = [(index, items[index]) for index in wanted if index not in done]
-    kept = [items[index] for index in wanted if index in done]
-    went = record.stages.get(stage.name, StageRecord(items=0, size=0.0))
-    went = went.model_copy(update={"items": len(items), "size": sum(item.size for item in items)})
-    progress.begin(
-        f"{job.experiment.name} · {stage.name}",
-        items=len(wanted),
-        size=sum(items[index].size for index in wanted),
-        done_items=len(kept),
-        done_size=sum(item.size for item in kept),
-    )
-    started = time.monotonic()
+
+    def __init__(
+        self,
+        job: Job,
+        folder: RunStore,
+        record: RunRecord,
+        stage: Stage,
+        items: Sequence[WorkItem],
+        earlier: Earlier,
+        only: Sequence[int] | None = None,
+    ) -> None:
+        """A stage that is about to be measured.
+
+        Args:
+            job: what to measure.
+            folder: where parts go.
+            record: brought up to date by `close`.
+            stage: the stage.
+            items: all of its items.
+            earlier: results of the stages before.
+            only: indices to measure, where not all are wanted (a plan).
+        """
+        self.job, self.folder, self.record = job, folder, record
+        self.stage, self.items, self.earlier = stage, items, earlier
+        done = folder.done(stage.name)
+        self.wanted = range(len(items)) if only is None else only
+        self.kept = [index for index in self.wanted if index in done]
+        self.pending = deque(index for index in self.wanted if index not in done)
+        self.under_way: set[int] = set()
+        self.seconds = self.size = 0.0
+        self._halvings: list[int] = []
+
+    @property
+    def name(self) -> str:
+        """What progress shows."""
+        return f"{self.job.experiment.name} · {self.stage.name}"
+
+    def begin(self, progress: Progress) -> None:
+        """Announce it."""
+        progress.begin(
+            self.name,
+            items=len(self.wanted),
+            size=sum(self.items[index].size for index in self.wanted),
+            done_items=len(self.kept),
+            done_size=sum(self.items[index].size for index in self.kept),
+        )
+
+    def take(self) -> int:
+        """The next item; it is under way from now on."""
+        index = self.pending.popleft()
+        self.under_way.add(index)
+        return index
+
+    def finished(self, index: int, how: Measured) -> None:
+        """Take note of an item that is measured."""
+        self.under_way.remove(index)
+        self.seconds += how.seconds
+        self.size += self.items[index].size
+        self.record.peak_bytes = max(self.record.peak_bytes, how.peak_bytes)
+        self._halvings += how.halvings
+
+    def seconds_of(self, indices: Sequence[int]) -> float | None:
+        """Expected time of some items, at the rate so far; None before any was measured."""
+        if not self.size:
+            return None
+        return self.seconds / self.size * sum(self.items[index].size for index in indices)
+
+    def close(self) -> None:
+        """Bring the record up to date, also when the work was interrupted, and save it."""
+        went = self.record.stages.get(self.stage.name, StageRecord(items=0, size=0.0))
+        self.record.stages[self.stage.name] = StageRecord(
+            items=len(self.items),
+            size=sum(item.size for item in self.items),
+            seconds=went.seconds + self.seconds,
+        )
+        self.record.seconds += self.seconds
+        if self._halvings:
+            self.record.notes.append(
+                f"memory ran out in stage {self.stage.name}: passes of {min(self._halvings)} tokens from there on"
+            )
+        self.seconds, self._halvings = 0.0, []
+        self.folder.save_record(self.record)
+
+
+def measure(going: StageRun, progress: Progress) -> None:
+    """Measure the items of a stage here, one after another, saving each part and at last the record."""
+    going.begin(progress)
     try:
-        work = _Work(job, stage, earlier)
-        for index, part in LocalEngine().run(work, pending):
-            folder.save_part(stage.name, index, part, item=item_digest(items[index]))
-            progress.finished(items[index].name, items[index].size)
+        while going.pending:
+            index = going.take()
+            item = going.items[index]
+            going.finished(index, measured(going.job, going.folder, going.stage, index, item, going.earlier))
+            progress.finished(item.name, item.size)
     finally:
         progress.end()
-        seconds = time.monotonic() - started
-        record.stages[stage.name] = went.model_copy(update={"seconds": went.seconds + seconds})
-        record.seconds += seconds
-        if job.model.halvings:
-            least = min(job.model.halvings)
-            record.notes.append(
-                f"memory ran out in stage {stage.name}: passes of {least} tokens from there on"
-            )
-            job.model.halvings.clear()
-        record.peak_bytes = max(record.peak_bytes, peak_bytes(job.model.device))
-        folder.save_record(record)
-
-
-class _Work:
-    """What an engine calls for each item; an object, so that an engine can send it to a worker."""
-
-    def __init__(self, job: Job, stage: Stage, earlier: dict[str, xr.Dataset]) -> None:
-        self.model, self.settings, self.stage, self.earlier = job.model, job.settings, stage, earlier
-
-    def __call__(self, item: WorkItem) -> xr.Dataset:
-        return self.stage.measure(self.model, item, self.settings, self.earlier)
+        going.close()
 
 
 def item_digest(item: WorkItem) -> str:

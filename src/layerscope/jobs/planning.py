@@ -14,7 +14,7 @@ import xarray as xr
 
 from layerscope.contract import Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.jobs.measuring import combined, measure, threads
+from layerscope.jobs.measuring import StageRun, combined, measure, threads
 from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Silent
 from layerscope.jobs.running import folder_of
@@ -135,7 +135,7 @@ def _items(job: Job, folder: RunFolder, stage: Stage, ground: _Ground) -> list[W
     ground.earlier = {}
     for before in job.experiment.stages[: job.experiment.stages.index(stage)]:
         items = list(before.items(job.inputs, job.settings, ground.earlier))
-        measure(job, folder, folder.record, before, items, ground.earlier, Silent())
+        measure(StageRun(job, folder, folder.record, before, items, ground.earlier), Silent())
         ground.earlier[before.name] = combined(folder, before, items)
     return list(stage.items(ground.inputs, job.settings, ground.earlier))
 
@@ -254,7 +254,7 @@ def _timed(
 ) -> float:
     started = time.monotonic()
     folder = ground.folder
-    measure(job, folder, folder.record, stage, items, ground.earlier, Silent(), only=only)
+    measure(StageRun(job, folder, folder.record, stage, items, ground.earlier, only), Silent())
     return time.monotonic() - started
 
 

@@ -113,7 +113,7 @@ def prepare(
         record = new_record(experiment, chosen, loaded, inputs, first, chat, weights=weights)
         record.left_out = {name: error.short for name, error in unreadable.items()}
     record.named = {
-        kind: _absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
+        kind: absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
     }
     cut = {"passages", "treebank"} & set(sources)
     record.options = {"limit": limit} | ({"longest": longest} if cut else {})
@@ -279,7 +279,7 @@ def new_record(
     asked = Asked(
         experiment=experiment.name,
         settings=settings.model_dump(mode="json"),
-        model=_absolute(facts.source) if facts.loadable else facts.source,
+        model=absolute(facts.source) if facts.loadable else facts.source,
         loadable=facts.loadable,
         revision=facts.revision,
         weights=weights,
@@ -332,8 +332,8 @@ def _texts_digest(inputs: Inputs) -> str:
     return digest(inputs.model_dump(mode="json", include=set(_LOADERS)))
 
 
-def _absolute(source: str) -> str:
-    # A run must be resumable from another working folder.
+def absolute(source: str) -> str:
+    """A model's folder as it is found from anywhere: a run must be resumable from another working folder."""
     if source == "bundled":
         return source
     try:

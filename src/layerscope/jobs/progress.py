@@ -12,11 +12,21 @@ from typing import Protocol, runtime_checkable
 class Progress(Protocol):
     """Told about stages and items; shows them somewhere."""
 
-    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
-        """A stage begins; part of it may have been done in an earlier session."""
+    def begin(
+        self, stage: str, *, items: int, size: float, done_items: int, done_size: float, noun: str = "items"
+    ) -> None:
+        """A stage begins, or several runs at once; part of it may have been done in an earlier session.
 
-    def finished(self, name: str, size: float) -> None:
-        """An item is done and saved."""
+        Args:
+            stage: what begins.
+            items: how many there are, and of these done before.
+            size: what all cost, and what was done before did, in a unit of the stage's own.
+            done_items, done_size: see `items`, `size`.
+            noun: what is counted.
+        """
+
+    def finished(self, name: str, size: float, items: int = 1) -> None:
+        """An item is done and saved; or, of several runs at once, so many of them (often none yet)."""
 
     def end(self) -> None:
         """The stage is over, or was interrupted."""
@@ -25,10 +35,12 @@ class Progress(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
+    def begin(
+        self, stage: str, *, items: int, size: float, done_items: int, done_size: float, noun: str = "items"
+    ) -> None:
         """Nothing to show."""
 
-    def finished(self, name: str, size: float) -> None:
+    def finished(self, name: str, size: float, items: int = 1) -> None:
         """Nothing to show."""
 
     def end(self) -> None:
@@ -71,24 +83,28 @@ class PlainLines:
         self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
         self._every, self._shown, self._clock = every, 0.0, clock
 
-    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
+    def begin(
+        self, stage: str, *, items: int, size: float, done_items: int, done_size: float, noun: str = "items"
+    ) -> None:
         """Announce the stage."""
-        self._stage, self._items, self._done = stage, items, done_items
+        self._stage, self._items, self._done, self._noun = stage, items, done_items, noun
         self._left = TimeLeft(size, done_size, self._clock)
         self._shown = self._clock()
         kept = f", {done_items} kept from before" if done_items else ""
-        self._write(f"{stage}: {items} items{kept}")
+        self._write(f"{stage}: {items} {noun}{kept}")
 
-    def finished(self, name: str, size: float) -> None:
+    def finished(self, name: str, size: float, items: int = 1) -> None:
         """A line, if the last one is some seconds old or the stage is done."""
         self._left.add(size)
-        self._done += 1
+        self._done += items
         now = self._clock()
         if now - self._shown >= self._every or self._done == self._items:
             self._shown = now
             left = self._left.seconds()
             rest = f", {in_words(left)} left" if left is not None and self._done < self._items else ""
-            self._write(f"{self._stage}: {self._done}/{self._items} items, {self._left.share:.0%}{rest}")
+            self._write(
+                f"{self._stage}: {self._done}/{self._items} {self._noun}, {self._left.share:.0%}{rest}"
+            )
 
     def end(self) -> None:
         """Nothing to close."""
@@ -97,7 +113,9 @@ class PlainLines:
 class Bar:
     """A moving bar on a terminal, by rich."""
 
-    def begin(self, stage: str, *, items: int, size: float, done_items: int, done_size: float) -> None:
+    def begin(
+        self, stage: str, *, items: int, size: float, done_items: int, done_size: float, noun: str = "items"
+    ) -> None:
         """Draw the bar."""
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -115,10 +133,10 @@ class Bar:
         self._bar.update(self._task, advance=done_size)
         self._bar.start()
 
-    def finished(self, name: str, size: float) -> None:
+    def finished(self, name: str, size: float, items: int = 1) -> None:
         """Move the bar."""
         self._left.add(size)
-        self._done += 1
+        self._done += items
         left = self._left.seconds()
         rest = f"{in_words(left)} left" if left is not None else ""
         self._bar.update(self._task, advance=size, count=f"{self._done}/{self._items}", rest=rest)

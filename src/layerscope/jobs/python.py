@@ -23,6 +23,7 @@ from layerscope.text.tokens import BosPolicy, encode
 
 if TYPE_CHECKING:
     from layerscope.jobs import running
+    from layerscope.jobs.workers import Workers
     from layerscope.models.layered import LayeredModel
 
 
@@ -40,6 +41,7 @@ def run(
     chat: bool = False,
     limit: int | None = None,
     longest: int | None = LONGEST,
+    workers: Workers = 0,
     progress: Progress | bool = True,
     **settings: Any,
 ) -> xr.Dataset:
@@ -58,6 +60,8 @@ def run(
         chat: put prompts into the tokenizer's chat template.
         limit: at most this many texts of each category.
         longest: length to which passages are cut, in tokens.
+        workers: processes that share the work, which load the model by its name; 0 for this one alone, "auto" for
+            what the machine has cores and memory for. The result is the same.
         progress: True for a bar or lines, False for silence, or an object of your own.
         **settings: the experiment's settings; the rest keep their defaults.
 
@@ -65,27 +69,34 @@ def run(
         LayerscopeError: anything in the question that can be put right.
     """
     from layerscope.jobs import running
+    from layerscope.jobs.measuring import threads
     from layerscope.jobs.prepare import prepare
+    from layerscope.jobs.workers import number_of, threads_of_each
+    from layerscope.models.load import load_model
 
     takes = experiments.load(experiment).takes
     given = {"prompts": prompts, "passages": passages, "treebank": treebank, "words": words}
     if texts is not None:
         free = [kind for kind, source in given.items() if kind in takes and source is None]
         given[free[0] if free else "prompts"] = texts
-    job = prepare(
-        experiment,
-        model=model,
-        **given,
-        settings=settings,
-        bos=bos,
-        chat=chat,
-        limit=limit,
-        longest=longest,
-    )
+    if workers == "auto":
+        model = load_model(model)
+        workers = number_of(workers, model)
     shown = progress if not isinstance(progress, bool) else for_this_terminal() if progress else Silent()
-    if out is None:
-        return running.run_in_memory(job, shown)
-    return running.run(job, Path(out), shown).result()
+    with threads(threads_of_each(workers, None)):
+        job = prepare(
+            experiment,
+            model=model,
+            **given,
+            settings=settings,
+            bos=bos,
+            chat=chat,
+            limit=limit,
+            longest=longest,
+        )
+        if out is None:
+            return running.run_in_memory(job, shown, workers)
+        return running.run(job, Path(out), shown, workers).result()
 
 
 def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:

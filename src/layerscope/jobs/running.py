@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,10 +12,13 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from layerscope.engines.engine import Engine
 from layerscope.errors import LayerscopeError
-from layerscope.jobs.measuring import carry_out, differing, threads
+from layerscope.jobs.carrying_out import carry_all_out, carry_out
+from layerscope.jobs.measuring import differing, threads
 from layerscope.jobs.prepare import Job, again, this_machine
 from layerscope.jobs.progress import Progress, Silent
+from layerscope.jobs.workers import Workers, engine_of, number_of
 from layerscope.models.layered import LayeredModel
 from layerscope.results.memory import RunInMemory
 from layerscope.results.store import RunFolder
@@ -24,20 +28,42 @@ Verdict = Literal["bitwise", "within tolerance", "changed"]
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 
 
-def run(job: Job, out: Path, progress: Progress) -> RunFolder:
+def run(job: Job, out: Path, progress: Progress, workers: Workers = 0) -> RunFolder:
     """Carry a job out in a folder below `out`, named by what was asked.
 
     Asking the same again goes on where the last attempt stopped, or returns at once when it is
     complete; a plan's parts are used too.
     """
     folder = folder_of(job, out)
-    if not (folder.record.state == "complete" and folder.has_result):
-        carry_out(job, folder, progress)
+    if not is_complete(folder):
+        with engine_of(number_of(workers, job.model, folder.record.machine.threads)) as engine:
+            carry_out(job, folder, progress, engine)
     return folder
 
 
-def run_in_memory(job: Job, progress: Progress) -> xr.Dataset:
+def run_all(
+    jobs: Sequence[Job], out: Path, progress: Progress, engine: Engine
+) -> list[tuple[RunFolder, LayerscopeError | None]]:
+    """Carry several jobs out together, as `run` would each; with why one was refused."""
+    folders = [folder_of(job, out) for job in jobs]
+    left = [place for place, folder in enumerate(folders) if not is_complete(folder)]
+    errors = (
+        carry_all_out([(jobs[place], folders[place]) for place in left], progress, engine) if left else []
+    )
+    refused = dict(zip(left, errors, strict=True))
+    return [(folder, refused.get(place)) for place, folder in enumerate(folders)]
+
+
+def is_complete(folder: RunFolder) -> bool:
+    """Whether nothing is left to do in a run folder."""
+    return folder.record.state == "complete" and folder.has_result
+
+
+def run_in_memory(job: Job, progress: Progress, workers: Workers = 0) -> xr.Dataset:
     """The result of a job that keeps no files: the one that a run folder would hold."""
+    if number_of(workers, job.model):  # which share files, or nothing
+        with tempfile.TemporaryDirectory(prefix="layerscope-run-") as temporary:
+            return run(job, Path(temporary), progress, workers).result()
     kept = RunInMemory(job.record)
     carry_out(job, kept, progress)
     return kept.result()
@@ -58,13 +84,15 @@ def resume(
     *,
     model: LayeredModel | str | None = None,
     trust_remote_code: bool = False,
+    workers: Workers = 0,
 ) -> RunFolder:
     """Go on with an interrupted run; a complete one is left as it is. The rest as `prepare.again` takes it."""
     folder = RunFolder.open(path)
-    if not (folder.record.state == "complete" and folder.has_result):
+    if not is_complete(folder):
         job = again(folder, model=model, trust_remote_code=trust_remote_code)
-        with names_from_a_record():
-            carry_out(job, folder, progress)
+        number = number_of(workers, job.model, folder.record.machine.threads)
+        with names_from_a_record(), engine_of(number) as engine:
+            carry_out(job, folder, progress, engine)
     return folder
 
 
@@ -91,6 +119,7 @@ def replay(
     *,
     model: LayeredModel | str | None = None,
     trust_remote_code: bool = False,
+    workers: Workers = 0,
 ) -> Replay:
     """Run a complete run once more, from its record, and compare; the saved run is not touched.
 
@@ -110,7 +139,9 @@ def replay(
     job = again(folder, model=model, trust_remote_code=trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="layerscope-replay-") as temporary, names_from_a_record():
         fresh = RunFolder.create(Path(temporary), job.record.model_copy(update={"stages": {}}), folder.inputs)
-        carry_out(job, fresh, progress or Silent())
+        number = number_of(workers, job.model, folder.record.machine.threads)
+        with engine_of(number) as engine:
+            carry_out(job, fresh, progress or Silent(), engine)
         now = fresh.result()
     with threads(folder.record.machine.threads):
         here = this_machine(job.model.device, job.experiment)

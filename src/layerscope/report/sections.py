@@ -69,7 +69,7 @@ class Section:
     over_depth: xr.Dataset | None = None
 
 
-def section(run: RunFolder, number: int, *, beside: Path) -> Section:
+def section(run: RunFolder, number: int, beside: Path) -> Section:
     """What the page says of a run.
 
     Args:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from layerscope.engines.engine import Engine, Task, values_of
+from layerscope.engines.local import LocalEngine
 from layerscope.errors import LayerscopeError
 from layerscope.plots.strip import layers_at_a_glance
 from layerscope.report.figures import PageFigure, page_figure
@@ -21,8 +23,9 @@ def write_report(
     *,
     title: str | None = None,
     refused: Mapping[str, LayerscopeError] | None = None,
-) -> Path:
-    """Write the report of these runs, in the order given; returns where it lies.
+    engine: Engine | None = None,
+) -> tuple[Path, list[Section]]:
+    """Write the report of these runs, in the order given; returns where it lies, and what it says of each.
 
     A run without a result appears with its progress, a damaged one with what is wrong with it; none
     of them hides another.
@@ -32,6 +35,7 @@ def write_report(
         path: the HTML file; its folder is made if need be.
         title: of the page; by default it names the models.
         refused: experiments that could not be run, with the reason, to be listed behind the others.
+        engine: where claims are worked out and figures drawn; this process, unless one is given.
 
     Raises:
         LayerscopeError: there are no runs, or the file cannot be written.
@@ -43,7 +47,13 @@ def write_report(
             expected="at least one run folder",
             hint="layerscope run causal_trace",
         )
-    sections = [section(run, number, beside=path.parent) for number, run in enumerate(runs, start=1)]
+    sections = values_of(
+        engine or LocalEngine(),
+        (
+            Task(number, f"page of {run.path.name}", section, (run, number, path.parent))
+            for number, run in enumerate(runs, start=1)
+        ),
+    )
     sections += [
         refused_section(name, error, len(runs) + number)
         for number, (name, error) in enumerate((refused or {}).items(), start=1)
@@ -51,7 +61,7 @@ def write_report(
     html = render(sections, _at_a_glance(sections), put_beside(sections), title=title or _title(sections))
     make_folder(path.parent)
     write_text(path, html)
-    return path
+    return path, sections
 
 
 def _title(sections: Sequence[Section]) -> str:

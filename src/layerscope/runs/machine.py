@@ -7,8 +7,10 @@ import os
 import platform
 import resource
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -54,6 +56,15 @@ def processor() -> str:
 def device_name(device: torch.device) -> str:
     """The accelerator's name, or the processor's."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those it is bound to, within the control group's share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, round(int(quota) / int(period))))  # "max" is no number
+    return cores
 
 
 def keep_freed_memory() -> None:

@@ -1,0 +1,73 @@
+"""What an engine is: somewhere to send tasks, one after another, and to hear how they went."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from layerscope.errors import LayerscopeError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call that can be made anywhere.
+
+    Attributes:
+        key: what the outcome is told by.
+        name: what a person is told of it.
+        work: a function; one that other processes find by its module's name, where the engine has any.
+        arguments: what it is called with.
+        seconds: after so many it is taken to hang; None waits for ever.
+    """
+
+    key: Hashable
+    name: str
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task went: its value, or why a person must put something right. Anything else is raised."""
+
+    key: Hashable
+    value: Any = None
+    error: LayerscopeError | None = None
+
+
+class Engine(Protocol):
+    """Takes tasks and tells their outcomes, in any order."""
+
+    workers: int
+    """Processes beside this one that tasks are sent to; 0 where they are carried out here."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another task can be sent now."""
+
+    def send(self, task: Task) -> None:
+        """Take a task."""
+
+    def outcome(self) -> Outcome:
+        """Wait until a task that was sent is done."""
+
+
+def values_of(engine: Engine, tasks: Iterable[Task]) -> list[Any]:
+    """The values of tasks, in their order; an error is raised."""
+    order, values = [], {}
+    left = deque(tasks)
+    waiting = 0
+    while left or waiting:
+        while left and engine.has_room:
+            order.append(left[0].key)
+            engine.send(left.popleft())
+            waiting += 1
+        outcome = engine.outcome()
+        waiting -= 1
+        if outcome.error is not None:
+            raise outcome.error
+        values[outcome.key] = outcome.value
+    return [values[key] for key in order]
