@@ -380,16 +380,17 @@ def test_ctrl_c_keeps_the_parts_and_says_so(
 ) -> None:
     from layerscope.engines.local import LocalEngine
 
-    run = LocalEngine.run
+    outcome_of, heard = LocalEngine.outcome, 0
 
-    def stopped(self: LocalEngine, work: Any, items: Any) -> Iterator[Any]:
-        for number, done in enumerate(run(self, work, items)):
-            if number == 2:
-                raise KeyboardInterrupt
-            yield done
+    def stopped(self: LocalEngine) -> Any:
+        nonlocal heard
+        heard += 1
+        if heard == 3:
+            raise KeyboardInterrupt
+        return outcome_of(self)
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(LocalEngine, "run", stopped)
+        interrupted.setattr(LocalEngine, "outcome", stopped)
         outcome = trace()
     assert outcome.code == 130
     assert "what was computed is kept" in outcome.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from layerscope.errors import LayerscopeError
 
@@ -38,6 +38,7 @@ class Outcome:
     error: LayerscopeError | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Takes tasks and tells their outcomes, in any order."""
 

@@ -37,7 +37,9 @@ class ProcessEngine:
 
     def __init__(self, workers: int, *, modules: Sequence[str] = ()) -> None:
         self.workers = workers
-        self._pool = ProcessPool(max_workers=workers, initializer=_begin, context=_context(modules))
+        self._pool = ProcessPool(
+            max_workers=workers, initializer=_begin, initargs=(dict(os.environ),), context=_context(modules)
+        )
         self._under_way: dict[Future[Any], tuple[Task, int]] = {}
 
     def __enter__(self) -> ProcessEngine:
@@ -90,8 +92,10 @@ def _given_up(task: Task, error: Exception) -> LayerscopeError:
 # -- in the worker ---------------------------------------------------------------------------------
 
 
-def _begin() -> None:
-    """Leave Ctrl-C to the process that gives the work, and do not outlive it."""
+def _begin(environment: dict[str, str]) -> None:
+    """Take the environment of the process that gives the work, leave Ctrl-C to it, and do not outlive it."""
+    os.environ.clear()  # the server's may be older
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     giver = multiprocessing.parent_process()
     assert giver is not None
