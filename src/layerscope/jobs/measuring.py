@@ -16,6 +16,7 @@ import xarray as xr
 from layerscope.contract import Earlier, Stage, WorkItem
 from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Progress
+from layerscope.models.memory import lack_is_told
 from layerscope.results.combine import concatenate
 from layerscope.results.record import RunRecord, StageRecord, digest
 from layerscope.results.store import RunStore
@@ -70,7 +71,8 @@ def measured(
 ) -> Measured:
     """Measure one item of a stage and keep its part."""
     started = time.monotonic()
-    part = stage.measure(job.model, item, job.settings, earlier)
+    with lack_is_told(f"{job.experiment.name}, {stage.name}: {item.name}"):
+        part = stage.measure(job.model, item, job.settings, earlier)
     folder.save_part(stage.name, index, part, item=item_digest(item))
     halvings = tuple(job.model.halvings)
     job.model.halvings.clear()

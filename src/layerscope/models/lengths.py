@@ -15,6 +15,7 @@ from layerscope.models import verdicts
 from layerscope.models.attention import Attended, watched
 from layerscope.models.hooks import at_depth
 from layerscope.models.layered import LayeredModel
+from layerscope.models.memory import ran_out
 from layerscope.models.noting import note, reason
 from layerscope.models.probe import probe_ids
 from layerscope.models.sites import THROUGH_ATTENTION
@@ -42,9 +43,11 @@ def check_length(model: LayeredModel, tokens: int) -> None:
     ids = probe_ids(model, tokens)[:1]
     try:
         _try(model, ids)
-    except (LayerscopeError, torch.OutOfMemoryError):
+    except LayerscopeError:
         raise
     except Exception as error:
+        if ran_out(error):
+            raise
         raise _refused(model, tokens, "cannot be run", reason(error)) from error
     model.checked_to = tokens
     verdicts.keep(model)
@@ -147,9 +150,9 @@ def _attention_agrees(model: LayeredModel, ids: Tensor, whole: Tensor) -> bool:
     try:
         with watched(model.module, dict.fromkeys(modules, watch)):
             ours = _final(model, ids)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if ran_out(error):
+            raise
         note(model, name, False, reason(error), THROUGH_ATTENTION)
         return False
     agrees, detail = _same(ours, whole), "rows and sinks sum to 1"

@@ -15,6 +15,7 @@ from layerscope.models.checkpoint import files_digest, look_into, refuse_gaps, r
 from layerscope.models.facts import facts_of
 from layerscope.models.gguf_files import build_from_gguf, look_into_gguf, read_once, types_of, unused_in_gguf
 from layerscope.models.layered import LayeredModel
+from layerscope.models.memory import lacking, ran_out
 from layerscope.models.objects import unwrapped
 from layerscope.models.places import Place, find_model
 from layerscope.models.quiet import quiet
@@ -120,6 +121,8 @@ def refusing(name: str) -> Iterator[None]:
     except LayerscopeError:
         raise
     except Exception as error:
+        if ran_out(error):
+            raise lacking(error, f"trying {name}") from error
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise LayerscopeError(
             f"{name} fails while it is checked, and nothing can be measured on it",

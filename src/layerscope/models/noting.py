@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from layerscope.errors import LayerscopeError
 from layerscope.models.layered import LayeredModel
+from layerscope.models.memory import ran_out
 
 
 def note(model: LayeredModel, name: str, holds: bool, detail: str, refuses: tuple[str, ...] = ()) -> None:
@@ -23,9 +22,9 @@ def failing_refuses(model: LayeredModel, name: str, *sites: str) -> Iterator[Non
     """Whatever a model raises in a check that only some sites need refuses these, with what it said."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if ran_out(error):
+            raise
         note(model, name, False, reason(error), sites)
 
 

@@ -33,6 +33,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.models.attention import AttentionCall, Replacement, attend, replaced
 from layerscope.models.hooks import Change, at_depth, on_output
 from layerscope.models.layered import LayeredModel
+from layerscope.models.memory import within_memory
 from layerscope.models.sites import Site
 from layerscope.runs.edits import ADDITIONS, IN_ATTENTION, PutSite
 from layerscope.runs.reading import added_by
@@ -120,20 +121,12 @@ def attribute(
             expected="as many rows, or one",
             hint="BaseRun.of(ids) is a run of one row",
         )
-    while True:
-        try:
-            parts = [
-                _attribute(model, *pair, number, read_last, sites, drop)
-                for pair in _pairs(model, base, other, sites, drop, tokens_per_pass)
-            ]
-            return _joined(parts)
-        except torch.OutOfMemoryError:
-            if tokens_per_pass <= base.tokens:
-                raise
-            tokens_per_pass = max(base.tokens, tokens_per_pass // 2)
-            model.halvings.append(tokens_per_pass)
-            if model.device.type == "cuda":
-                torch.cuda.empty_cache()
+
+    def attempt(tokens: int) -> Attribution:
+        pairs = _pairs(model, base, other, sites, drop, tokens)
+        return _joined([_attribute(model, *pair, number, read_last, sites, drop) for pair in pairs])
+
+    return within_memory(model, attempt, tokens_per_pass, least=base.tokens)
 
 
 def _pairs(

@@ -18,6 +18,7 @@ from layerscope.models import verdicts
 from layerscope.models.attention import AttentionCall, Replacement, attend, replaced
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import at_least
+from layerscope.models.memory import ran_out
 from layerscope.models.noting import note, reason
 from layerscope.models.probe import probe_ids
 from layerscope.models.rounding import close
@@ -70,9 +71,9 @@ def _check(model: LayeredModel, tokens: int, where: str) -> None:
 def _guarded(trial: Any, model: LayeredModel, tokens: int) -> tuple[bool, str]:
     try:
         found: tuple[bool, str] = trial(model, probe_ids(model, tokens))
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if ran_out(error):
+            raise
         return False, reason(error)
     return found
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from layerscope.models.layered import LayeredModel
+from layerscope.models.memory import within_memory
 from layerscope.runs.branch_check import check_branches_of
 from layerscope.runs.branches import run_branches
 from layerscope.runs.edits import Branch, Cut, check_edits
@@ -156,25 +157,20 @@ def _run(
     mean_values: Sequence[Tensor] | None,
 ) -> Tensor:
     path = run_plainly if plain else run_branches
-    while True:
-        try:
-            return path(
-                model,
-                branches,
-                base=base,
-                other=other,
-                read=read,
-                read_last=read_last,
-                tokens_per_pass=tokens_per_pass,
-                mean_values=mean_values,
-            )
-        except torch.OutOfMemoryError:
-            if tokens_per_pass <= base.run.tokens:
-                raise
-            tokens_per_pass = max(base.run.tokens, tokens_per_pass // 2)
-            model.halvings.append(tokens_per_pass)
-            if model.device.type == "cuda":
-                torch.cuda.empty_cache()
+
+    def attempt(tokens: int) -> Tensor:
+        return path(
+            model,
+            branches,
+            base=base,
+            other=other,
+            read=read,
+            read_last=read_last,
+            tokens_per_pass=tokens,
+            mean_values=mean_values,
+        )
+
+    return within_memory(model, attempt, tokens_per_pass, least=base.run.tokens)
 
 
 def _sites(branches: Sequence[Branch], source: str) -> set[str]:
