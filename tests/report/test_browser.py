@@ -63,7 +63,7 @@ class Opened:
 @pytest.fixture
 def page(make_run: MakeRun, tmp_path: Path, browser: Browser) -> Iterator[Opened]:
     runs = [make_run("a"), make_run("b", result=False), make_run("c", experiment="trial_gone")]
-    path, _ = write_report(runs, tmp_path / "report.html")
+    path = write_report(runs, tmp_path / "report.html")
     context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
     yield Opened(context.new_page(), path)
     context.close()
@@ -106,7 +106,7 @@ def test_hover_names_the_token(page: Opened) -> None:
 
 def test_the_menu_shows_another_prompt(page: Opened) -> None:
     page.draw_all()
-    numbers = "document.querySelector('#run-1-figure-3 .drawing').data[0].z[0]"
+    numbers = "document.querySelector('#run-1-figure-3 .drawing').data[0].z[0][0]"
     before = page.page.evaluate(numbers)
     select = page.page.locator("#run-1-figure-3 select")
 

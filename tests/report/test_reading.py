@@ -14,7 +14,7 @@ from report.made_runs import HOSTILE, MakeRun
 
 
 def html_of(run: RunFolder, tmp_path: Path) -> str:
-    return write_report([run], tmp_path / "report.html")[0].read_text(encoding="utf-8")
+    return write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_equal_neighbours_are_one_run_and_marks_show_blanks() -> None:

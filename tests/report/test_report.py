@@ -24,7 +24,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_a_complete_run_tells_everything(make_run: MakeRun, out: Path) -> None:
-    page = page_without_library(write_report([make_run()], out)[0])
+    page = page_without_library(write_report([make_run()], out))
 
     assert "<h1>What each layer does: english-12l</h1>" in page
     assert "<h2>Which states of a made-up model carry the answer?</h2>" in page
@@ -43,7 +43,7 @@ def test_a_complete_run_tells_everything(make_run: MakeRun, out: Path) -> None:
 
 def test_hostile_text_reaches_no_markup(make_run: MakeRun, out: Path) -> None:
     run = make_run(model=HOSTILE.replace("\ud800", ""), settings={"noise": "</script><b>"})
-    page = page_without_library(write_report([run], out, title="<b>title")[0])
+    page = page_without_library(write_report([run], out, title="<b>title"))
 
     for tag in ("<script>alert", "<b>", "<img", "<extra>", "<i>ten"):
         assert tag not in page
@@ -52,7 +52,7 @@ def test_hostile_text_reaches_no_markup(make_run: MakeRun, out: Path) -> None:
 
 
 def test_claims_link_to_their_cards(make_run: MakeRun, out: Path) -> None:
-    page = page_without_library(write_report([make_run("a"), make_run("b")], out)[0])
+    page = page_without_library(write_report([make_run("a"), make_run("b")], out))
     anchors, links = re.findall(r'id="([^"]+)"', page), re.findall(r'href="#([^"]+)"', page)
 
     assert len(anchors) == len(set(anchors))
@@ -61,7 +61,7 @@ def test_claims_link_to_their_cards(make_run: MakeRun, out: Path) -> None:
 
 
 def test_an_unfinished_run_shows_its_progress(make_run: MakeRun, out: Path) -> None:
-    page = page_without_library(write_report([make_run(result=False)], out)[0])
+    page = page_without_library(write_report([make_run(result=False)], out))
 
     assert "4 of 9" in page
     assert "layerscope resume" in page
@@ -74,7 +74,7 @@ def test_one_bad_run_hides_no_other(make_run: MakeRun, out: Path) -> None:
     (runs[0].path / "run.json").write_text("{", encoding="utf-8")
     (runs[1].path / "result.nc").write_bytes(b"cut short")
 
-    page = html.unescape(page_without_library(write_report(runs, out)[0]))
+    page = html.unescape(page_without_library(write_report(runs, out)))
 
     assert "the record of this run is damaged" in page
     assert "a saved result is damaged" in page
@@ -117,11 +117,11 @@ def test_an_experiment_without_a_curve_is_politely_left_out_of_the_strip(
     empty = type(loaded)(**{**vars(loaded), "over_depth": lambda result: {}})
     monkeypatch.setattr(experiments, "load", lambda name: empty)
 
-    assert "The layers at a glance" not in page_without_library(write_report([make_run()], out)[0])
+    assert "The layers at a glance" not in page_without_library(write_report([make_run()], out))
 
 
 def test_nothing_in_the_page_points_elsewhere(make_run: MakeRun, out: Path) -> None:
-    page = page_without_library(write_report([make_run()], out)[0])
+    page = page_without_library(write_report([make_run()], out))
 
     assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', page)
     assert "default-src 'none'" in html.unescape(page)

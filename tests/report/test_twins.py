@@ -16,7 +16,7 @@ from report.test_report import page_without_library
 @pytest.fixture
 def page(make_run: MakeRun, tmp_path: Path) -> str:
     runs = [make_run("a"), make_run("b", untrained=0, weights="6e" * 32)]
-    return page_without_library(write_report(runs, tmp_path / "report.html")[0])
+    return page_without_library(write_report(runs, tmp_path / "report.html"))
 
 
 def test_claims_stand_in_pairs_beside_the_twin_s(page: str) -> None:

@@ -111,7 +111,7 @@ def report(
 
     layerscope report --model gpt2
     """
-    from layerscope.report.write import write_report
+    from layerscope.report.write import sections_of, write_report
     from layerscope.results.files import make_folder
     from layerscope.results.store import RunFolder
 
@@ -124,13 +124,13 @@ def report(
             engine = None
         else:
             folders, engine = _every_experiment(asked, out, quick, refused, working)
-        path, sections = write_report(
-            folders, make_folder(out) / "report.html", refused=refused, engine=engine
-        )
-    for folder, section in zip(folders, sections, strict=False):
+        page = make_folder(out) / "report.html"
+        sections = sections_of(folders, page, engine)
+    write_report(folders, page, refused=refused, sections=sections)
+    for folder, section in zip(folders, sections, strict=True):
         with going_on(folder.path.name, refused):
             tell_run(folder, claims=[card.claim for card in section.claims] or None)
-    typer.echo(f"\nwrote {path}\nnext: open it in a browser (it needs no network)")
+    typer.echo(f"\nwrote {page}\nnext: open it in a browser (it needs no network)")
     end_with(refused)
 
 

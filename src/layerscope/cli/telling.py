@@ -99,7 +99,7 @@ def open_page(folder: Path) -> None:
     from layerscope.report.write import write_report
     from layerscope.results.store import RunFolder
 
-    page, _ = write_report([RunFolder.open(folder)], folder / "trace.html")
+    page = write_report([RunFolder.open(folder)], folder / "trace.html")
     shown = webbrowser.open(page.resolve().as_uri())
     typer.echo(
         f"wrote {page}\nnext: {'it opens in the browser' if shown else 'open it in a browser'}", err=True

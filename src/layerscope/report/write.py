@@ -23,9 +23,9 @@ def write_report(
     *,
     title: str | None = None,
     refused: Mapping[str, LayerscopeError] | None = None,
-    engine: Engine | None = None,
-) -> tuple[Path, list[Section]]:
-    """Write the report of these runs, in the order given; returns where it lies, and what it says of each.
+    sections: Sequence[Section] | None = None,
+) -> Path:
+    """Write the report of these runs, in the order given; returns where it lies.
 
     A run without a result appears with its progress, a damaged one with what is wrong with it; none
     of them hides another.
@@ -35,7 +35,7 @@ def write_report(
         path: the HTML file; its folder is made if need be.
         title: of the page; by default it names the models.
         refused: experiments that could not be run, with the reason, to be listed behind the others.
-        engine: where claims are worked out and figures drawn; this process, unless one is given.
+        sections: what `sections_of` gave for these runs and this path, where it is at hand.
 
     Raises:
         LayerscopeError: there are no runs, or the file cannot be written.
@@ -47,21 +47,28 @@ def write_report(
             expected="at least one run folder",
             hint="layerscope run causal_trace",
         )
-    sections = values_of(
+    shown = [
+        *(sections_of(runs, path) if sections is None else sections),
+        *(
+            refused_section(name, error, len(runs) + number)
+            for number, (name, error) in enumerate((refused or {}).items(), start=1)
+        ),
+    ]
+    html = render(shown, _at_a_glance(shown), put_beside(shown), title=title or _title(shown))
+    make_folder(path.parent)
+    write_text(path, html)
+    return path
+
+
+def sections_of(runs: Sequence[RunFolder], path: Path, engine: Engine | None = None) -> list[Section]:
+    """What a page at `path` says of each run: claims are worked out and figures drawn, by an engine's workers."""
+    return values_of(
         engine or LocalEngine(),
         (
-            Task(number, f"page of {run.path.name}", section, (run, number, path.parent))
+            Task(number, f"the page of {run.path.name}", section, (run, number, path.parent))
             for number, run in enumerate(runs, start=1)
         ),
     )
-    sections += [
-        refused_section(name, error, len(runs) + number)
-        for number, (name, error) in enumerate((refused or {}).items(), start=1)
-    ]
-    html = render(sections, _at_a_glance(sections), put_beside(sections), title=title or _title(sections))
-    make_folder(path.parent)
-    write_text(path, html)
-    return path, sections
 
 
 def _title(sections: Sequence[Section]) -> str:
