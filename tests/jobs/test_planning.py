@@ -8,7 +8,8 @@ import pytest
 from jobs.conftest import assert_same_bits
 from jobs.test_running import Counting
 from layerscope.jobs import planning, running
-from layerscope.jobs.planning import plan
+from layerscope.jobs.listing import lines_of_plan
+from layerscope.jobs.planning import Plan, StagePlan, plan
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.jobs.progress import Silent
 from layerscope.results.store import RunFolder
@@ -101,3 +102,16 @@ def test_a_plan_does_not_despair_where_the_first_prompts_are_unfit(
 
     assert [(stage.items, stage.exact) for stage in found.stages] == [(2, True), (1, True), (1, True)]
     assert running.run(job, tmp_path, Silent()).record.state == "complete"
+
+
+def test_workers_share_the_items_of_a_stage_and_no_more_than_there_are(tmp_path: Path) -> None:
+    stages = (
+        StagePlan("one", items=10, measured=2, seconds=100.0, spent=20.0, exact=True),
+        StagePlan("whole", items=1, measured=0, seconds=30.0, spent=0.0, exact=True),
+    )
+    found = Plan(tmp_path, stages, load_seconds=0.0, peak_bytes=0, part_bytes=0, path="branches")
+
+    assert found.seconds_with(0) == found.seconds_left == 110
+    assert found.seconds_with(2) == 80 / 2 + 30
+    assert found.seconds_with(40) == 80 / 10 + 30
+    assert "70 s with 2 workers" in next(lines_of_plan("x", found, 2))

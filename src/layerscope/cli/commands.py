@@ -24,6 +24,7 @@ from layerscope.cli.telling import (
     refuse_early,
     say,
     tell_plan,
+    tell_plans,
     tell_run,
     tell_trace,
     told_of_a_twin,
@@ -84,16 +85,22 @@ def plan(
     keep_memory()
     from layerscope import experiments
     from layerscope.jobs import planning
+    from layerscope.jobs.workers import number_of, read_workers
 
     refused: dict[str, LayerscopeError] = {}
+    plans: list[planning.Plan] = []
     for name in experiments.names() if every else [experiment]:
         started = time.monotonic()
         with going_on(name, refused) if every else nullcontext():
             for job in (asked.for_experiment(name, quick=quick) if every or quick else asked).jobs(name):
                 whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
+                workers = number_of(read_workers(asked.workers), job.model, asked.threads)
                 with told_of_a_twin(job, name):
-                    tell_plan(whose, planning.plan(job, out, load_seconds=time.monotonic() - started))
+                    plans.append(planning.plan(job, out, load_seconds=time.monotonic() - started))
+                    tell_plan(whose, plans[-1], workers)
                 started = time.monotonic()
+    if every and plans:
+        tell_plans(plans, workers)
     end_with(refused)
 
 

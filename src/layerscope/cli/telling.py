@@ -106,12 +106,21 @@ def open_page(folder: Path) -> None:
     )
 
 
-def tell_plan(name: str, found: Plan) -> None:
-    """What a run will cost."""
+def tell_plan(name: str, found: Plan, workers: int = 0) -> None:
+    """What a run will cost, and with so many worker processes."""
     from layerscope.jobs.listing import lines_of_plan
 
-    for line in lines_of_plan(name, found):
+    for line in lines_of_plan(name, found, workers):
         typer.echo(line)
+
+
+def tell_plans(found: Sequence[Plan], workers: int) -> None:
+    """What all runs will cost together: workers share one queue of them."""
+    from layerscope.jobs.progress import in_words
+
+    whole, left = (sum(getattr(plan, name) for plan in found) for name in ("seconds", "seconds_left"))
+    shared = f", {in_words(left / workers)} with {workers} workers" if workers else ""
+    typer.echo(f"all {len(found)}: about {in_words(whole)} of measuring, {in_words(left)} of it left{shared}")
 
 
 def tell_check(check: PromptCheck | Unreadable) -> None:

@@ -179,11 +179,13 @@ def _claim(claim: Claim) -> str:
     return f"{visible(claim.text, blanks=False)}{numbers}"
 
 
-def lines_of_plan(name: str, plan: Plan) -> Iterator[str]:
-    """A plan as a person reads it."""
+def lines_of_plan(name: str, plan: Plan, workers: int = 0) -> Iterator[str]:
+    """A plan as a person reads it, and for some worker processes."""
     from layerscope.jobs.progress import in_words
 
     left = f"{in_words(plan.seconds_left)} of it left"
+    if workers:
+        left += f", {in_words(plan.seconds_with(workers))} with {workers} workers"
     yield f"{name}: about {in_words(plan.seconds)} of measuring, {left}; by the {plan.path} path"
     for stage in plan.stages:
         about = "" if stage.exact else "about "

@@ -69,6 +69,14 @@ class Plan:
         """Expected time until the run is complete."""
         return max(0.0, self.seconds - sum(stage.spent for stage in self.stages))
 
+    def seconds_with(self, workers: int) -> float:
+        """The same with so many worker processes, on a core each, which share the items of a stage."""
+        if not workers:
+            return self.seconds_left
+        return sum(
+            max(0.0, stage.seconds - stage.spent) / max(1, min(workers, stage.items)) for stage in self.stages
+        )
+
 
 @dataclass
 class _Ground:
