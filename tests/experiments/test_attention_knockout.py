@@ -192,7 +192,7 @@ def test_no_layer_of_a_narrow_model_sees_far() -> None:
     assert np.isnan(result.far_less_near).all()
     assert "(no layer can see context ≥ " in experiments.load("attention_knockout").claims(result)[0].text
     assert np.isfinite(
-        experiments.load("attention_knockout").over_depth(result)["attention_knockout"].value
+        experiments.load("attention_knockout").over_depth(result)["needs_far"].value
     ).any()
 
 
@@ -275,7 +275,7 @@ def test_windows_cut_all_their_layers(family: str) -> None:
         moved, _ = effect(own, plain.cut(ids, layers, target, keys_of(name, target)), ids[target + 1])
         cell = result.divergence.isel(token=row, fate=0).sel(edges=name, window=3, layer=layer)
         assert float(cell) == pytest.approx(moved, abs=2e-5, rel=5e-3)
-    assert "the farthest range, by window" in ls.draw(result)
+    assert "Farthest range, by window" in ls.draw(result)
 
 
 def test_windows_are_shares_or_blocks() -> None:

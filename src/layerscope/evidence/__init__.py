@@ -49,6 +49,7 @@ from layerscope.evidence.findings import (
 )
 from layerscope.evidence.naming import along, cell_by_cell, named, samples
 from layerscope.evidence.over import Over, Resampled, holm_over, labelled, side_by_side
+from layerscope.evidence.pairs import claims_of_pairs
 from layerscope.evidence.places import at_depths, head_name, places_in_words
 from layerscope.evidence.settings import CutPassages, Intervals
 
@@ -64,6 +65,7 @@ __all__ = [
     "as_variables",
     "at_depths",
     "cell_by_cell",
+    "claims_of_pairs",
     "depth_coordinate",
     "finding",
     "groups_along",

@@ -33,6 +33,7 @@ from layerscope.maths.permutation import (
     sign_flip_p,
 )
 from layerscope.maths.quantiles import quantile_draws
+from layerscope.maths.ratios import bootstrap_ratio
 from layerscope.maths.simultaneous import largest_t_interval, largest_t_p
 from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
@@ -188,6 +189,20 @@ class Over:
             resamples=how.resamples,
         )
         return self._resampled(rows.isel({self.row: 0}, drop=True), found.value, found.draws, found.present)
+
+    def ratio(self, above: xr.DataArray, below: xr.DataArray) -> xr.Dataset:
+        """Σ above / Σ below over units with its interval, under the name of `above`: units weigh by what they hold.
+
+        Args:
+            above: a named array over rows or units, 0 where a unit does not take part.
+            below: likewise, over the same cells.
+        """
+        up, down = (self.units(one).transpose(self.unit, ...) for one in (above, below))
+        down, how = down.transpose(*up.dims), self.settings
+        interval = bootstrap_ratio(
+            up.values, down.values, seed=how.seed, level=how.level, resamples=how.resamples
+        )
+        return self._dataset(up, self._variables(up, interval))
 
     # -- tests -----------------------------------------------------------------------------------------
 

@@ -102,6 +102,7 @@ TRIALS = (
         experiment="attention_knockout",
         plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one forty back",
         model=lambda strength: near_then_far(far=40, strength=strength),
+        opposite=lambda: near_then_far(far=40, far_first=True),
         answers=(
             Answer(
                 "far_less_near",
@@ -109,6 +110,8 @@ TRIALS = (
                 0.1,
                 {"fate": "renormalise", "window": 1},
                 nothing=0.0,
+                says="later",
+                opposite="earlier",
             ),
         ),
         texts=passages,

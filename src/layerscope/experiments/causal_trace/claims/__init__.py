@@ -8,13 +8,11 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim, Untrained
-from layerscope.evidence import Finding, finding, rest_of, strongest, untested
+from layerscope.evidence import Finding, claims_of_pairs, finding, strongest
 from layerscope.experiments.causal_trace.claims import components, screen
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.results.escaping import restored
 
-_FEW = 10
-"""Up to so many pairs, each has its sentence; of more, only those that are significant."""
 _UNKNOWING: Untrained = ("not applicable", "an untrained model has no answer to lose")
 
 
@@ -64,30 +62,12 @@ def _crossovers(result: xr.Dataset) -> Iterator[Claim]:
 
 
 def _contrasts(result: xr.Dataset) -> Iterator[Claim]:
-    p, of = result.p_adjusted.values, "pairs of categories"
-    few, what = len(p) <= _FEW, "difference in crossover depth"
-    for place in np.flatnonzero(p < 0.05) if not few else np.flatnonzero(np.isfinite(p)):
-        yield _contrast(result.isel(contrast=slice(place, place + 1)))
-    caveat = "permutation over prompts, Holm's method over all pairs"
-    if (p >= 0.05).any() and not few:
-        yield rest_of(result, "p_adjusted", "p_adjusted", nothing=what, of=of, caveat=caveat)
-    if np.isnan(p).any():
-        yield untested(result, "p_adjusted", "p_adjusted", nothing=what, of=of, units="prompts")
-
-
-def _contrast(here: xr.Dataset) -> Claim:
-    first, second = (restored(str(here[f"contrast_{which}"].values[0])) for which in ("first", "second"))
-    gap = finding(
-        here,
-        "difference",
-        p="p_adjusted",
-        units="prompts",
-        n=("difference_n_first", "difference_n_second"),
-        contrast=str(here.contrast.values[0]),
-    )
-    return gap.claim(
-        f"crossover comes {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}",
-        nothing=f"difference in crossover depth between {first} and {second}",
+    yield from claims_of_pairs(
+        result,
+        says=lambda gap, first, second: (
+            f"crossover comes {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}"
+        ),
+        nothing="difference in crossover depth",
         caveat="prompts are not matched in length, distance or confidence unless the set says so",
         untrained=_UNKNOWING,
     )

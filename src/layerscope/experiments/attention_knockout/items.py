@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -13,11 +12,9 @@ from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.distances import ends_of_ranges, far_targets, longest_first, longest_passage
 from layerscope.evidence.groups import prompts_by_length, span_name
+from layerscope.experiments.attention_knockout.settings import Settings
 from layerscope.text.constraints import broken_constraints
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
-
-if TYPE_CHECKING:
-    from layerscope.experiments.attention_knockout import Settings
 
 _OPERATIONS_AN_ITEM = 2e12
 _PROMPTS_AN_ITEM, _PASSAGES_AN_ITEM = 32, 16
@@ -52,8 +49,8 @@ class PromptsItem(WorkItem):
     tokens_per_pass: int
 
 
-def in_blocks(widths: tuple[float, ...], n_layers: int) -> tuple[int, ...]:
-    """Widths of windows: below 1 shares of all blocks, else blocks; none twice, in their order."""
+def in_layers(widths: tuple[float, ...], n_layers: int) -> tuple[int, ...]:
+    """Widths of windows: below 1 shares of all layers, else layers; none twice, in their order."""
     found = [max(1, round(width * n_layers)) if width < 1 else int(width) for width in widths]
     return tuple(dict.fromkeys(found))
 
@@ -81,7 +78,7 @@ def prompt_sets(prompt: TokenisedPrompt) -> tuple[tuple[int, ...], ...]:
 
 
 def value_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[ValuesItem]:
-    """Every text that is cut, where lost attention may fall on mean values."""
+    """Every text that is cut, where removed attention may be kept on mean values."""
     if "mean" not in settings.fates:
         return
     passages = longest_first(inputs.passages, settings.cut_passages)
@@ -102,13 +99,13 @@ def prompts_in_turn(inputs: Inputs, settings: Settings) -> list[TokenisedPrompt]
     categories: dict[str, list[TokenisedPrompt]] = defaultdict(list)
     for prompt in inputs.prompts:
         categories[prompt.category].append(prompt)
-    deepest = max((len(some) for some in categories.values()), default=0)
-    in_turn = [some[i] for i in range(deepest) for some in categories.values() if i < len(some)]
+    most = max((len(some) for some in categories.values()), default=0)
+    in_turn = [some[i] for i in range(most) for some in categories.values() if i < len(some)]
     return in_turn[: settings.cut_prompts]
 
 
 def _size_of_target(inputs: Inputs, settings: Settings, sets: int) -> float:
-    """Operations: every cut run goes through half of the blocks on average."""
+    """Operations: every cut run goes through half of the layers on average."""
     facts = inputs.facts
     cells = sets * (len(settings.fates) + settings.draws) * len(settings.windows) * facts.n_layers
     return cells * (12.0 * facts.n_layers * facts.width**2 + 2.0 * facts.width * facts.vocabulary)
