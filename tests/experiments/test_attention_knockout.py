@@ -191,9 +191,7 @@ def test_no_layer_of_a_narrow_model_sees_far() -> None:
     assert not np.isfinite(result.divergence.sel(edges="9 back and more")).any()
     assert np.isnan(result.far_less_near).all()
     assert "(no layer can see context ≥ " in experiments.load("attention_knockout").claims(result)[0].text
-    assert np.isfinite(
-        experiments.load("attention_knockout").over_depth(result)["needs_far"].value
-    ).any()
+    assert np.isfinite(experiments.load("attention_knockout").over_depth(result)["needs_far"].value).any()
 
 
 def own_attention(target: int, keys: Sequence[int], fate: str, layer: int, means: Any) -> Any:
