@@ -19,7 +19,8 @@ import treebanks
 import zoo
 from layerscope import LayerscopeError
 from layerscope.experiments import syntax_probe
-from layerscope.experiments._syntax_rows import Design, baselines, design_of
+from layerscope.experiments.syntax_probe.conclude.baselines import baselines
+from layerscope.experiments.syntax_probe.items.design import Design, design_of
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
@@ -27,6 +28,7 @@ from layerscope.planted import part_of_speech
 from layerscope.results.schema import read_json
 from layerscope.text.tokenised_words import tokenise_sentence
 from layerscope.text.treebanks import load_treebank
+from turned import said_of
 
 SMALL: dict[str, Any] = {"progress": False, "resamples": 50, "fewest": 5}
 FAMILIES = ["gpt2", "llama", "mistral", "gemma2", "gpt_oss"]
@@ -114,9 +116,7 @@ def test_what_is_planted_is_found_from_its_depth_on() -> None:
     assert float(selective.sel(depth=2) - selective.sel(depth=1)) == pytest.approx(0.25, abs=0.06)
     shorter = result.compression.sel(task="part of speech")
     assert float(shorter.sel(depth=2)) > 1.3 * float(shorter.sel(depth=1))
-    said = next(
-        claim for claim in syntax_probe.claims(result) if claim.select.get("task") == "part of speech"
-    )
+    said = said_of(list(syntax_probe.claims(result)), "gain", task="part of speech")
     assert said.significant
     assert said.select["depth"] in (2, 3)
 
@@ -124,9 +124,7 @@ def test_what_is_planted_is_found_from_its_depth_on() -> None:
 def test_where_nothing_is_planted_nothing_is_claimed() -> None:
     result = run(part_of_speech.part_of_speech(strength=0.0), part_of_speech.treebank(documents=30))
 
-    said = next(
-        claim for claim in syntax_probe.claims(result) if claim.select.get("task") == "part of speech"
-    )
+    said = said_of(list(syntax_probe.claims(result)), "gain", task="part of speech")
     assert said.significant is False
     assert said.text.startswith("No detectable gain over the word type in decoding part of speech")
 
@@ -144,7 +142,7 @@ def _design(text: str, **settings: Any) -> tuple[Design, xr.Dataset]:
     )
 
 
-def test_no_document_is_learnt_from_and_tested_on(text: str) -> None:
+def test_no_document_is_trained_on_and_tested_on(text: str) -> None:
     design, _ = _design(text, draws=3)
 
     tested = set(design.document[design.tested].tolist())
@@ -197,7 +195,7 @@ def test_a_label_of_documents_has_no_selectivity_by_word_types(text: str) -> Non
     assert np.isfinite(result.selectivity.sel(task="relation")).all()
     assert np.isnan(result.selectivity.sel(task="genre")).all()
     assert np.isnan(result.control_accuracy.sel(task="genre")).all()
-    drawn = syntax_probe.draw(result)["is it learnt by heart? (selectivity, this word)"]
+    drawn = syntax_probe.draw(result)["Selectivity: this word"]
     assert [trace.name for trace in drawn.data if trace.showlegend is not False and trace.name] == [
         "relation",
         "the control",
@@ -468,7 +466,7 @@ def test_a_language_that_a_column_names_is_carried_from_the_words_before(tmp_pat
     assert float(after.label_p.sel(since=8, depth=4)) < 0.05
     said = [claim.text for claim in syntax_probe.claims(result)]
     assert any("anguage of the passage " in line for line in said)
-    assert "the passage's language, by how much has been read" in syntax_probe.draw(result)
+    assert "When is the passage's language decodable?" in syntax_probe.draw(result)
 
 
 def test_places_that_most_passages_do_not_reach_are_left_out(text: str) -> None:
@@ -489,7 +487,7 @@ def test_places_that_most_passages_do_not_reach_are_left_out(text: str) -> None:
 
 def test_a_column_that_cannot_be_asked_about_is_refused_with_what_there_is(text: str) -> None:
     for column, message in (("tongue", "the labels genre, announced, language, year"), ("year", "1900 1")):
-        with pytest.raises(LayerscopeError, match="cannot be told apart by the label") as refused:
+        with pytest.raises(LayerscopeError, match="cannot be grouped by the label") as refused:
             ls.run(
                 "syntax_probe",
                 zoo.layered("gpt2"),
@@ -552,21 +550,11 @@ def test_no_figure_has_two_lines_of_one_colour(text: str) -> None:
     )
 
     for name, figure in syntax_probe.draw(result).items():
-        if "by depth" not in name:  # panels repeat their colours
+        panels = ("What is decodable", "Loss", "Macro-F1")  # their colours are repeated in each
+        if not name.startswith(panels):
             colours = [
                 trace.line.color
                 for trace in figure.data
                 if trace.mode == "lines" and trace.showlegend is not False
             ]
             assert len(set(colours)) == len(colours), name
-
-
-def test_differences_are_said_in_points_with_their_sign() -> None:
-    from layerscope.experiments._syntax_claims import _points
-
-    assert [_points(share) for share in (0.176, -0.01, 0.004, float("nan"))] == [
-        "+18 points",
-        "−1 point",
-        "0 points",
-        "an unknown number of points",
-    ]

@@ -460,7 +460,6 @@ _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
     "final_token_attention.conclude": (rank_correlation_over_prompts,),
     "hidden_states.conclude.similarity": (kernel_alignment,),
     "hidden_states.conclude.phases": (place_of_a_change,),
-    "_syntax_scores": (score_of_prompts, depth_of_least_loss),
     "causal_trace.conclude.components": (rank_correlation_over_prompts,),
     "_weight_character": (removals_by_student_s_t,),
 }

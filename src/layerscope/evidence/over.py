@@ -13,10 +13,12 @@ import xarray as xr
 
 from layerscope.evidence.coordinates import groups_along, number_coordinate, text_coordinate
 from layerscope.evidence.curves import REPLICATES
+from layerscope.evidence.findings import FEWEST_UNITS
 from layerscope.evidence.groups import per_unit
-from layerscope.evidence.naming import named
+from layerscope.evidence.naming import cell_by_cell, named
 from layerscope.evidence.quantities import contrast_variables, interval_variables
 from layerscope.evidence.settings import Intervals
+from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import (
     Interval,
     bootstrap_mean,
@@ -154,7 +156,7 @@ class Over:
             found: with a named value.
             together, draws: as in `mean`.
             above: also test whether values lie above this, one-sided, by the largest t over `together`:
-                `name_p_adjusted`, with the smallest that was possible, `name_least_p`.
+                `name_p_adjusted`, with the smallest that was possible, `name_least_p`; unknown below six units.
             p: another name for that p.
         """
         interval = self._interval(found)
@@ -189,6 +191,34 @@ class Over:
             resamples=how.resamples,
         )
         return self._resampled(rows.isel({self.row: 0}, drop=True), found.value, found.draws, found.present)
+
+    def sums(self, values: xr.DataArray) -> Resampled:
+        """Sums over all rows, of the data and of each resample of whole units, to compute with; NaN counts nothing.
+
+        Args:
+            values: over rows; or one row for each unit, where the sums of units are known already.
+        """
+        summed = self.unit in values.dims
+        rows = values.transpose(self.unit if summed else self.row, ...)
+        like = rows.isel({rows.dims[0]: 0}, drop=True)
+        flat = np.nan_to_num(rows.values.astype(np.float64)).reshape(len(rows), -1)
+        by_unit = np.zeros((self.n, flat.shape[1]))
+        np.add.at(by_unit, self._ranks if summed else self._numbers, flat)
+        counts = resampled_counts(self.n, seed=self.settings.seed, resamples=self.settings.resamples)
+        return self._resampled(
+            like,
+            by_unit.sum(axis=0).reshape(like.shape),
+            (counts @ by_unit).reshape(len(counts), *like.shape),
+            np.full(like.shape, self.n),
+        )
+
+    def row_means(self, values: xr.DataArray) -> Resampled:
+        """Mean over all rows that have a value, which weigh alike; whole units are resampled."""
+        total, known = self.sums(values), self.sums(cell_by_cell(np.isfinite, values))
+        mean, draws = (
+            cell_by_cell(divide, getattr(total, of), getattr(known, of)) for of in ("value", "draws")
+        )
+        return Resampled(mean.rename(values.name).assign_attrs(values.attrs), draws, total.n)
 
     def ratio(self, above: xr.DataArray, below: xr.DataArray) -> xr.Dataset:
         """Σ above / Σ below over units with its interval, under the name of `above`: units weigh by what they hold.
@@ -340,6 +370,7 @@ class Over:
         for cell in np.ndindex(*value.shape[:apart]):
             drawn = draws.values[(slice(None), *cell)]
             p[cell] = largest_t_p(value.values[cell], drawn, units=n[cell], nothing=nothing)
+        p = np.where(n < FEWEST_UNITS, np.nan, p)
         known = xr.DataArray(p, dims=order).transpose(*dims).values
         least = np.where(np.isnan(known), np.nan, 1 / (1 + draws.sizes["draw"]))
         what = (

@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence.findings import Finding, finding, rest_of, untested
 from layerscope.evidence.wording import ALPHA
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 _FEW = 10
 """Up to so many pairs, each has its sentence; of more, only those that are significant."""

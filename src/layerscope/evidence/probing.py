@@ -101,3 +101,11 @@ def depth_chunks(depths: int, cases: int, width: int, *, most_bytes: int = 2**28
     """
     size = max(1, most_bytes // (4 * cases * width))
     return [range(start, min(start + size, depths)) for start in range(0, depths, size)]
+
+
+def scored(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """−log p of each label in nats, and 1 where the likeliest is right [2 row]; NaN where there is none."""
+    known = labels >= 0
+    picked = np.take_along_axis(probabilities, np.maximum(labels, 0)[:, None], axis=1)[:, 0]
+    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
+    return np.where(known, np.stack([-np.log(picked), right]), np.nan)

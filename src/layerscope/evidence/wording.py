@@ -92,7 +92,10 @@ def _bare(p: float) -> str:
 
 def _digits(value: float, unit: str, low: float, high: float) -> str:
     factor = 100 if unit in _IN_HUNDREDTHS else 1
-    return fixed(factor * value, decimals_of(factor * low, factor * high))
+    decimals = decimals_of(factor * low, factor * high)
+    # Depths and tokens that are counted have no decimals, nor have the ends of their intervals.
+    counted = all(float(factor * one).is_integer() for one in (value, low, high))
+    return fixed(factor * value, min(decimals, 0) if counted and decimals is not None else decimals)
 
 
 def _with_unit(number: str, unit: str) -> str:

@@ -2,7 +2,7 @@
 
 Ten words may be either; the word before decides, `the` or `to`. In one block a head looks one token back
 and brings which of the two stands there. So up to that block a state holds the word and its position, which
-tell nothing about its use; beyond it the state says noun or verb, and a linear probe reads both without a
+say nothing about its use; beyond it the state says noun or verb, and a linear probe decodes both without a
 mistake. Every sentence has as many of the one as of the other, in any order, so that the word type alone is
 right about half of them.
 
@@ -63,7 +63,7 @@ def _pair(mark: str, word: str) -> list[tuple[str, str, str]]:
 
 def _answer(depth: int, gain: float) -> Answer:
     labels = {"task": "part of speech", "depth": depth}
-    return Answer("gain", gain, 0.06, labels=labels, nothing=0.0)
+    return Answer("gain", gain, 0.06, labels=labels, nothing=0.0, says="decodable")
 
 
 TRIALS = (

@@ -15,7 +15,7 @@ from layerscope.experiments.attention_knockout.conclude import ALL
 from layerscope.experiments.attention_knockout.conclude.maps import LEVEL
 from layerscope.experiments.attention_knockout.items import SUBJECT
 from layerscope.experiments.attention_knockout.settings import PLACED
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:

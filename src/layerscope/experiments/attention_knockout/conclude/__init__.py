@@ -14,7 +14,7 @@ from layerscope.experiments.attention_knockout.items import SUBJECT
 from layerscope.experiments.attention_knockout.settings import Settings
 from layerscope.maths.depth_profile import apart, centroid
 from layerscope.results.schema import write_json
-from layerscope.results.words import restored
+from layerscope.results.escaping import restored
 
 ALL = "all prompts"
 

@@ -1,4 +1,4 @@
-"""Which sentences of a treebank syntax probes learn from, and which they are tested on."""
+"""Which sentences of a treebank probes are trained on, and which they are tested on."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def chosen_sentences(
     test_words: int,
     one_to_one: bool,
 ) -> list[tuple[TokenisedSentence, int]]:
-    """Sentences to learn from and to test on, each with its draws as bits, or −1 for tested on; in file order.
+    """Sentences to train on and to test on, each with its draws as bits, or −1 for tested on; in file order.
 
     A treebank's own parts are kept (train, and test or else dev); one without parts is split by document.
     Documents are taken in an order of chance, five sentences of each at a time until there are enough words:
     many documents make better intervals than few long ones.
 
     Raises:
-        LayerscopeError: too few documents to learn from some and test on others, or no sentence left.
+        LayerscopeError: too few documents to train on some and test on others, or no sentence left.
     """
     usable = [s for s in treebank if (_one_to_one(s) if one_to_one else any(not why for why in s.left_out))]
     learnt, tested = _parts(usable, seed)

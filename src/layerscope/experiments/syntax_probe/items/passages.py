@@ -5,22 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 from pydantic import Field
 
-from layerscope.contract import Earlier, ExperimentSettings, WorkItem
+from layerscope.contract import WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.evidence.coordinates import text_coordinate
-from layerscope.results.escaping import stored
-from layerscope.results.schema import quantity, write_json
 from layerscope.text.prompt_files import UNCATEGORISED
 from layerscope.text.tokenised import TokenisedPassage
-
-if TYPE_CHECKING:
-    from layerscope.models.layered import LayeredModel
 
 GENRE, ANNOUNCED = "genre", "announced"
 
@@ -126,7 +119,7 @@ def _check_columns(
             counts = Counter(label for label in every.get(column, ()) if label)
             there = ", ".join(f"{label} {count}" for label, count in counts.most_common(5))
             raise LayerscopeError(
-                f"passages cannot be told apart by the label {column!r}",
+                f"passages cannot be grouped by the label {column!r}",
                 found=f"passages by label: {there}" if there else f"the labels {', '.join(every)}",
                 expected=f"a column of the passages' file with two labels of at least {fewest} passages each",
                 hint=f"--set documents_per_label={max(2, fewest // 2)}, or more passages"
@@ -167,28 +160,34 @@ def _needed(tokens: int, given: Sequence[int]) -> int:
     return max((place + (1 << left.bit_length() - 1) + 1 for place, left in behind if left > 0), default=0)
 
 
-def rows_of(
-    model: LayeredModel, item: PassageItem, settings: ExperimentSettings, earlier: Earlier
-) -> xr.Dataset:
-    """One passage's token ids and labels, and since how many tokens each label is given."""
-    n = item.tokens
-    if not item.kinds:
-        return write_json(xr.Dataset(), not_asked=list(item.not_asked))
-    since = np.stack([np.arange(n) - given if given >= 0 else np.full(n, -1) for given in item.given], axis=1)
-    labels = np.array([[stored(label)] for label in item.labels], dtype=str)
-    found = xr.Dataset(
-        {
-            "token_id": quantity(np.array(item.passage.tokens.ids[:n]), "token", "token id"),
-            "since": quantity(since, "token label_kind", "tokens since the label was given"),
-            "passage_tokens": quantity(np.array([n]), "passage", "tokens that are read"),
-        },
-        coords={
-            "label_kind": text_coordinate(item.kinds, "label_kind", "which label"),
-            "token_passage": text_coordinate([item.name] * n, "token", "passage of the token"),
-            "passage": text_coordinate([item.name], "passage", "passage"),
-            "passage_label": xr.Variable(
-                ("label_kind", "passage"), labels, {"long_name": "label of the passage, or none"}
-            ),
-        },
-    )
-    return write_json(found, not_asked=list(item.not_asked))
+def read_since(since: xr.DataArray) -> np.ndarray:
+    """Which tokens are read: 1, 2, 4, 8, … tokens after the label was given; not those before it."""
+    steps = since.to_numpy()
+    positive = np.maximum(steps, 1)
+    return (steps > 0) & (positive & (positive - 1) == 0)
+
+
+def read_of_any_label(rows: xr.Dataset) -> np.ndarray:
+    """Rows of tokens that are read for the sake of any label."""
+    return np.flatnonzero(read_since(rows.since).any(axis=1))
+
+
+FOLDS = 4
+"""Parts of the passages, of which each is tested by probes that were trained on the others."""
+
+
+def numbered_labels(rows: xr.Dataset, kind: int) -> tuple[int, np.ndarray]:
+    """How many labels of a kind there are, and the number of each passage's; −1 where it has none."""
+    classes, labels = np.unique(rows.passage_label[kind], return_inverse=True)
+    has = classes != ""
+    return int(has.sum()), labels.reshape(-1) - int(not has.all())
+
+
+def folds_of(labels: np.ndarray, seed: int) -> np.ndarray:
+    """A fold for each passage; every label is spread over all folds."""
+    order = np.random.default_rng([seed, 2]).permutation(len(labels))
+    fold = np.empty(len(labels), dtype=int)
+    for label in set(labels.tolist()):
+        mine = order[labels[order] == label]
+        fold[mine] = np.arange(len(mine)) % FOLDS
+    return fold

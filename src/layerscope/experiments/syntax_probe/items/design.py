@@ -1,19 +1,15 @@
-"""The rows of syntax probes: what is known of each word, what is asked about it, and what words alone tell."""
+"""What is asked about which words: the tasks, their labels, and the rows of all fits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.evidence.coordinates import text_coordinate
-from layerscope.experiments._syntax_sentences import SentencesItem
-from layerscope.maths.probe_scores import backed_off, control_heads, control_labels, label_frequencies
-from layerscope.results.schema import quantity
+from layerscope.maths.probe_scores import control_heads, control_labels
 
 FIELDS = {
     "part of speech": "upos",
@@ -23,72 +19,6 @@ FIELDS = {
     "genre": "genre",
 }
 NEXT = "next "
-_LAST_POSITION = 31
-
-
-# -- what is known about them -------------------------------------------------------------------------
-
-
-def words_of(item: SentencesItem, *, final_punctuation: bool, subtypes: bool) -> xr.Dataset:
-    """Everything about some sentences that a probe can be asked, and their token ids."""
-    sentences = [tokenised.sentence for tokenised in item.sentences]
-    relations = [relation if subtypes else relation.split(":")[0] for s in sentences for relation in s.deprel]
-    coarse = [tag for s in sentences for tag in _tags(s.upos, final_punctuation)]
-    fine = [tag for s in sentences for tag in _tags(s.xpos, final_punctuation and any(s.xpos), s.upos)]
-    numbers = {
-        "sentence_tokens": ([len(t.tokens) for t in item.sentences], "sentence", "tokens"),
-        "sentence_words": ([len(s.spans) for s in sentences], "sentence", "words"),
-        "sentence_draws": (item.draws, "sentence", "draws as bits, −1: tested on"),
-        "token_id": ([i for t in item.sentences for i in t.tokens.ids], "token", "token id"),
-        "first": ([p for t in item.sentences for p in t.first], "word", "position of the first token"),
-        "last": ([p for t in item.sentences for p in t.last], "word", "position of the last token"),
-    }
-    texts = {
-        "sentence": ([s.name for s in sentences], "sentence", "sentence"),
-        "sentence_document": ([s.document for s in sentences], "sentence", "document"),
-        "sentence_genre": ([s.genre for s in sentences], "sentence", "genre of the document"),
-        "form": ([form for s in sentences for form in s.forms], "word", "the word as it is written"),
-        "upos": (coarse, "word", "part of speech"),
-        "xpos": (fine, "word", "fine part of speech"),
-        "deprel": (relations, "word", "relation to the head"),
-        "head": ([place for s in sentences for place in _heads(s.head)], "word", "where the head stands"),
-        "left_out": ([why for t in item.sentences for why in t.left_out], "word", "why it is left out"),
-    }
-    return xr.Dataset(
-        {
-            name: quantity(np.asarray(values, dtype=np.int64), dimension, what)
-            for name, (values, dimension, what) in numbers.items()
-        },
-        coords={
-            name: text_coordinate(values, dimension, what)
-            for name, (values, dimension, what) in texts.items()
-        },
-    )
-
-
-def _tags(tags: Sequence[str], final: bool, upos: Sequence[str] | None = None) -> list[str]:
-    """Tags, with a label of its own for the punctuation that ends the sentence, as in the grammar post."""
-    found = list(tags)
-    if final and found and (upos or tags)[-1] == "PUNCT":
-        found[-1] = "FINAL"
-    return found
-
-
-def _heads(heads: Sequence[int]) -> list[str]:
-    """Where each word's head stands, seen from the word; "" where the treebank has no head."""
-    places = [0 if head == 0 else head - number for number, head in enumerate(heads, start=1)]
-    return [head_place(place) if head >= 0 else "" for place, head in zip(places, heads, strict=True)]
-
-
-def head_place(words: int) -> str:
-    """The label of a head so many words to the right (negative: to the left); 0 is the root, which has none."""
-    if words == 0:
-        return "root"
-    far = abs(words)
-    return f"{far if far < 3 else '3 to 5' if far < 6 else '6 or more'} {'right' if words > 0 else 'left'}"
-
-
-# -- what is asked ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -166,9 +96,6 @@ class Design:
             else:
                 rows.append(control_labels(types, labels, len(task.classes), seed=drawn))
         return np.stack(rows)
-
-
-Next = Literal[0, 1]
 
 
 def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewest: int) -> Design:
@@ -277,35 +204,9 @@ def _task(
     )
 
 
-# -- what words alone tell ----------------------------------------------------------------------------
-
-
-def baselines(design: Design, draw: int) -> dict[str, np.ndarray]:
-    """Log probabilities of the true label, and whether the likeliest is right, without any state.
-
-    Returns:
-        "type" and "type and position", each [2 task tested]: −log p in nats, and 1 where right; NaN where
-        a word has no label.
-    """
-    learnt, tested = design.learnt(draw), design.tested
-    found: dict[str, list[Any]] = {"type": [], "type and position": []}
-    positions = np.minimum(design.position, _LAST_POSITION)
-    pairs = list(zip(design.types.tolist(), positions.tolist(), strict=True))
-    for task, labels in zip(design.tasks, design.labels, strict=True):
-        prior = label_frequencies(labels[learnt], len(task.classes))
-        types = design.types.tolist()
-        by_type = backed_off(
-            [types[w] for w in learnt], labels[learnt], [types[w] for w in tested], prior[None]
-        )
-        by_both = backed_off([pairs[w] for w in learnt], labels[learnt], [pairs[w] for w in tested], by_type)
-        found["type"].append(scored(by_type, labels[tested]))
-        found["type and position"].append(scored(by_both, labels[tested]))
-    return {name: np.stack(rows, axis=1) for name, rows in found.items()}
-
-
-def scored(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """−log p of each label in nats, and 1 where the likeliest is right [2 row]; NaN where there is none."""
-    known = labels >= 0
-    picked = np.take_along_axis(probabilities, np.maximum(labels, 0)[:, None], axis=1)[:, 0]
-    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    return np.where(known, np.stack([-np.log(picked), right]), np.nan)
+def head_place(words: int) -> str:
+    """The label of a head so many words to the right (negative: to the left); 0 is the root, which has none."""
+    if words == 0:
+        return "root"
+    far = abs(words)
+    return f"{far if far < 3 else '3 to 5' if far < 6 else '6 or more'} {'right' if words > 0 else 'left'}"

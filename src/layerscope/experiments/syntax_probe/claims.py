@@ -1,0 +1,141 @@
+"""What syntax probes say, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.contract import Claim
+from layerscope.evidence import Finding, at_depths, finding, strongest
+from layerscope.experiments.syntax_probe.conclude import known_tasks
+from layerscope.results.escaping import restored, visible
+
+_BELOW = 0.05
+
+
+def claims(result: xr.Dataset) -> Iterator[Claim]:
+    """For each task its best depth beyond the word type, and of least loss; selectivity; labels of documents."""
+    for task in known_tasks(result, "gain"):
+        yield _gain(result, task)
+    for task in known_tasks(result, "loss"):
+        yield _least_loss(result, task)
+    for task in known_tasks(result, "selectivity"):
+        if task.startswith("relation"):
+            yield _selective(result, task)
+    if "label_accuracy" in result:
+        for kind in map(str, result.label_kind.to_numpy()):
+            if result.label_accuracy.sel(label_kind=kind).notnull().any():
+                yield _label(result, kind)
+
+
+def _shown(text: object) -> str:
+    return visible(restored(str(text)), blanks=False)
+
+
+def _gain(result: xr.Dataset, task: str) -> Claim:
+    gain = strongest(result, "gain", "depth", p="p_adjusted", unit="point", units="documents", task=task)
+    cell: dict[str, Any] = {"task": task, "depth": gain.select["depth"]}
+    accuracy, alone = (
+        finding(result, name, **cell if name == "accuracy" else {"task": task})
+        for name in ("accuracy", "type_accuracy")
+    )
+    met = finding(result, "gain_met", unit="point", **cell)
+    what = _shown(task)
+    return replace(gain, beyond=gain.value > 0).claim(
+        f"{what} is decodable beyond the word type best at depth {gain.select['depth']}: accuracy "
+        f"{_like(gain, accuracy)}, {gain.size} above the word type's {_like(gain, alone)}",
+        nothing=f"gain over the word type in decoding {what}, at any depth",
+        caveat=f"{_of_training(result, cell)}for words seen in training {met.estimate}; p is adjusted for all "
+        "depths and tasks; what is decodable need not be used",
+    )
+
+
+def _like(found: Finding, share: Finding) -> str:
+    """A share, to the digit of a difference of shares."""
+    return replace(found, unit="share").other(share.value)
+
+
+def _of_training(result: xr.Dataset, cell: dict[str, Any]) -> str:
+    """What training adds at a depth, where an untrained twin was run."""
+    if "untrained_gain" not in result:
+        return ""
+    twin, adds = (finding(result, name, unit="point", **cell) for name in ("untrained_gain", "training_adds"))
+    if not twin.known:
+        return ""
+    return (
+        f"the untrained twin's gain there is {adds.other(twin.value)}, and training adds {adds.estimate} "
+        f"({adds.interval}); "
+    )
+
+
+def _least_loss(result: xr.Dataset, task: str) -> Claim:
+    """The grammar post's measure: at which depth the loss of the probe is least."""
+    place = finding(result, "best_depth", unit="1", units="documents", task=task)
+    loss = finding(result, "loss", units="documents", task=task, depth=int(place.value))
+    alone = finding(result, "type_loss", task=task)
+    return place.claim(
+        f"the probe's loss on {_shown(task)} is least at depth {place.estimate}",
+        caveat=f"{loss.estimate} there, and {loss.other(alone.value)} by the word type alone; the interval holds as "
+        "many resamples of test documents",
+    )
+
+
+def _selective(result: xr.Dataset, task: str) -> Claim:
+    above = strongest(result, "selectivity", "depth", unit="point", units="documents", task=task)
+    best = int(result.accuracy.sel(task=task).argmax("depth"))
+    return above.claim(
+        f"{_shown(task)} is most selective at depth {above.select['depth']}: accuracy {above.size} "
+        f"{above.which('above', 'below')} its control task's",
+        caveat=f"accuracy is highest at depth {best}; the control gives each word type a label by chance, so a probe "
+        "that memorises words does well on it",
+    )
+
+
+def _label(result: xr.Dataset, kind: str) -> Claim:
+    one = result.sel(label_kind=kind)
+    reached = one.label_passages > one.label_passages.max() / 2
+    known = one.since[one.label_accuracy.notnull().all("depth") & reached].to_numpy()
+    near, since = int(known[0]), int(known[-1])
+    sure, early = (_significant(one.sel(since=steps)) for steps in (since, near))
+    best = int(one.label_accuracy.sel(since=since).argmax("depth"))
+    cell: dict[str, Any] = {"label_kind": kind, "since": since, "depth": sure[0] if sure else best}
+    gain = finding(
+        result,
+        "label_gain",
+        p="label_p",
+        unit="point",
+        units="passages",
+        **cell,
+    )
+    right, dealt, alone, top = (
+        _like(gain, finding(result, name, **{str(dim): here[str(dim)] for dim in result[name].dims}))
+        for name, here in (
+            ("label_accuracy", cell),
+            ("label_null", cell),
+            ("label_by_token", cell),
+            ("label_accuracy", cell | {"depth": best}),
+        )
+    )
+    what = "label that the passage announces" if kind == "announced" else f"{_shown(kind)} of the passage"
+    soon = f" ({_after(near)}: {at_depths(early)})" * (near < since)
+    return replace(gain, beyond=bool(sure)).claim(
+        f"{what} is decodable {_after(since)} {at_depths(sure)}{soon}: accuracy {right} at depth {cell['depth']}, "
+        f"{gain.size} above the token's own {alone}",
+        nothing=f"decodability of the {what} beyond chance and the token alone, {_after(since)}, at any depth",
+        caveat=f"labels of other passages give {dealt} there; accuracy is highest at depth {best} with {top}; p is of "
+        "the gain over the token, adjusted for all depths and places",
+    )
+
+
+def _after(since: int) -> str:
+    return f"{since} token{'s' * (since > 1)} after it is given"
+
+
+def _significant(there: xr.Dataset) -> list[int]:
+    """Depths at which a label is decodable beyond chance and beyond the token."""
+    clear = (there.label_accuracy_low > there.label_null_high) & (there.label_p < _BELOW)
+    return [int(depth) for depth in np.flatnonzero(clear)]
