@@ -137,7 +137,7 @@ def test_a_gain_is_said_at_its_best_depth_with_an_interval_for_all_depths() -> N
     said = _said("gain", right=RISES)
 
     assert said.text.startswith(
-        "Part of speech is decodable beyond the word type best at depth 2: accuracy 9"
+        "Part of speech is decodable beyond the word type best at depth 2: accuracy 89%, 39 "
     )
     assert "percentage points above the word type's 50% (95% CI " in said.text
     assert said.text.endswith(", p < 0.005).")
