@@ -444,4 +444,4 @@ def test_texts_without_bos_are_cut_with_a_caution() -> None:
         "attention_knockout", zoo.layered("gpt2"), passages=TEXTS, bos="never", **FEW, progress=False
     )
 
-    assert any("without BOS" in caution for caution in read_json(result, "cautions"))
+    assert any("Nothing stands first" in caution for caution in read_json(result, "cautions"))

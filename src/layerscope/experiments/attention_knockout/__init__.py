@@ -25,7 +25,7 @@ removed attention goes, the control and the index are ours.
 """
 
 from layerscope.contract import Stage
-from layerscope.evidence.mean_states import added
+from layerscope.evidence.mean_states import sum_of_parts
 from layerscope.experiments.attention_knockout import items, measure
 from layerscope.experiments.attention_knockout.claims import claims
 from layerscope.experiments.attention_knockout.conclude import conclude, over_depth
@@ -39,7 +39,7 @@ TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
 HEADLINES = ("far_less_near",)
 STAGES = (
-    Stage("values", items=items.value_items, measure=sums_of_values, combine=added),
+    Stage("values", items=items.value_items, measure=sums_of_values, combine=sum_of_parts),
     Stage("passages", items=items.passage_items, measure=measure.cut_passage),
     Stage("prompts", items=items.prompt_items, measure=measure.cut_prompts),
 )

@@ -11,8 +11,8 @@ from layerscope.evidence import as_curve, level_of, text_coordinate
 from layerscope.experiments.syntax_probe.conclude import known_tasks
 from layerscope.experiments.syntax_probe.items.design import NEXT
 from layerscope.plots import curve_over_depth, rows_by_category
-from layerscope.results.schema import read_json
 from layerscope.results.escaping import restored, visible
+from layerscope.results.schema import read_json
 
 _SINCE = (1, 8, 64)  # three bands can be told apart
 

@@ -13,8 +13,8 @@ from layerscope.experiments.attention_knockout.conclude.maps import Cuts, maps
 from layerscope.experiments.attention_knockout.items import SUBJECT
 from layerscope.experiments.attention_knockout.settings import Settings
 from layerscope.maths.depth_profile import apart, centroid
-from layerscope.results.schema import write_json
 from layerscope.results.escaping import restored
+from layerscope.results.schema import write_json
 
 ALL = "all prompts"
 

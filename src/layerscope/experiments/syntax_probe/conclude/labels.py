@@ -13,8 +13,8 @@ from layerscope.experiments.syntax_probe.items.passages import FOLDS, folds_of, 
 from layerscope.experiments.syntax_probe.settings import Settings
 from layerscope.maths.probe_scores import backed_off, label_frequencies
 from layerscope.maths.simultaneous import largest_t_p
-from layerscope.results.schema import quantity
 from layerscope.results.escaping import restored
+from layerscope.results.schema import quantity
 
 _OVER = ("label_kind", "depth", "since")
 

@@ -11,8 +11,8 @@ from layerscope.contract import Earlier
 from layerscope.evidence import text_coordinate
 from layerscope.experiments.syntax_probe.items.passages import PassageItem
 from layerscope.experiments.syntax_probe.settings import Settings
-from layerscope.results.schema import quantity, write_json
 from layerscope.results.escaping import stored
+from layerscope.results.schema import quantity, write_json
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
