@@ -41,11 +41,11 @@ def heard(engine: Engine, *sent: Task) -> dict[object, Outcome]:
 def test_values_come_in_order_from_other_processes(workers: ProcessEngine) -> None:
     sent = [Task(number, str(number), tasks.square, (number,)) for number in range(12)]
 
-    values = values_of(workers, sent)
+    values = list(values_of(workers, sent))
 
     assert [value for value, _ in values] == [number * number for number in range(12)]
     assert os.getpid() not in {process for _, process in values}
-    assert values_of(LocalEngine(), sent) == [(number * number, os.getpid()) for number in range(12)]
+    assert list(values_of(LocalEngine(), sent)) == [(number * number, os.getpid()) for number in range(12)]
 
 
 def test_a_task_whose_worker_dies_is_tried_once_more_and_no_other_is_lost(
@@ -86,7 +86,7 @@ def test_what_a_person_can_put_right_is_told_and_a_bug_is_raised(
     assert isinstance(told, LayerscopeError)
     assert told.hint == "another"
     with pytest.raises(LayerscopeError, match="no such thing"):
-        values_of(here, [Task("r", "r", tasks.refuse)])
+        list(values_of(here, [Task("r", "r", tasks.refuse)]))
     here.send(Task("b", "b", tasks.blunder))
     with pytest.raises(ZeroDivisionError):
         here.outcome()

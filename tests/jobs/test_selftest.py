@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, cli, planted
-from layerscope.jobs.selftest import Tried, _run, selftest, tried
+from layerscope.jobs.selftest import Told, Tried, _run, selftest, tried
+from layerscope.jobs.workers import engine_of
 from layerscope.planted._trial import Answer, Trial
 
 TRIALS = {(name, trial.experiment): trial for name, trial in planted.trials()}
@@ -39,6 +40,19 @@ def test_every_trial_holds_and_nothing_is_found_below_the_weakest(name: str, exp
     # Where all strengths are found, nothing at all is the next weaker one, and `holds` has looked at that.
     weaker = [strength for strength in trial.strengths if strength < outcome.weakest]
     assert not any(_run(trial, strength).found for strength in weaker[1:])
+
+
+def test_workers_tell_the_same() -> None:
+    here = [
+        outcome for outcome in selftest(experiment="hidden_states", quick=True) if isinstance(outcome, Tried)
+    ]
+
+    with engine_of(1) as engine:
+        there = list(selftest(experiment="hidden_states", quick=True, engine=engine))
+
+    assert [list(outcome.lines()) for outcome in there] == [list(outcome.lines()) for outcome in here]
+    assert here
+    assert all(isinstance(outcome, Told) for outcome in there)
 
 
 def test_an_instrument_that_counts_depths_wrongly_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from layerscope.cli.options import Question, asking
-from layerscope.cli.program import Out, RunFolderPath, cli
+from layerscope.cli.program import Out, RunFolderPath, Workers, cli
 from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_run
 from layerscope.errors import LayerscopeError
 
@@ -168,6 +168,7 @@ def selftest(
     device: Annotated[str | None, typer.Option(help="Where that model runs.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Its type of numbers.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    workers: Workers = "0",
 ) -> None:
     """Does every instrument find what was planted in small models, and nothing where there is nothing?
 
@@ -176,12 +177,18 @@ def selftest(
     Exits with 1 if a check does not hold.
     """
     from layerscope.jobs.selftest import selftest as outcomes
+    from layerscope.jobs.workers import engine_of, read_workers
+    from layerscope.runs.machine import usable_cores
 
-    Question(threads=threads).use_threads()
+    Question(threads=threads, workers=workers).use_threads()
+    number = read_workers(workers)
     holds = True
-    for outcome in outcomes(model, experiment=experiment, device=device, dtype=dtype, quick=quick):
-        holds &= outcome.holds
-        typer.echo("\n".join(outcome.lines()))
+    with engine_of(usable_cores() // (threads or 1) if number == "auto" else number) as engine:
+        for outcome in outcomes(
+            model, experiment=experiment, device=device, dtype=dtype, quick=quick, engine=engine
+        ):
+            holds &= outcome.holds
+            typer.echo("\n".join(outcome.lines()))
     typer.echo("all checks hold" if holds else "some checks do not hold")
     if not holds:
         raise typer.Exit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,19 +56,17 @@ class Engine(Protocol):
         """Wait until a task that was sent is done."""
 
 
-def values_of(engine: Engine, tasks: Iterable[Task]) -> list[Any]:
-    """The values of tasks, in their order; an error is raised."""
-    order, values = [], {}
-    left = deque(tasks)
-    waiting = 0
-    while left or waiting:
+def values_of(engine: Engine, tasks: Iterable[Task]) -> Iterator[Any]:
+    """The values of tasks, in their order, each as soon as it and those before it are there; an error is raised."""
+    left, order = deque(tasks), deque[Hashable]()
+    values: dict[Hashable, Any] = {}
+    while left or order:
         while left and engine.has_room:
             order.append(left[0].key)
             engine.send(left.popleft())
-            waiting += 1
         outcome = engine.outcome()
-        waiting -= 1
         if outcome.error is not None:
             raise outcome.error
         values[outcome.key] = outcome.value
-    return [values[key] for key in order]
+        while order and order[0] in values:
+            yield values.pop(order.popleft())

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import xarray as xr
 
 from layerscope import experiments, planted
 from layerscope.contract import Claim
+from layerscope.engines.engine import Engine, Task, values_of
 from layerscope.errors import LayerscopeError
 from layerscope.jobs import python
+from layerscope.jobs.measuring import threads
 from layerscope.models import verdicts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
@@ -195,6 +198,18 @@ class LoadChecked:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a worker process has to say of a trial: all that is sent of it."""
+
+    holds: bool
+    said: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The trial as a person reads it."""
+        yield from self.said
+
+
+@dataclass(frozen=True)
 class Untried:
     """An experiment of another package that cannot be tried, and why."""
 
@@ -222,7 +237,8 @@ def selftest(
     device: str | None = None,
     dtype: str | None = None,
     quick: bool = False,
-) -> Iterator[LoadChecked | Tried | Untried]:
+    engine: Engine | None = None,
+) -> Iterator[LoadChecked | Tried | Told | Untried]:
     """Everything that is tried, one by one.
 
     Args:
@@ -230,6 +246,7 @@ def selftest(
         experiment: try this one alone.
         device, dtype: for that model. Planted models run on the CPU.
         quick: leave out the sweep for the weakest effect.
+        engine: whose workers try; this process, unless one with workers is given.
 
     Raises:
         LayerscopeError: there is no such experiment, the model cannot be loaded, or the load check refuses it as a
@@ -241,9 +258,18 @@ def selftest(
         with verdicts.tried_anew():
             loaded = load_model(model, device=device, dtype=dtype)
         yield LoadChecked(loaded)
-    for name, trial in planted.trials():
-        if experiment in (None, trial.experiment):
-            yield tried(name, trial, quick=quick)
+    wanted = [(name, trial) for name, trial in planted.trials() if experiment in (None, trial.experiment)]
+    if engine is not None and engine.workers:
+        threads = torch.get_num_threads()
+        yield from values_of(
+            engine,
+            (
+                Task(place, f"{trial.experiment} on {name}", told, (name, trial.experiment, quick, threads))
+                for place, (name, trial) in enumerate(wanted)
+            ),
+        )
+    else:
+        yield from (tried(name, trial, quick=quick) for name, trial in wanted)
     for name in experiments.names() if experiment is None else [experiment]:
         yield from _of_its_own(name, quick=quick)
 
@@ -262,6 +288,14 @@ def _of_its_own(name: str, *, quick: bool) -> Iterator[Tried | Untried]:
         yield Untried(name)
     for trial in trials:
         yield tried(where, trial, quick=quick)
+
+
+def told(name: str, experiment: str, quick: bool, number: int) -> Told:
+    """One trial of Layerscope's own planted models, as a worker tells of it."""
+    (trial,) = (trial for model, trial in planted.trials() if (model, trial.experiment) == (name, experiment))
+    with threads(number):
+        outcome = tried(name, trial, quick=quick)
+    return Told(outcome.holds, tuple(outcome.lines()))
 
 
 def tried(name: str, trial: Trial, *, quick: bool = False) -> Tried:

@@ -62,13 +62,11 @@ def write_report(
 
 def sections_of(runs: Sequence[RunFolder], path: Path, engine: Engine | None = None) -> list[Section]:
     """What a page at `path` says of each run: claims are worked out and figures drawn, by an engine's workers."""
-    return values_of(
-        engine or LocalEngine(),
-        (
-            Task(number, f"the page of {run.path.name}", section, (run, number, path.parent))
-            for number, run in enumerate(runs, start=1)
-        ),
+    tasks = (
+        Task(number, f"the page of {run.path.name}", section, (run, number, path.parent))
+        for number, run in enumerate(runs, start=1)
     )
+    return list(values_of(engine or LocalEngine(), tasks))
 
 
 def _title(sections: Sequence[Section]) -> str:
