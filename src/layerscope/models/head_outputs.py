@@ -70,18 +70,25 @@ _FOUND: WeakKeyDictionary[LayeredModel, dict[int, tuple[str, int] | None]] = Wea
 def head_outputs(model: LayeredModel) -> dict[int, Tensor | None]:
     """W_O [heads * head_width, width] of every layer that attends, as its weights are now.
 
+    None where no linear map takes what the heads give.
+    """
+    return {layer: None if one is None else one.matrix for layer, one in head_maps(model).items()}
+
+
+def head_maps(model: LayeredModel) -> dict[int, LinearMap | None]:
+    """The map by which heads write, with its bias, of every layer that attends, as its weights are now.
+
     None where no linear map takes what the heads give. Packed weights, which lie nowhere as a matrix, are
     asked for it. Blocks of one shape are tried once for each model.
     """
     if model not in _FOUND:
         _FOUND[model] = _find(model)
-    found: dict[int, Tensor | None] = {}
-    for layer, place in _FOUND[model].items():
-        one = None
-        if place is not None:
-            one = as_linear(place[0], model.blocks[layer].get_submodule(place[0]), place[1], packed=True)
-        found[layer] = None if one is None else one.matrix
-    return found
+    return {
+        layer: None
+        if place is None
+        else as_linear(place[0], model.blocks[layer].get_submodule(place[0]), place[1], packed=True)
+        for layer, place in _FOUND[model].items()
+    }
 
 
 def _find(model: LayeredModel) -> dict[int, tuple[str, int] | None]:

@@ -11,6 +11,7 @@ Strength is the factor on what the head writes. Without it the model says the sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,6 +95,19 @@ def _write_head(model: GPT2LMHeadModel, layer: int, head: int, strength: float) 
         weights.output[index, _ANSWER + index] = strength
 
 
+def direct_effect(strength: float) -> float:
+    """What the head writes to the logit of the right answer, less what it writes to that of another, by hand.
+
+    The subject's state holds two entries of 4; normed, its identity is (4 - 1/8) over their deviation, and the other
+    identities -1/8 over it. All are copied; the final norm divides by the deviation of that beside the last word's 4.
+    """
+    deviation = math.sqrt(2 * _ENTRY**2 / _WIDTH - (2 * _ENTRY / _WIDTH) ** 2)
+    own, other = (_ENTRY - 2 * _ENTRY / _WIDTH) / deviation, -2 * _ENTRY / _WIDTH / deviation
+    written = [strength * own, *[strength * other] * (len(ANSWERS) - 1), _ENTRY]
+    mean, square = sum(written) / _WIDTH, sum(entry**2 for entry in written) / _WIDTH
+    return strength * (own - other) / math.sqrt(square - mean**2)
+
+
 def crossing_at(depth: float) -> tuple[Answer, ...]:
     """What a causal trace must say of `open_questions` when all cross at one depth, by one route."""
     return (
@@ -115,11 +129,23 @@ TRIALS = (
     ),
     Trial(
         experiment="logit_lens",
-        plants=f"the answer is written at the last token by block {_PLANTED_LAYER} (of 4): it leads from depth 3 on",
+        plants=f"head 1 of block {_PLANTED_LAYER} (of 4) alone writes the answer: it leads from depth 3 on",
         model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
         answers=tuple(
             Answer(variable, _PLANTED_LAYER + 1.0, 0.01, {"group": f"prompts: {kind}", "lens": "logit lens"})
             for variable in ("first_leads", "settled")
+            for kind in ("near", "far")
+        )
+        + tuple(
+            Answer(
+                "head_beyond_other",
+                direct_effect,
+                0.02,
+                {"answered": kind, "layer": _PLANTED_LAYER, "head": 1},
+                nothing=0.0,
+                p="head_beyond_other_p_adjusted",
+                says="raises",
+            )
             for kind in ("near", "far")
         ),
         texts=lambda: {"prompts": prompts_about(SUBJECTS)},

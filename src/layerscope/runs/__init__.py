@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from layerscope.runs.contributions import Contributions as Contributions
     from layerscope.runs.contributions import read_contributions as read_contributions
     from layerscope.runs.contributions import read_last_tokens as read_last_tokens
+    from layerscope.runs.direct_attribution import DirectLogits as DirectLogits
+    from layerscope.runs.direct_attribution import direct_logits as direct_logits
     from layerscope.runs.edits import Branch as Branch
     from layerscope.runs.edits import Cut as Cut
     from layerscope.runs.edits import Put as Put

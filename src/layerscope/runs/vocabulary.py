@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from layerscope.errors import LayerscopeError
+from layerscope.maths.frozen_norm import scaled_by_gain
 from layerscope.models.layered import LayeredModel
 from layerscope.models.linear_maps import Norm, as_norm
 from layerscope.models.structure import neighbours_of_blocks
@@ -107,13 +108,11 @@ def from_tokens(
 
 
 def towards_tokens(
-    directions: Float[Tensor, "direction width"], rows: TokenRows, *, fold: bool
-) -> Float[Tensor, "direction entry"]:
+    directions: Float[Tensor, "*direction width"], rows: TokenRows, *, fold: bool
+) -> Float[Tensor, "*direction entry"]:
     """Directions as tokens meet them: through the final norm's gain where that is folded in, and any projection."""
     if fold and rows.norm is not None:
-        if rows.norm.centres:
-            directions = directions - directions.mean(-1, keepdim=True)
-        directions = directions * rows.norm.gain.to(directions)
+        directions = scaled_by_gain(directions, rows.norm.gain.to(directions), centres=rows.norm.centres)
     return directions if rows.into is None else directions @ rows.into.to(directions)
 
 

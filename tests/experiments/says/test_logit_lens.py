@@ -142,6 +142,132 @@ def test_settled_depths_are_said_with_their_interval_or_have_no_estimate() -> No
     )
 
 
+HEADS = 2
+
+
+def _direct(prompts: xr.Dataset, *, head: float = 0.0, mlp: float = 0.0, others: bool = True) -> xr.Dataset:
+    """What L2H1 and the L4 MLP write to the answer and not to another's, give or take; all else writes to both alike."""
+    rng, n = np.random.default_rng(2), prompts.sizes["prompt"]
+    shape = (n, 2, LAYERS, HEADS)
+    heads = rng.normal(scale=0.1, size=shape) + 1.0
+    mlps = rng.normal(scale=0.1, size=shape[:3]) + 2.0
+    heads[:, 0, 2, 1] += head
+    mlps[:, 0, 4] += mlp
+    if not others:
+        heads[:, 1], mlps[:, 1] = np.nan, np.nan
+    nothing = heads[..., 0, 0] * 0
+    attention = heads.sum(-1)
+    layers = ("prompt", "target", "layer")
+    return xr.Dataset(
+        {
+            "direct_head": ((*layers, "head"), heads),
+            "direct_attention": (layers, attention),
+            "direct_mlp": (layers, mlps),
+            "direct_attention_bias": (layers, attention * 0),
+            "direct_embedding": (layers[:2], nothing),
+            "direct_bias": (layers[:2], nothing),
+            "direct_logit": (layers[:2], attention.sum(-1) + mlps.sum(-1)),
+            "direct_lacks": ("prompt", [""] * n),
+        },
+        coords={
+            "prompt": prompts.prompt,
+            "prompt_category": prompts.prompt_category,
+            "target": ["answer", "another answer"],
+            "layer": np.arange(LAYERS),
+            "head": np.arange(HEADS),
+        },
+    )
+
+
+def _attributed(settled: dict[str, tuple[int, ...]] | None = None, **how: Any) -> xr.Dataset:
+    prompts = _prompts(settled or {"a": EARLY})
+    stages = {"passages": xr.Dataset(), "prompts": prompts, "direct": _direct(prompts, **how)}
+    return conclude(stages, Settings(resamples=200))
+
+
+def _writes(variable: str, settled: dict[str, tuple[int, ...]] | None = None, **how: Any) -> Claim:
+    found = claims(_attributed(settled, **how))
+    return next(claim for claim in found if claim.select["variable"] == variable)
+
+
+@pytest.mark.parametrize(
+    ("variable", "part", "says", "opposite", "nothing"),
+    [
+        ("head_beyond_other", "head", "L2H1 raises the logit of the answer over another prompt's answer by 1.5",
+         "L2H1 lowers the logit of the answer over another prompt's answer by 1.5",
+         "direct effect of any head on the answer's logit over another prompt's answer"),
+        ("mlp_beyond_other", "mlp", "The L4 MLP raises the logit of the answer over another prompt's answer by 1.",
+         "The L4 MLP lowers the logit of the answer over another prompt's answer by 1.",
+         "direct effect of any MLP on the answer's logit over another prompt's answer"),
+        ("attention_less_mlps", "head", "Attention writes 1.2 more than the MLPs to the logit of the answer over another",
+         "Attention writes 1.8 less than the MLPs to the logit of the answer over another",
+         "difference between attention and MLPs in their direct effect on the answer's logit"),
+    ],
+)  # fmt: skip
+def test_who_writes_the_answer_is_said_both_ways_or_not_detectably_or_untested(
+    variable: str, part: str, says: str, opposite: str, nothing: str
+) -> None:
+    said, turned = (_writes(variable, **{part: value}) for value in (1.5, -1.5))
+    null, few = _writes(variable), _writes(variable, {"a": EARLY[:4]}, **{part: 1.5})
+
+    assert said.text.startswith(says)
+    assert turned.text.startswith(opposite)
+    assert "(95% CI " in said.text
+    assert "(95% CI −" not in turned.text
+    assert (said.significant, turned.significant, null.significant, few.significant) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    assert null.text.startswith(f"No detectable {nothing}")
+    assert few.text.startswith(
+        f"Too few prompts to test the {nothing} (4 prompts; smallest possible p = 0.12"
+    )
+    assert said.untrained is not None
+
+
+def test_categories_are_said_apart_and_p_counts_them_all() -> None:
+    both = {"a": EARLY, "b": LATE}
+    alone, together = _attributed(head=1.5), _attributed(both, head=1.5)
+    said = _writes("head_beyond_other", both, head=1.5)
+    cell = {"layer": 2, "head": 1}
+
+    assert " for a, the largest direct effect of any head" in said.text
+    p = float(alone.head_beyond_other_p_adjusted.sel(answered="prompts", **cell))
+    assert float(together.head_beyond_other_least_p.sel(answered="a", **cell)) == pytest.approx(3 * p)
+    assert list(together.answered.values) == ["prompts", "a", "b"]
+
+
+def test_without_another_answer_nothing_is_claimed_and_the_logit_s_parts_are_drawn() -> None:
+    result = _attributed(others=False, head=1.5)
+
+    assert not [claim for claim in claims(result) if "direct" in claim.text]
+    figures = draw(result)
+    assert "contribution to the answer" in str(
+        figures["Which layers write the answer?"].layout.yaxis.title.text
+    )
+    np.testing.assert_allclose(result.head_to_answer.sel(answered="prompts", layer=2, head=1), 2.5, atol=0.1)
+
+
+def test_what_could_not_be_attributed_is_said_once() -> None:
+    prompts = _prompts({"a": EARLY})
+    direct = _direct(prompts).assign(direct_lacks=("prompt", ["no way to the logits"] * len(EARLY)))
+    stages = {"passages": xr.Dataset(), "prompts": prompts, "direct": direct}
+
+    cautions = conclude(stages, Settings(resamples=50)).attrs["cautions"]
+
+    assert cautions.count("Direct logit attribution lacks parts: no way to the logits.") == 1
+
+
+def test_attention_and_mlps_are_measures_with_replicates() -> None:
+    measures = experiments.load("logit_lens").over_depth(_attributed(head=1.5))
+
+    assert list(measures) == ["divergence", "direct_attention", "direct_mlp"]
+    assert measures["direct_attention"].draws.sizes == {"draw": 200, "layer": LAYERS}
+    assert int(measures["direct_attention"].value.values.argmax()) == 2
+
+
 def test_figures_are_drawn_and_the_measure_has_replicates() -> None:
     result = _concluded(_passages(), _prompts({"a": EARLY, "b": LATE}))
     one = experiments.load("logit_lens").over_depth(result)["divergence"]

@@ -8,16 +8,22 @@ each. The answer first leads at the first depth where it has rank 1, and is sett
 which it keeps it. A tuned lens, where its folder is given, is read beside: it translates each state by
 an affine map that was trained for that depth.
 
+Direct logit attribution says who writes the answer of a prompt: what every layer's attention and MLP, and every
+head, add to its logit through the model's own final norm (its scale as in the full pass) and unembedding. The
+parts sum to the logit. They are compared with what the same parts give to another prompt's answer.
+
 Nulls: the log-probability of another position's answer (for prompts, of another prompt's); and the
 divergence from the average of the other positions' final distributions, which is what a lens would
 reach that knows nothing of the token. Every token is kept; passages and prompts are independent.
 
 Beware: what a lens cannot read at a depth may be there all the same, in a form that only later layers
 can use; early depths of some families look like noise through the logit lens and not through a tuned
-one. The last lens is the model itself, and a run in which it is not is refused.
+one. The last lens is the model itself, and a run in which it is not is refused. A direct effect leaves out what a
+head does by way of later layers, and a head may write what a later one takes back.
 
 Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Belrose et al. 2023, "Eliciting latent
-predictions from transformers with the tuned lens".
+predictions from transformers with the tuned lens"; Elhage et al. 2021, "A mathematical framework for transformer
+circuits", and Wang et al. 2022 (direct logit attribution).
 """
 
 from layerscope.contract import Stage
@@ -25,6 +31,7 @@ from layerscope.experiments.logit_lens import items, measure
 from layerscope.experiments.logit_lens.claims import claims
 from layerscope.experiments.logit_lens.conclude import conclude, over_depth
 from layerscope.experiments.logit_lens.figures import draw
+from layerscope.experiments.logit_lens.measure.direct import direct
 from layerscope.experiments.logit_lens.settings import Settings
 
 __all__ = ["NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
@@ -34,4 +41,5 @@ NEEDS: set[str] = set()
 STAGES = (
     Stage("passages", items=items.passage_items, measure=measure.passages),
     Stage("prompts", items=items.prompt_items, measure=measure.prompts),
+    Stage("direct", items=items.direct_items, measure=direct),
 )

@@ -48,6 +48,12 @@ def prompt_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
         )
 
 
+def direct_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[LensItem]:
+    """The same prompts, to have their answers attributed."""
+    if settings.direct:
+        yield from prompt_items(inputs, settings, earlier)
+
+
 def _digest(settings: Settings) -> str:
     return runs.lens_digest(settings.tuned) if settings.tuned else ""
 

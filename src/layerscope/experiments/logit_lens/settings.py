@@ -23,3 +23,6 @@ class Settings(Intervals):
         1, ge=0, description="positions before this one are not read: BOS predicts nothing"
     )
     wrong: bool = Field(False, description="whether prompts count that the model gets wrong")
+    direct: bool = Field(
+        True, description="whether the prompts' answers are attributed to layers, heads and MLPs directly"
+    )

@@ -23,6 +23,7 @@ from layerscope.evidence.groups import (
 )
 from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments.logit_lens.conclude.curves import CURVES, DEPTHS, curve, quantities
+from layerscope.experiments.logit_lens.conclude.direct import attributed, cautions_of_direct
 from layerscope.experiments.logit_lens.settings import Settings
 from layerscope.maths.leading import first_leads, settled
 from layerscope.results.escaping import restored, stored
@@ -33,7 +34,7 @@ __all__ = ["conclude", "curve", "over_depth"]
 
 def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     """Curves with intervals by group, the depths where the answer leads and is settled, and contrasts."""
-    passages, prompts = stages["passages"], stages["prompts"]
+    passages, prompts, direct = stages["passages"], stages["prompts"], stages.get("direct", xr.Dataset())
     groups: dict[str, Group] = {}
     parts: list[xr.Dataset] = []
     if prompts.sizes:
@@ -45,6 +46,8 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         groups |= of_prompts
         parts += [_of_prompts(prompts, reasons), _contrasts(prompts, reasons == "", over)]
         parts += [] if passages.sizes else [_of_the_main_group(of_prompts[ALL_PROMPTS], over)]
+        if direct.sizes:
+            parts += [direct, attributed(direct, reasons == "", settings)]
     if passages.sizes:
         of_tokens = groups_of_tokens(
             passages, quantities(passages, ""), first_position=settings.first_position, first_apart=False
@@ -140,10 +143,10 @@ def _of_the_main_group(group: Group, over: Over) -> xr.Dataset:
 
 
 def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
-    """Divergence of the main group from the final distribution; the null knows nothing of the token."""
+    """Divergence of the main group from the final distribution, and what attention and MLPs write towards answers."""
     group = main_group(result)
     older = as_variables(curve(result, group, "kl"), "divergence")
-    return {
+    found = {
         "divergence": measure(
             result.sel(lens="logit lens") if "divergence" in result else older,
             "divergence",
@@ -152,9 +155,21 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             null=float(result.kl_to_average.sel(group=stored(group))),
         )
     }
+    for kind, name in (("attention", "attention"), ("mlp", "MLP")):
+        variable = f"{kind}_beyond_other"
+        if variable in result and np.isfinite(result[variable].sel(answered=ALL_PROMPTS)).any():
+            found[f"direct_{kind}"] = measure(
+                result,
+                variable,
+                label=f"direct logit attribution, {name}",
+                sense=f"{name} writes directly towards the answer, more than towards another prompt's answer",
+                null=0.0,
+                answered=ALL_PROMPTS,
+            )
+    return found
 
 
 def _cautions(result: xr.Dataset) -> list[str]:
     if ALL_PROMPTS in result.group.values:
-        return []
+        return cautions_of_direct(result)
     return ["Passages alone: the answer is the token that the model itself ends up preferring."]

@@ -11,6 +11,7 @@ import xarray as xr
 from layerscope.evidence import as_rows, level_of, text_coordinate
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, groups_named
 from layerscope.experiments.logit_lens.conclude.curves import CURVES, curve
+from layerscope.experiments.logit_lens.figures.direct import direct_figures
 from layerscope.plots import curve_over_depth, differences, distribution
 from layerscope.results.escaping import restored, stored
 
@@ -18,13 +19,13 @@ _MOST_GROUPS = 6
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
-    """Figures of passages, then of prompts; each title says what is shown."""
+    """Figures of passages, of prompts, and of who writes the answer; each title says what is shown."""
     figures: dict[str, Any] = {}
     if PASSAGES in result.group.values:
         figures |= _of_passages(result)
     if ALL_PROMPTS in result.group.values:
         figures |= _of_prompts(result)
-    return figures
+    return figures | direct_figures(result)
 
 
 def _band(result: xr.Dataset, group: str) -> str:

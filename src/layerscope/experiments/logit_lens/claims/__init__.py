@@ -10,13 +10,14 @@ import xarray as xr
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import finding, strongest, untested
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, groups_named
+from layerscope.experiments.logit_lens.claims.direct import direct_claims
 from layerscope.results.escaping import restored, stored
 
 _OWN_END: Untrained = ("effect", "residual streams come nearer to their own end in fresh weights too")
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
-    """One for each group and lens, the first depth beyond the null, pairs of categories."""
+    """One for each group and lens, the first depth beyond the null, pairs of categories, and who writes the answer."""
     groups = [PASSAGES] if PASSAGES in result.group.values else []
     groups += groups_named(result, PROMPT) or ([ALL_PROMPTS] if ALL_PROMPTS in result.group.values else [])
     lenses = [str(lens) for lens in result.lens.values]
@@ -25,6 +26,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
     if "nearer_than_average" in result:
         yield from (_against_the_average(result, lens) for lens in lenses)
     yield from _pairs(result)
+    yield from direct_claims(result)
 
 
 def _settled(result: xr.Dataset, group: str, lens: str) -> Claim:
