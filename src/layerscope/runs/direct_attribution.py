@@ -24,10 +24,10 @@ from torch import Tensor
 from layerscope.errors import LayerscopeError
 from layerscope.maths.frozen_norm import frozen_scale, scaled_by_gain
 from layerscope.models.attention import Attended, watched
-from layerscope.models.check import close
 from layerscope.models.head_outputs import head_maps
 from layerscope.models.layered import LayeredModel
 from layerscope.models.linear_maps import LinearMap, as_norm
+from layerscope.models.rounding import close
 from layerscope.models.structure import map_logits
 from layerscope.runs.contributions import Contributions, read_last_tokens
 from layerscope.runs.lens import UNKNOWN
