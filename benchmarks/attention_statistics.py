@@ -28,9 +28,10 @@ import numpy as np
 import layerscope as ls
 from layerscope import runs
 from layerscope.experiments import load
-from layerscope.experiments._attention_fixed import add_columns, fixed_mean_items, measure_fixed_means
-from layerscope.experiments._attention_measuring import measure_passages, measure_first_tokens, add_patterns
-from layerscope.experiments._attention_items import first_token_items, passage_items
+from layerscope.evidence.mean_states import added
+from layerscope.experiments.attention_patterns.items import first_token_items, fixed_mean_items, passage_items
+from layerscope.experiments.attention_patterns.measure import first_patterns, sums_of_passages
+from layerscope.experiments.attention_patterns.measure.fixed_queries import means_at_fixed_queries
 from layerscope.contract import Inputs
 from layerscope.jobs.texts import tokenised_passages
 from layerscope.runs.machine import keep_freed_memory
@@ -56,12 +57,12 @@ spent = {"forward": 0.0, "statistics": 0.0}
 began = clock()
 means = None
 for item in first_token_items(inputs, settings, {}):
-    part = measure_first_tokens(model, item, settings, {})
-    means = part if means is None else add_patterns(means, part)
+    part = first_patterns(model, item, settings, {})
+    means = part if means is None else added(means, part)
 fixed_means = None
 for item in fixed_mean_items(inputs, settings, {}):
-    part = measure_fixed_means(model, item, settings, {})
-    fixed_means = part if fixed_means is None else add_columns(fixed_means, part)
+    part = means_at_fixed_queries(model, item, settings, {})
+    fixed_means = part if fixed_means is None else added(fixed_means, part)
 spent["statistics"] += clock() - began
 kept = 0
 for item in passage_items(inputs, settings, {}):
@@ -70,7 +71,7 @@ for item in passage_items(inputs, settings, {}):
         model.logits(torch.tensor([list(passage.tokens.ids)]), last=True)
     spent["forward"] += clock() - began
     began = clock()
-    part = measure_passages(model, item, settings, {"means": means, "fixed_means": fixed_means})
+    part = sums_of_passages(model, item, settings, {"means": means, "fixed_means": fixed_means})
     spent["statistics"] += clock() - began
     kept += sum(values.nbytes for values in part.data_vars.values())  # goes to disk, not kept in memory
 print(json.dumps(spent | {"tokens": total, "before": before, "peak": runs.peak_bytes(model.device), "saved": kept}))

@@ -169,3 +169,25 @@ def test_scores_above_nothing_are_tested_over_their_family() -> None:
     assert float(found.gain_p_adjusted[0]) > 0.05 > float(found.gain_p_adjusted[1])
     for low, high in pairwise((found.gain_joint_low, found.gain_low)):
         assert (low <= high).all()
+
+
+def test_a_ratio_of_sums_weighs_units_by_what_they_hold_and_its_draws_are_of_the_same_ratio() -> None:
+    rng = np.random.default_rng(0)
+    below = rng.uniform(1, 20, size=(30, 3, 2))
+    above = below * np.array([0.2, 0.4]) * (1 + 0.1 * rng.normal(size=(30, 3, 1)))
+    above[:, 0, 1], below[:, 0, 1] = np.nan, np.nan  # a head that is not there
+    dims = ("passage", "layer", "head")
+    samples = xr.Dataset({"above": (dims, above), "below": (dims, below)}, coords={"passage": range(30)})
+    over = Over(samples, Intervals(resamples=500), rows="passage")
+
+    found = over.ratio(
+        named(samples.above, "share", "share"), samples.below, mean_over="head", together="layer", draws=True
+    )
+
+    whole = np.nansum(above, axis=0) / np.where(np.isnan(below[0]), np.nan, below.sum(axis=0))
+    np.testing.assert_allclose(found.share, np.nanmean(whole, axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found.share_draws.mean("draw"), found.share, rtol=0.02)
+    assert (found.share_joint_low <= found.share_low).all()
+    assert (found.share_joint_high >= found.share_high).all()
+    assert (found.share_joint_high < 1.1 * found.share).all()
+    assert found.share_n.values.tolist() == [30, 30, 30]

@@ -11,7 +11,6 @@ import pytest
 
 SLOW = {
     "test_attention_knockout",
-    "test_attention_patterns",
     "test_context_reading",
     "test_future_use",
     "test_hidden_states",

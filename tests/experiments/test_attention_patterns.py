@@ -12,16 +12,17 @@ import layerscope as ls
 import treebanks
 import zoo
 from layerscope import LayerscopeError, runs
+from layerscope.experiments.attention_patterns.measure.tables import one_sum
+from layerscope.maths.attention import DEFINITIONS
 from layerscope.models.load import load_model
 from layerscope.planted.looks_back import looks_back
 from layerscope.runs.attention_questions import asked_of
-from layerscope.runs.attention_statistics import DEFINITIONS
 
 TEXTS = [
     "the red fox met the old dog in the town of the red fox and the old dog sang to the town",
     "a small bird sang and the dog ran to the red town of stone and a small bird ran",
 ]
-FAMILIES = ["gpt2", "llama", "mistral", "gemma2", "gpt_oss", "qwen3"]  # groups, windows, sinks, caps
+FAMILIES = ["llama", "mistral", "gemma2", "gpt_oss", "qwen3"]  # groups, windows, sinks, caps
 
 
 def _plain(family: str, ids: list[int]) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
@@ -91,7 +92,7 @@ def _expected(
     return found
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gpt2", *(pytest.param(one, marks=pytest.mark.slow) for one in FAMILIES)])
 def test_sums_equal_a_plain_computation(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "layerscope.runs.attention_columns.QUERIES_AT_ONCE", 7
@@ -99,8 +100,6 @@ def test_sums_equal_a_plain_computation(family: str, monkeypatch: pytest.MonkeyP
     model = zoo.layered(family, flipped=True)
     ids = [0, *zoo.tokenizer().encode(TEXTS[0])][:40]
     fixed = (12, len(ids) - 2)
-    from layerscope.experiments._attention_measuring import _one
-
     lengths = runs.ValueLengths(model)
     found = runs.attention_sums(model, asked_of([ids], fixed=fixed), lengths)
     patterns, values, states = _plain(family, ids)
@@ -121,7 +120,7 @@ def test_sums_equal_a_plain_computation(family: str, monkeypatch: pytest.MonkeyP
             place = [at for at, own in enumerate(found.layers) if own == layer][head]
             for definition, n in enumerate(weights):
                 for name, value in _expected(pattern[head], n, ids, fixed).items():
-                    got = float(_one(found.model, name)[definition, 0, place])
+                    got = float(one_sum(found.model, name)[definition, 0, place])
                     assert got == pytest.approx(value, rel=2e-3, abs=2e-3), (
                         layer,
                         head,
@@ -130,13 +129,12 @@ def test_sums_equal_a_plain_computation(family: str, monkeypatch: pytest.MonkeyP
                     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "mistral"])
 def test_uniform_attention_is_uniform_over_what_the_mask_shows(family: str) -> None:
     model = zoo.layered(family, flipped=True)
     ids = [0, *zoo.tokenizer().encode(TEXTS[0])][:30]
     window = 4 if family == "mistral" else len(ids)
-    from layerscope.experiments._attention_measuring import _one
-
     found = runs.attention_sums(model, asked_of([ids], fixed=(12, 28)), runs.ValueLengths(model))
     pattern = torch.zeros(len(ids), len(ids), dtype=torch.float64)
     for i in range(len(ids)):
@@ -144,9 +142,12 @@ def test_uniform_attention_is_uniform_over_what_the_mask_shows(family: str) -> N
         pattern[i, first : i + 1] = 1 / (i + 1 - first)
 
     for name, value in _expected(pattern, torch.ones(len(ids)), ids, (12, 28)).items():
-        np.testing.assert_allclose(_one(found.uniform, name)[0, 0], value, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(
+            one_sum(found.uniform, name)[0, 0], value, rtol=1e-4, atol=1e-5, err_msg=name
+        )
 
 
+@pytest.mark.slow
 def test_the_mean_pattern_and_deviations_from_it_equal_a_plain_computation() -> None:
     result = ls.run(
         "attention_patterns", zoo.layered("llama", flipped=True), TEXTS, mean_positions=6, progress=False
@@ -167,6 +168,7 @@ def test_the_mean_pattern_and_deviations_from_it_equal_a_plain_computation() -> 
     np.testing.assert_allclose(result.own_mean_early_entropy.sel(definition="all keys"), entropies, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "gpt_oss"])
 def test_what_positions_alone_give_equals_a_plain_computation_under_every_definition(family: str) -> None:
     first = 16
@@ -213,6 +215,7 @@ def test_what_positions_alone_give_equals_a_plain_computation_under_every_defini
                 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "gpt_oss"])
 def test_distances_of_the_mean_pattern_at_fixed_queries_equal_a_plain_computation(
     family: str, monkeypatch: pytest.MonkeyPatch
@@ -253,6 +256,7 @@ def test_distances_of_the_mean_pattern_at_fixed_queries_equal_a_plain_computatio
             )
 
 
+@pytest.mark.slow
 def test_at_fixed_queries_words_matter_only_where_texts_weigh_keys_differently() -> None:
     result = ls.run("attention_patterns", zoo.layered("llama", flipped=True), TEXTS, progress=False)
 
@@ -265,6 +269,7 @@ def test_at_fixed_queries_words_matter_only_where_texts_weigh_keys_differently()
     assert float(np.abs(own.sel(definition="by value norm")).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_mean_pattern_at_fixed_queries_is_of_as_many_texts_as_asked_for() -> None:
     texts = [TEXTS[place % 2] for place in range(6)]
 
@@ -273,10 +278,11 @@ def test_the_mean_pattern_at_fixed_queries_is_of_as_many_texts_as_asked_for() ->
 
     assert int(few.fixed_texts) == 3
     assert "own_mean_fixed_distance" not in none
-    assert "how far would positions alone look?" in ls.draw(few)
-    assert "how far would positions alone look?" not in ls.draw(none)
+    assert "Distance beside that of positions alone" in ls.draw(few)
+    assert "Distance beside that of positions alone" not in ls.draw(none)
 
 
+@pytest.mark.slow
 def test_where_keys_are_weighed_alike_in_all_texts_the_mean_pattern_gives_what_the_model_gives() -> None:
     """Sums of shares by position are linear, so the head's mean over texts has the same: no null at all."""
     result = ls.run("attention_patterns", zoo.layered("llama", flipped=True), TEXTS, progress=False)
@@ -292,6 +298,7 @@ def test_where_keys_are_weighed_alike_in_all_texts_the_mean_pattern_gives_what_t
         ).all()  # a mean is wider than what it averages
 
 
+@pytest.mark.slow
 def test_attention_along_dependencies_equals_a_plain_computation() -> None:
     from layerscope.text.treebanks import load_treebank
 
@@ -328,6 +335,7 @@ def test_attention_along_dependencies_equals_a_plain_computation() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_planted_offset_is_found_and_no_other_head_has_one() -> None:
     result = ls.run("attention_patterns", looks_back(by=3), progress=False)
 
@@ -339,6 +347,7 @@ def test_a_planted_offset_is_found_and_no_other_head_has_one() -> None:
     assert float(result.bin_share.sel(distance_bin="2–5", definition="all keys", layer=0)) < 0.5
 
 
+@pytest.mark.slow
 def test_induction_is_found_in_random_text_read_twice() -> None:
     """A head that looks exactly as far back as the induction target lies finds it, and only there."""
     result = ls.run(
@@ -359,6 +368,7 @@ def test_induction_is_found_in_random_text_read_twice() -> None:
     np.testing.assert_allclose(positions_alone[1], induction[1].mean(), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_distance_beyond_the_window_has_no_value() -> None:
     result = ls.run("attention_patterns", zoo.layered("mistral", flipped=True), TEXTS, progress=False)
 
@@ -367,6 +377,7 @@ def test_a_distance_beyond_the_window_has_no_value() -> None:
     assert np.isfinite(result.bin_share.sel(definition="all keys", distance_bin="2–5")).all()
 
 
+@pytest.mark.slow
 def test_memory_never_holds_a_whole_pattern() -> None:
     """Every block of queries is gone before the next: no tensor of T x T per head outlives its block."""
     model = zoo.layered("gpt2", flipped=True)
@@ -400,6 +411,7 @@ def test_passages_without_two_keys_are_refused() -> None:
         ls.run("attention_patterns", zoo.layered("gpt2"), ["a"], progress=False)
 
 
+@pytest.mark.slow
 def test_a_model_without_watchable_attention_is_refused_by_name() -> None:
     with pytest.raises(LayerscopeError, match="pattern is not available"):
         ls.run(

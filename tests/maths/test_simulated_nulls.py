@@ -17,8 +17,8 @@ import pytest
 
 import layerscope.experiments
 import layerscope.maths
-from layerscope.experiments._attention_summary import _majority
 from layerscope.experiments._weight_character import _t_test
+from layerscope.experiments.attention_patterns.conclude.distances import majority
 from layerscope.maths.alignment import alignment
 from layerscope.maths.attention import crossings
 from layerscope.maths.bootstrap import (
@@ -186,8 +186,8 @@ def depth_of_half_height(rng: Rng, seed: int) -> bool:
 def distance_of_most_attention(rng: Rng, seed: int) -> bool:
     """A head that gives the previous token a little over half, in some texts less."""
     shares = np.array([0.2, 0.6, 0.1]) + rng.normal(0, 0.15, (20, 3))
-    draws = _majority(resampled_counts(20, seed=seed, resamples=300) @ shares / 20)
-    found = interval_of_draws(np.asarray(_majority(shares.mean(axis=0)[None])[0]), draws, units=20)
+    draws = majority(resampled_counts(20, seed=seed, resamples=300) @ shares / 20)
+    found = interval_of_draws(np.asarray(majority(shares.mean(axis=0)[None])[0]), draws, units=20)
     return bool(found.low <= 1 <= found.high)
 
 
@@ -455,8 +455,6 @@ def test_whatever_gives_intervals_or_p_values_is_simulated() -> None:
 
 
 _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
-    "_attention_block": (end_of_a_block,),
-    "_attention_summary": (distance_of_most_attention,),
     "final_token_attention.conclude": (rank_correlation_over_prompts,),
     "hidden_states.conclude.similarity": (kernel_alignment,),
     "hidden_states.conclude.phases": (place_of_a_change,),

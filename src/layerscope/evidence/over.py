@@ -35,7 +35,7 @@ from layerscope.maths.permutation import (
     sign_flip_p,
 )
 from layerscope.maths.quantiles import quantile_draws
-from layerscope.maths.ratios import bootstrap_ratio
+from layerscope.maths.ratios import bootstrap_ratio, known_mean, ratio_draws
 from layerscope.maths.simultaneous import largest_t_interval, largest_t_p
 from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
@@ -220,19 +220,45 @@ class Over:
         )
         return Resampled(mean.rename(values.name).assign_attrs(values.attrs), draws, total.n)
 
-    def ratio(self, above: xr.DataArray, below: xr.DataArray) -> xr.Dataset:
-        """Σ above / Σ below over units with its interval, under the name of `above`: units weigh by what they hold.
+    def ratio(
+        self,
+        above: xr.DataArray,
+        below: xr.DataArray,
+        *,
+        mean_over: str = "",
+        together: Dims = (),
+        draws: bool = False,
+    ) -> xr.Dataset:
+        """Σ above / Σ below over units with its interval, as `mean` writes them.
 
         Args:
-            above: a named array over rows or units, 0 where a unit does not take part.
-            below: likewise, over the same cells.
+            above: a named array over rows or units: its name, long name and unit are those of the ratio. What a
+                unit lacks, it adds nothing to: units weigh by what they hold.
+            below: likewise, over all or some of its dimensions.
+            mean_over: a dimension over whose ratios the mean is taken, those without one left out.
+            together, draws: as in `mean`.
         """
-        up, down = (self.units(one).transpose(self.unit, ...) for one in (above, below))
-        down, how = down.transpose(*up.dims), self.settings
+        last = (mean_over,) if mean_over else ()
+        up = self.units(above).fillna(0).transpose(self.unit, ..., *last)
+        down = self.units(below).fillna(0).broadcast_like(up).transpose(*up.dims)
+        how = self.settings
         interval = bootstrap_ratio(
-            up.values, down.values, seed=how.seed, level=how.level, resamples=how.resamples
+            up.values,
+            down.values,
+            seed=how.seed,
+            level=how.level,
+            resamples=how.resamples,
+            mean_of_last=bool(mean_over),
         )
-        return self._dataset(up, self._variables(up, interval))
+        like = up.isel(dict.fromkeys((self.unit, *last), 0), drop=True)
+        found = self._variables(like, interval)
+        if (together or draws) and self.n > 1:
+            counts = resampled_counts(self.n, seed=how.seed, resamples=how.resamples)
+            again = ratio_draws(up.values, down.values, counts)
+            again = known_mean(again) if mean_over else again
+            whole = self._resampled(like, interval.value, again, interval.n)
+            found |= self._joint(whole, interval, together) | self._kept(whole, draws)
+        return self._dataset(like, found)
 
     # -- tests -----------------------------------------------------------------------------------------
 

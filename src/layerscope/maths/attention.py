@@ -19,6 +19,10 @@ from jaxtyping import Bool, Float
 
 from layerscope.maths.arrays import Array, divide
 
+DEFINITIONS = ("all keys", "without first token", "without sinks", "by value norm")
+"""What counts as attention: every key's share; all but the first position's; all but those of sink tokens;
+shares times the length of what the head writes if it takes that key alone."""
+
 DISTANCE_BINS: tuple[tuple[int, int | None], ...] = (
     (0, 0), (1, 1), (2, 5), (6, 10), (11, 50), (51, 200), (201, None),
 )  # fmt: skip

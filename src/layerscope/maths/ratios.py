@@ -63,13 +63,25 @@ def bootstrap_ratio(
     up, down = (part.reshape(units, -1, width) for part in (up, down))
     low, high = (np.full(up.shape[1], np.nan) for _ in range(2))
     for cells in _slices(up.shape[1], width=resamples * width):
-        draws = divide(
-            np.tensordot(counts, up[:, cells], axes=1), np.tensordot(counts, down[:, cells], axes=1)
-        )
-        flat = known_mean(draws)
+        flat = known_mean(ratio_draws(up[:, cells], down[:, cells], counts))
         interval = interval_of_draws(flat.mean(axis=0), flat, units=units, level=level)
         low[cells], high[cells] = interval.low, interval.high
     return Interval(value, low.reshape(rest), high.reshape(rest), n)
+
+
+def ratio_draws(
+    above: Float[Array, "unit *rest"],
+    below: Float[Array, "unit *rest"],
+    counts: Float[np.ndarray, "draw unit"],
+) -> Float[np.ndarray, "draw *rest"]:
+    """Σ above / Σ below in each resample of the units; NaN where nothing lies below.
+
+    Args:
+        above, below: as in `bootstrap_ratio`.
+        counts: how often each unit was drawn (`resampled_counts`).
+    """
+    up, down = (np.tensordot(counts, to_float64(part), axes=1) for part in (above, below))
+    return np.asarray(divide(up, down))
 
 
 def known_mean(values: Float[np.ndarray, "*all"], axis: int = -1) -> Float[np.ndarray, "*rest"]:

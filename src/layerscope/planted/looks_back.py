@@ -79,7 +79,7 @@ def passages() -> Mapping[str, Any]:
 TRIALS = (
     Trial(
         experiment="attention_patterns",
-        plants="head 1 of block 1 (of 3) looks exactly 3 tokens back, the others everywhere alike",
+        plants="L1H1 (of 3 layers) looks exactly 3 tokens back, the others everywhere alike",
         model=lambda strength: looks_back(by=3, strength=strength),
         answers=(Answer("fixed_offset", 3.0, 1e-6, {"layer": 1, "head": 1}),),
         strengths=(1.0, 0.5, 0.3, 0.2, 0.15, 0.1),

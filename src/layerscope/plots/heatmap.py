@@ -43,7 +43,7 @@ class NamedHeatmap:
     Attributes:
         name: what the menu says: the prompt's name or its text.
         recovery: a quantity over (token, depth) or (token, layer).
-        tokens: stored text of each token (results.words), first token first.
+        tokens: stored text of each token (results.escaping), first token first.
         starred: places of the corrupted tokens.
         category: groups the menu.
     """
@@ -70,7 +70,7 @@ def token_heatmap(
     Args:
         recovery: a quantity over (token, depth) or (token, layer). NaN means that there is no such
             cell: it is hatched and counted in the caption.
-        tokens: stored text of each token (results.words).
+        tokens: stored text of each token (results.escaping).
         starred: places of the corrupted tokens, which get a star.
         scale: "recovery" runs from 0 to 1 and stops there, hover tells the true number; "effect" is
             centred on zero and reaches as far as the largest number.

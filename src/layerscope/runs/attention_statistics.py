@@ -38,10 +38,6 @@ from layerscope.models.lengths import need_prefixes
 from layerscope.runs.attention_columns import Asked, Columns, Seen, Sums, Weighted, sums_of, weighted
 from layerscope.runs.value_lengths import ValueLengths
 
-DEFINITIONS = ("all keys", "without first token", "without sinks", "by value norm")
-"""What counts as attention: every key's share; all but the first position's; all but those of sink tokens;
-shares times the length of what the head writes if it takes that key alone."""
-
 
 @dataclass(frozen=True, eq=False)
 class AttentionSums:

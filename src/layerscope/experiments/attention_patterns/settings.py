@@ -1,13 +1,13 @@
-"""Choices about attention patterns."""
+"""Choices of attention_patterns: which queries and texts count."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from layerscope.contract import ExperimentSettings
+from layerscope.evidence.settings import Intervals
 
 
-class Settings(ExperimentSettings):
+class Settings(Intervals):
     """Choices about which queries and texts count; the published ones are defaults where there are any."""
 
     fixed_query: int = Field(
@@ -50,5 +50,4 @@ class Settings(ExperimentSettings):
         description="share on the first token from which a head, or a layer on average, counts as resting there "
         "(Gu et al.: 0.3); other thresholds are shown beside it",
     )
-    level: float = Field(0.95, gt=0, lt=1, description="level of the intervals")
     resamples: int = Field(1000, gt=0, description="bootstrap resamples of passages and documents")

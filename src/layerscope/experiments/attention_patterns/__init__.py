@@ -27,69 +27,25 @@ is not only a weight"; Olsson et al. 2022, "In-context learning and induction he
 attention sink emerges", for the share of 0.3.
 """
 
-from __future__ import annotations
-
-from typing import Any
-
-import xarray as xr
-
-from layerscope.contract import Claim, Earlier, Stage
-from layerscope.evidence.curves import as_curve
-from layerscope.experiments import (
-    _attention_claims,
-    _attention_figures,
-    _attention_fixed,
-    _attention_items,
-    _attention_measuring,
-    _attention_summary,
-)
-from layerscope.experiments._attention_settings import Settings as Settings
+from layerscope.contract import Stage
+from layerscope.evidence.mean_states import added
+from layerscope.experiments.attention_patterns import items, measure
+from layerscope.experiments.attention_patterns.claims import claims
+from layerscope.experiments.attention_patterns.conclude import conclude, over_depth
+from layerscope.experiments.attention_patterns.figures import draw
+from layerscope.experiments.attention_patterns.measure.fixed_queries import means_at_fixed_queries
+from layerscope.experiments.attention_patterns.measure.sentences import sums_of_sentences
+from layerscope.experiments.attention_patterns.settings import Settings
 from layerscope.results.schema import GROWS
+
+__all__ = ["NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages", "treebank"}
 NEEDS = {"passages"}
-
 STAGES = (
-    Stage(
-        "means",
-        items=_attention_items.first_token_items,
-        measure=_attention_measuring.measure_first_tokens,
-        combine=_attention_measuring.add_patterns,
-    ),
-    Stage(
-        "fixed_means",
-        items=_attention_fixed.fixed_mean_items,
-        measure=_attention_fixed.measure_fixed_means,
-        combine=_attention_fixed.add_columns,
-    ),
-    Stage("passages", items=_attention_items.passage_items, measure=_attention_measuring.measure_passages),
-    Stage("sentences", items=_attention_items.sentence_items, measure=_attention_measuring.measure_sentences),
-    Stage(
-        "repeats",
-        items=_attention_items.repeat_items,
-        measure=_attention_measuring.measure_repeats,
-        along=(*GROWS, "sample"),
-    ),
+    Stage("means", items=items.first_token_items, measure=measure.first_patterns, combine=added),
+    Stage("fixed_means", items=items.fixed_mean_items, measure=means_at_fixed_queries, combine=added),
+    Stage("passages", items=items.passage_items, measure=measure.sums_of_passages),
+    Stage("sentences", items=items.sentence_items, measure=sums_of_sentences),
+    Stage("repeats", items=items.repeat_items, measure=measure.sums_of_repeats, along=(*GROWS, "sample")),
 )
-
-
-def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
-    """Every statistic by head and by layer, its nulls, and the block of distributed attention."""
-    return _attention_summary.conclude(stages, settings)
-
-
-def claims(result: xr.Dataset) -> list[Claim]:
-    """Where the first token takes over, how far heads look, and which heads do one thing."""
-    return _attention_claims.claims(result)
-
-
-def over_depth(result: xr.Dataset) -> xr.Dataset:
-    """The first token's share of attention, beside that of uniform attention."""
-    null = result.uniform_first_token_share.sel(definition="all keys", drop=True)
-    whole = result.sel(definition="all keys", drop=True)
-    return as_curve(whole, "first_token_share", null=null)
-
-
-def draw(result: xr.Dataset) -> dict[str, Any]:
-    """First token, span, distance, content or position, syntax, and every head's own numbers."""
-    return _attention_figures.draw(result)

@@ -1,4 +1,4 @@
-"""Attention patterns in pictures, in the order in which a reader wants them."""
+"""What attention_patterns shows, in the order in which a reader wants it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence.coordinates import text_coordinate
-from layerscope.evidence.curves import as_curve
-from layerscope.experiments._attention_claims import ALL, NO_SINKS
+from layerscope.evidence import as_curve, text_coordinate
+from layerscope.experiments.attention_patterns.conclude.block import FIRST_TOKEN, MAIN_THRESHOLD
+from layerscope.maths.attention import DEFINITIONS
 from layerscope.plots import NamedHeatmap, curve_over_depth, curves_with_phases, heatmap_gallery
 
+ALL, NO_FIRST, NO_SINKS, BY_VALUE = DEFINITIONS
 _MOST_LINES = 6
 _HEADS = {
     "head_first_token_share": "first token",
@@ -28,59 +29,78 @@ _HEADS = {
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """First token, distances, span, content or position, syntax, and every head."""
-    figures: dict[str, Any] = {"how much attention rests on the first token": _resting(result)}
+    figures: dict[str, Any] = {"Attention on the first token, by layer": _resting(result)}
     if np.isfinite(result.fixed_distance).any():
-        figures["how far do heads look?"] = _definitions(
-            result, "fixed_distance", "Mean distance at fixed queries, which stand equally deep in all texts."
-        )
-        figures["at which distances does attention fall?"] = _bins(
-            result, ALL, "uniform", "uniform attention, each distance in its colour"
-        )
-        if "own_mean_bin_share" in result:
-            figures["how far would positions alone look?"] = _positions_alone(result)
-            figures["at which distances do heads read, by value norm?"] = _bins(
-                result,
-                "by value norm",
-                "own_mean",
-                "the head's mean pattern, which knows positions and no words. Where both coincide, "
-                "words do not move the average",
-            )
-    figures["over how many tokens does attention spread?"] = _definitions(
-        result, "span", "Exponential of the entropy of each query's attention, mean over queries and heads."
-    )
-    figures["content or position?"] = _definitions(
-        result,
-        "variability",
-        "0: the same pattern whatever the words are. Half the summed deviation over the attention that counts.",
-    )
-    figures["how wide would positions alone spread attention?"] = _beside_positions(result, "span")
-    figures["do heads look at copies, or at where copies stand?"] = _beside_positions(
-        result, "duplicate_share"
-    )
+        figures |= _distances(result)
+    figures |= {
+        "Over how many tokens does attention spread?": _definitions(
+            result, "span", f"Exponential of the entropy of each query's attention, {_means(result)}."
+        ),
+        "Content or position?": _definitions(
+            result,
+            "variability",
+            "0: the same pattern whatever the words are. Half the summed deviation over the attention that counts, "
+            f"{_means(result)}.",
+        ),
+        "Span beside that of positions alone": _beside_positions(result, "span"),
+        "Attention to copies beside positions alone": _beside_positions(result, "duplicate_share"),
+    }
     if "dependency_share" in result:
-        figures["does attention follow syntax?"] = _syntax(result)
-        figures["attention by part of speech"] = _tags(result)
-    figures["every head"] = _heads(result)
+        figures |= {
+            "Does attention follow syntax?": _syntax(result),
+            "Attention by part of speech": _tags(result),
+        }
+    return figures | {"Every head": _heads(result)}
+
+
+def _distances(result: xr.Dataset) -> dict[str, Any]:
+    figures = {
+        "How far back do heads attend?": _definitions(
+            result,
+            "fixed_distance",
+            f"Mean distance at fixed queries, which stand equally deep in all texts, {_means(result)}.",
+        ),
+        "At which distances does attention fall?": _bins(
+            result, ALL, "uniform", "uniform attention, each distance in its colour"
+        ),
+    }
+    if "own_mean_bin_share" in result:
+        figures |= {
+            "Distance beside that of positions alone": _positions_alone(result),
+            "Distances by value norm beside positions alone": _bins(
+                result,
+                BY_VALUE,
+                "own_mean",
+                "the head's mean pattern, which depends on positions only. Where both coincide, words do not move the "
+                "average",
+            ),
+        }
     return figures
+
+
+def _means(result: xr.Dataset) -> str:
+    return f"mean over heads and {result.sizes['passage']} passages, bootstrap bands"
 
 
 def _resting(result: xr.Dataset) -> Any:
     curves = as_curve(result, "resting_share").rename(sink_measure="row")
     null = result.uniform_first_token_share.sel(definition=ALL, drop=True).assign_attrs(name="uniform")
-    ends = as_curve(result, "block_end").sel(sink_measure="first token", threshold=0.3, drop=True)
+    ends = as_curve(result, "block_end").sel(sink_measure=FIRST_TOKEN, threshold=MAIN_THRESHOLD, drop=True)
     caption = (
-        "Mean over heads, with bands over passages. Dashed: the first token's share of uniform attention. "
-        "Dotted: where the share on the first token passes 0.3."
+        f"{_means(result).capitalize()}. Dashed: the first token's share of uniform attention. Far above it: an "
+        "attention sink; low by value norm: heads rest there and write little."
     )
-    known = bool(np.isfinite(ends["value"]))
-    begins = (ends + 0.5).expand_dims("begin") if known else None
-    if begins is None:
-        return curve_over_depth(curves.assign(null=null), caption=caption.rsplit(" Dotted", 1)[0])
-    return curves_with_phases(curves.assign(null=null), begins, caption=caption)
+    if not np.isfinite(ends["value"]):
+        return curve_over_depth(curves.assign(null=null), caption=caption)
+    return curves_with_phases(
+        curves.assign(null=null),
+        (ends + 0.5).expand_dims("begin"),
+        caption=f"{caption} Dotted: where the share on the first token passes {MAIN_THRESHOLD:g}.",
+    )
 
 
 def _definitions(result: xr.Dataset, name: str, caption: str) -> Any:
-    curves, caption = _told_apart(as_curve(result, name).rename(definition="row"), caption)
+    curves, caption = _without_hidden_line(as_curve(result, name).rename(definition="row"), caption)
     if f"uniform_{name}" in result:
         null = result[f"uniform_{name}"].sel(definition=ALL, drop=True).reset_coords(drop=True)
         curves["null"] = null.assign_attrs(name="uniform")
@@ -93,15 +113,15 @@ def _beside_positions(result: xr.Dataset, name: str) -> Any:
     curves = as_curve(result, f"early_{name}").rename(definition="row")
     null = result[f"own_mean_early_{name}"].reset_coords(drop=True).rename(definition="row")
     null = null.assign_attrs(name="mean pattern")
-    curves, caption = _told_apart(
+    curves, caption = _without_hidden_line(
         curves.assign(null=null),
-        "Mean over heads, first tokens of all passages. Dashed: the head's mean pattern over passages in the "
-        "place of its pattern, which knows positions and no words. Where both coincide, positions decide.",
+        f"First tokens of all passages, {_means(result)}. Dashed: the head's mean pattern over passages in the "
+        "place of its pattern, which depends on positions only. Where both coincide, positions decide.",
     )
     return curve_over_depth(curves, caption=caption)
 
 
-def _told_apart(curves: xr.Dataset, caption: str) -> tuple[xr.Dataset, str]:
+def _without_hidden_line(curves: xr.Dataset, caption: str) -> tuple[xr.Dataset, str]:
     """Without a line that another would hide: where no token is a sink, leaving sinks out leaves out nothing."""
     names = [str(name) for name in curves.row.values]
     values = curves["value"].transpose("row", ...).values
@@ -118,11 +138,11 @@ def _positions_alone(result: xr.Dataset) -> Any:
     curves = as_curve(result, "fixed_distance").rename(definition="row")
     null = result.own_mean_fixed_distance.reset_coords(drop=True).rename(definition="row")
     null = null.assign_attrs(name="mean pattern")
-    curves, caption = _told_apart(
+    curves, caption = _without_hidden_line(
         curves.assign(null=null),
-        "Mean distance at fixed queries. Dashed: the head's mean pattern over some of the passages in the place of "
-        "its pattern. Where all keys weigh alike it has the same distance, but for those passages: by value norm "
-        "the two may differ. Where they do not, words do not move the average.",
+        f"Mean distance at fixed queries, {_means(result)}. Dashed: the head's mean pattern over some of the passages "
+        "in the place of its pattern. Where all keys weigh alike it has the same distance, but for those passages; by "
+        "value norm the two may differ, and where they do not, words do not move the average.",
     )
     return curve_over_depth(curves, caption=caption)
 
@@ -139,13 +159,13 @@ def _bins(result: xr.Dataset, definition: str, null: str, whose: str) -> Any:
     names = [f"{name} back" for name in curves.row.values]
     return curve_over_depth(
         curves.assign_coords(row=text_coordinate(names, "row", "distance")),
-        caption=f"Share of attention by distance in tokens, at fixed queries, mean over heads. Dashed: {whose}."
+        caption=f"Share of attention by distance in tokens, at fixed queries, {_means(result)}. Dashed: {whose}."
         + ("" if np.isfinite(curves["value"]).all() else " A distance beyond a layer's window has no value."),
     )
 
 
 def _syntax(result: xr.Dataset) -> Any:
-    chosen = result.sel(definition="without first token", drop=True)
+    chosen = result.sel(definition=NO_FIRST, drop=True)
     rows = {
         "the model": as_curve(chosen, "dependency_share"),
         "first tokens": _bare(chosen.early_dependency_share),
@@ -158,7 +178,8 @@ def _syntax(result: xr.Dataset) -> Any:
     curves["null"] = chosen.uniform_dependency_share.reset_coords(drop=True).assign_attrs(name="uniform")
     return curve_over_depth(
         curves,
-        caption="Without the first token, mean over heads. The mean pattern knows positions only. Dashed: uniform.",
+        caption="Without the first token, mean over heads, bootstrap bands over documents. The mean pattern depends on "
+        "positions only. Dashed: uniform attention. Above both: attention follows syntax.",
     )
 
 
@@ -168,7 +189,7 @@ def _bare(values: xr.DataArray) -> xr.Dataset:
 
 
 def _tags(result: xr.Dataset) -> Any:
-    chosen = result.sel(definition="without first token", drop=True)
+    chosen = result.sel(definition=NO_FIRST, drop=True)
     uniform = chosen.uniform_tag_share.mean("layer")
     frequent = np.sort(np.argsort(-uniform.values)[:_MOST_LINES])
     curves = as_curve(chosen.isel(tag=frequent), "tag_share")
@@ -179,14 +200,15 @@ def _tags(result: xr.Dataset) -> Any:
     }
     return curve_over_depth(
         curves,
-        caption="1: as much as uniform attention gives it. The most frequent parts of speech; without the first token.",
+        caption="1: as much as uniform attention gives it. The most frequent parts of speech, without the first token; "
+        "mean over heads, bootstrap bands over documents.",
     )
 
 
 def _heads(result: xr.Dataset) -> Any:
     gallery = []
     for name, shown in _HEADS.items():
-        for definition in (ALL, "by value norm") if name in result else ():
+        for definition in (ALL, BY_VALUE) if name in result else ():
             values = result[name].sel(definition=definition, drop=True)
             if name == "head_first_token_share" or np.isfinite(values).any():
                 gallery.append(

@@ -1,18 +1,18 @@
-"""Attention patterns in sentences, each with the numbers that it rests on."""
+"""What attention_patterns says: where attention rests, how far it reaches, content, single heads, syntax."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
 from layerscope.evidence import Finding, finding, head_name, places_in_words, settings_of, strongest
+from layerscope.experiments.attention_patterns.conclude.block import FIRST_TOKEN, MAIN_THRESHOLD
+from layerscope.maths.attention import DEFINITIONS
 
-ALL, NO_SINKS, BY_VALUE = "all keys", "without sinks", "by value norm"
-MAIN_THRESHOLD = 0.3
+ALL, NO_FIRST, _, BY_VALUE = DEFINITIONS
 _READ_TWICE = "random text read twice"
 _NAMED = {
     "head_previous_token_share": ("previous-token head", "the previous token", ""),
@@ -23,48 +23,51 @@ _NAMED = {
 """What the strongest head for a kind of key is called, what it attends to, and in which texts."""
 
 
-def claims(result: xr.Dataset) -> list[Claim]:
-    """Where attention rests, distances, content, single heads, syntax."""
-    return [
-        *_block(result),
-        *_distances(result),
-        *_content(result),
-        *(claim for name in _NAMED if name in result for claim in _head(result, name)),
-        *_syntax(result),
-    ]
+def claims(result: xr.Dataset) -> Iterator[Claim]:
+    """Sentences, each with the cells that it rests on."""
+    yield from _block(result)
+    if np.isfinite(result.fixed_distance.sel(definition=ALL)).any():
+        yield from _distances(result)
+    yield from _content(result)
+    for name in _NAMED:
+        if name in result:
+            yield from _head(result, name)
+    if "dependency_share" in result:
+        yield _syntax(result)
 
 
 def _block(result: xr.Dataset) -> Iterator[Claim]:
-    rests: dict[str, Any] = {"sink_measure": "first token"}
-    most = strongest(result, "resting_share", "layer", unit="share", units="passages", **rests)
+    most = strongest(
+        result, "resting_share", "layer", unit="share", units="passages", sink_measure=FIRST_TOKEN
+    )
+    uniform = result.uniform_first_token_share.sel(definition=ALL, layer=most.select["layer"])
     yield most.claim(
-        f"heads give the first token {most.estimate} of their attention in layer {most.select['layer']}, the most of "
-        "any "
-        "layer",
-        caveat=f"uniform attention gives it {float(result.uniform_first_token_share.sel(definition=ALL).max()):.1%}",
+        f"layer {most.select['layer']} gives the first token the most attention of any layer: {most.estimate}",
+        caveat=f"mean over heads; uniform attention {most.other(float(uniform))}",
     )
     end, back = (
-        finding(result, name, unit="1", units="passages", threshold=MAIN_THRESHOLD, **rests)
+        finding(result, name, unit="1", units="passages", threshold=MAIN_THRESHOLD, sink_measure=FIRST_TOKEN)
         for name in ("block_end", "block_return")
     )
-    at = f"a share of {MAIN_THRESHOLD:g} on the first token"
-    if not end.known:
-        says = f"no layer reaches {at}, so attention stays distributed in this model"
-    elif end.value == 0:
-        says = f"the first layer already reaches {at}, so no layers of distributed attention come before it"
-    else:
-        says = (
-            f"the early layers of distributed attention end at layer {end.estimate}, where heads reach {at}"
-        )
-    yield end.claim(says, caveat=_other_thresholds(result, "block_end"))
+    yield end.claim(_ends(end), caveat=_other_thresholds(result, "block_end"))
     if end.known:
         yield _return(result, end, back)
+
+
+def _ends(end: Finding) -> str:
+    """Where the early layers of distributed attention end, if they do, and if there are any."""
+    at = f"a share of {MAIN_THRESHOLD:g} on the first token"
+    if not end.known:
+        return f"no layer reaches {at}, so attention stays distributed in this model"
+    if not end.value:
+        return f"the first layer already reaches {at}, so no layers of distributed attention come before it"
+    return f"the early layers of distributed attention end at layer {end.estimate}, where heads reach {at}"
 
 
 def _return(result: xr.Dataset, end: Finding, back: Finding) -> Claim:
     """Whether late layers distribute their attention again."""
     last = result.sizes["layer"] if not back.known else back.value
-    share = result.resting_share.sel(sink_measure="first token").values
+    share = result.resting_share.sel(sink_measure=FIRST_TOKEN).values
     between = [
         layer for layer, value in enumerate(share) if end.value < layer < last and value < MAIN_THRESHOLD
     ]
@@ -78,18 +81,15 @@ def _return(result: xr.Dataset, end: Finding, back: Finding) -> Claim:
 
 
 def _other_thresholds(result: xr.Dataset, name: str) -> str:
-    values = result[name].sel(sink_measure="first token")
-    each = ", ".join(
-        f"{float(t):g}: {'none' if np.isnan(v) else f'{v:.1f}'}"
-        for t, v in zip(values.threshold.values, values.values, strict=True)
-    )
-    return f"layers are interpolated; by threshold {each}"
+    each = [
+        finding(result, name, unit="1", threshold=threshold, sink_measure=FIRST_TOKEN)
+        for threshold in result.threshold.values.tolist()
+    ]
+    said = [f"{one.select['threshold']:g}: {one.estimate if one.known else 'none'}" for one in each]
+    return f"layers are interpolated; by threshold {', '.join(said)}"
 
 
 def _distances(result: xr.Dataset) -> Iterator[Claim]:
-    values = result.fixed_distance.sel(definition=ALL)
-    if not np.isfinite(values).any():
-        return
     for which, by in (("least", np.negative), ("most", np.asarray)):
         reach = strongest(
             result, "fixed_distance", "layer", by=by, unit="token", units="passages", definition=ALL
@@ -127,22 +127,23 @@ def _head(result: xr.Dataset, name: str) -> Iterator[Claim]:
     if not most.known:
         return
     layer, head = most.select["layer"], most.select["head"]
-    uniform = float(result[f"uniform_{name.removeprefix('head_')}"].sel(definition=ALL, layer=layer))
+    uniform = most.other(
+        float(result[f"uniform_{name.removeprefix('head_')}"].sel(definition=ALL, layer=layer))
+    )
     kind, keys, where = _NAMED[name]
     yield most.claim(
         f"{head_name(layer, head)} is the strongest {kind}: {most.estimate} of its attention on {keys}"
         f"{f', in {where}' * bool(where)}",
-        caveat=f"uniform attention {uniform:.1%}",
+        caveat=f"uniform attention {uniform}",
     )
 
 
-def _syntax(result: xr.Dataset) -> Iterator[Claim]:
-    if "dependency_share" not in result:
-        return
-    rest = "without first token"
-    most = strongest(result, "dependency_share", "layer", unit="share", units="passages", definition=rest)
+def _syntax(result: xr.Dataset) -> Claim:
+    most = strongest(
+        result, "dependency_share", "layer", unit="share", units="documents", definition=NO_FIRST
+    )
     early, own, uniform = (
-        most.other(float(result[name].sel(definition=rest, layer=most.select["layer"])))
+        most.other(float(result[name].sel(definition=NO_FIRST, layer=most.select["layer"])))
         for name in (
             "early_dependency_share",
             "own_mean_early_dependency_share",
@@ -150,7 +151,7 @@ def _syntax(result: xr.Dataset) -> Iterator[Claim]:
         )
     )
     positions = settings_of(result).get("mean_positions", "first")
-    yield most.claim(
+    return most.claim(
         f"attention follows dependencies most in layer {most.select['layer']}: {most.estimate} of what is not on the "
         "first token",
         caveat=f"uniform attention {uniform}; among the first {positions} tokens {early}, the heads' mean patterns, "

@@ -1,4 +1,4 @@
-"""Work items of attention patterns: which texts are read, and how many at a time."""
+"""How attention_patterns is cut: which texts are read, and how many at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.batches import in_batches
-from layerscope.experiments._attention_settings import Settings
+from layerscope.experiments.attention_patterns.settings import Settings
 from layerscope.text.tokenised import TokenisedPassage
 from layerscope.text.tokenised_words import TokenisedSentence
 
@@ -26,6 +26,13 @@ class FirstTokensItem(WorkItem):
 
     kind: str
     rows: tuple[tuple[int, ...], ...]
+
+
+class FixedMeansItem(WorkItem):
+    """Beginnings of some passages, as far as the fixed queries reach."""
+
+    rows: tuple[tuple[int, ...], ...]
+    fixed: tuple[int, int]
 
 
 class PassagesItem(WorkItem):
@@ -94,6 +101,23 @@ def first_token_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> I
                 kind=kind,
                 rows=tuple(rows),
             )
+
+
+def fixed_mean_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[FixedMeansItem]:
+    """Passages that have the fixed queries, evenly spread over all of them, in batches."""
+    fixed = fixed_queries(inputs, settings)
+    if fixed is None or not settings.fixed_texts:
+        return
+    rows = [p.tokens.ids[: fixed[1]] for p in inputs.passages if len(p.tokens) >= fixed[1]]
+    count = min(settings.fixed_texts, len(rows))
+    chosen = [rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))]
+    for batch in in_batches(chosen, inputs.tokens_per_pass, length=len):
+        yield FixedMeansItem(
+            name=f"fixed queries of {len(batch)} passages",
+            size=sum(map(len, batch)),
+            rows=tuple(batch),
+            fixed=fixed,
+        )
 
 
 def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PassagesItem]:
