@@ -28,7 +28,7 @@ import numpy as np
 import layerscope as ls
 from layerscope import runs
 from layerscope.experiments import load
-from layerscope.evidence.mean_states import added
+from layerscope.evidence.mean_states import sum_of_parts
 from layerscope.experiments.attention_patterns.items import first_token_items, fixed_mean_items, passage_items
 from layerscope.experiments.attention_patterns.measure import first_patterns, sums_of_passages
 from layerscope.experiments.attention_patterns.measure.fixed_queries import means_at_fixed_queries
@@ -58,11 +58,11 @@ began = clock()
 means = None
 for item in first_token_items(inputs, settings, {}):
     part = first_patterns(model, item, settings, {})
-    means = part if means is None else added(means, part)
+    means = part if means is None else sum_of_parts(means, part)
 fixed_means = None
 for item in fixed_mean_items(inputs, settings, {}):
     part = means_at_fixed_queries(model, item, settings, {})
-    fixed_means = part if fixed_means is None else added(fixed_means, part)
+    fixed_means = part if fixed_means is None else sum_of_parts(fixed_means, part)
 spent["statistics"] += clock() - began
 kept = 0
 for item in passage_items(inputs, settings, {}):

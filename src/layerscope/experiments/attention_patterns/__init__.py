@@ -28,7 +28,7 @@ attention sink emerges", for the share of 0.3.
 """
 
 from layerscope.contract import Stage
-from layerscope.evidence.mean_states import added
+from layerscope.evidence.mean_states import sum_of_parts
 from layerscope.experiments.attention_patterns import items, measure
 from layerscope.experiments.attention_patterns.claims import claims
 from layerscope.experiments.attention_patterns.conclude import conclude, over_depth
@@ -43,8 +43,8 @@ __all__ = ["NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw",
 TAKES = {"passages", "treebank"}
 NEEDS = {"passages"}
 STAGES = (
-    Stage("means", items=items.first_token_items, measure=measure.first_patterns, combine=added),
-    Stage("fixed_means", items=items.fixed_mean_items, measure=means_at_fixed_queries, combine=added),
+    Stage("means", items=items.first_token_items, measure=measure.first_patterns, combine=sum_of_parts),
+    Stage("fixed_means", items=items.fixed_mean_items, measure=means_at_fixed_queries, combine=sum_of_parts),
     Stage("passages", items=items.passage_items, measure=measure.sums_of_passages),
     Stage("sentences", items=items.sentence_items, measure=sums_of_sentences),
     Stage("repeats", items=items.repeat_items, measure=measure.sums_of_repeats, along=(*GROWS, "sample")),
