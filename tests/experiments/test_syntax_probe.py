@@ -277,14 +277,14 @@ def test_final_punctuation_may_be_a_label_of_its_own() -> None:
     assert "FINAL" not in without.tasks[0].classes
 
 
-def test_labels_too_rare_to_learn_are_told(text: str) -> None:
+def test_labels_too_rare_to_train_on_are_listed(text: str) -> None:
     result = run(zoo.layered("gpt2"), text.replace("\tVBD\t", "\tVBX\t", 2), untrained=False)
 
     cautions = " ".join(read_json(result, "cautions"))
-    assert "fine part of speech: 2 words with labels too rare to learn are not asked about (VBX)" in cautions
+    assert "fine part of speech: 2 words have labels too rare to train on (VBX)" in cautions
 
 
-def test_labels_that_only_tested_words_have_are_told_and_not_asked_about(tmp_path: Path) -> None:
+def test_labels_that_only_tested_words_have_are_listed_and_not_asked_about(tmp_path: Path) -> None:
     whole = treebanks.small(documents=8, seed=1)
     (tmp_path / "x-train.conllu").write_text(whole)
     unseen = treebanks.small(documents=8, seed=2).replace("tale-", "test-").replace("report-", "tested-")
@@ -293,7 +293,7 @@ def test_labels_that_only_tested_words_have_are_told_and_not_asked_about(tmp_pat
     result = run(zoo.layered("gpt2"), str(tmp_path), untrained=False, code=False, tasks=["part of speech"])
 
     cautions = " ".join(read_json(result, "cautions"))
-    assert "words with labels too rare to learn are not asked about" in cautions
+    assert "words have labels too rare to train on" in cautions
     assert "NEW" in cautions
     assert "NEW" not in read_json(result, "classes")["part of speech"]
     assert (result.label.sel(task="part of speech").values == -1).any()
@@ -320,14 +320,13 @@ def test_labels_that_are_all_unseen_in_training_are_refused(tmp_path: Path) -> N
     assert "or no tested word has one of them" in cautions
 
 
-def test_columns_that_cannot_be_asked_about_are_refused_before_the_model_is_asked(
+def test_columns_that_cannot_be_asked_about_are_refused_before_anything_is_measured(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = zoo.layered("gpt2")
-    monkeypatch.setattr(model, "logits", None)
+    monkeypatch.setattr(syntax_probe.measure, "words_of", None)
 
     with pytest.raises(LayerscopeError, match="label 'tongue'"):
-        run(model, text, passages=_two_languages(), label_columns=["tongue"])
+        run(zoo.layered("gpt2"), text, passages=_two_languages(), label_columns=["tongue"])
 
 
 def test_what_a_treebank_does_not_annotate_is_said(text: str) -> None:

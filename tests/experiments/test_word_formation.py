@@ -10,7 +10,7 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
-from layerscope.experiments._formation_design import erased_cases, made_up, pairs_of, twins_of
+from layerscope.experiments.word_formation.items.design import erased_cases, made_up, pairs_of, twins_of
 from layerscope.results.escaping import restored
 from layerscope.results.schema import read_json
 from layerscope.text.tokenised_words import TokenisedWord, tokenise_word
@@ -261,10 +261,10 @@ def test_recovery_far_below_nothing_does_not_decide_about_the_scale() -> None:
     result = run()
     result["mean_recovered"].values[:] = np.maximum(result.mean_recovered.values, 0)
     result["mean_recovered_low"].values[:] = result.mean_recovered.values
-    plain = experiment.draw(result)["patched pairs"]
+    plain = experiment.draw(result)["Where does the last piece take over?"]
     result["mean_recovered_low"].values[0, 0, 1] = -10
 
-    cut = experiment.draw(result)["patched pairs"]
+    cut = experiment.draw(result)["Where does the last piece take over?"]
 
     assert plain.layout.yaxis.range[0] > -0.5
     assert cut.layout.yaxis.range == (-1, 1.1)

@@ -21,6 +21,7 @@ from layerscope.evidence.settings import Intervals
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import (
     Interval,
+    bootstrap_difference,
     bootstrap_mean,
     interval_of_draws,
     means_of_resamples,
@@ -259,6 +260,30 @@ class Over:
             whole = self._resampled(like, interval.value, again, interval.n)
             found |= self._joint(whole, interval, together) | self._kept(whole, draws)
         return self._dataset(like, found)
+
+    def difference(self, values: xr.DataArray, other: Over, others: xr.DataArray) -> xr.Dataset:
+        """Mean over these units less the mean over others, both resampled on their own, under the name of `values`.
+
+        `name_n` is the smaller number, `name_n_first` and `name_n_second` are both.
+
+        Args:
+            values: a named array over these rows or units.
+            other: the other units.
+            others: likewise over them, over the same cells.
+        """
+        own, there, how = self.units(values), other.units(others), self.settings
+        own, there = own.transpose(self.unit, ...), there.transpose(other.unit, ...)
+        interval = bootstrap_difference(
+            own.values, there.values, seed=how.seed, level=how.level, resamples=how.resamples
+        )
+        found = self._variables(own, interval)
+        for which, units in (("first", own), ("second", there)):
+            found[f"{_name(own)}_n_{which}"] = quantity(
+                (~np.isnan(units.values)).sum(axis=0),
+                [str(dim) for dim in own.dims[1:]],
+                f"{own.attrs['long_name']}, units of the {which} group",
+            )
+        return self._dataset(own, found)
 
     # -- tests -----------------------------------------------------------------------------------------
 
