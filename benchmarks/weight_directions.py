@@ -21,8 +21,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import layerscope as ls
-from layerscope.experiments._weight_matrices import decomposed
-from layerscope.experiments._weight_settings import Settings
+from layerscope.experiments.weight_directions.measure.matrices import decomposed
+from layerscope.experiments.weight_directions.settings import Settings
 from layerscope.models.projections import find_projections
 from layerscope.planted._writing import word_tokenizer
 

@@ -19,7 +19,9 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments, planted
-from layerscope.experiments import _weight_claims, _weight_measuring, _weight_rated
+from layerscope.experiments.weight_directions.conclude.rated import rate_variables
+from layerscope.experiments.weight_directions.measure import parts
+from layerscope.experiments.weight_directions.settings import kind_in_words
 from layerscope.jobs import running, selftest
 from layerscope.models import projections
 from layerscope.models.layered import LayeredModel
@@ -349,7 +351,7 @@ def test_words_find_the_direction_that_writes_them() -> None:
     assert float(first.answer_p) < 0.05
     assert abs(float(first.answer)) > float(np.abs(result.answer.values[1:]).max())
     assert any(
-        "nearest to red" in claim.text for claim in experiments.load("weight_directions").claims(result)
+        "Closest to red" in claim.text for claim in experiments.load("weight_directions").claims(result)
     )
 
 
@@ -415,14 +417,14 @@ def test_rates_are_what_the_kept_directions_say() -> None:
 
 def test_every_kind_has_a_panel_and_rotations_beside_it() -> None:
     result = run(zoo.layered("llama"))
-    name = "do directions hold pieces of words?"
+    name = "Do directions hold pieces of words?"
 
     figure = ls.draw(result)[name]
     panels = {note.text for note in figure.layout.annotations}
     lines = [trace for trace in figure.data if trace.name and trace.mode == "lines"]
 
     assert result.sizes["kind"] == 7
-    assert set(result.kind.values.tolist()) <= panels
+    assert {kind_in_words(kind) for kind in result.kind.values} <= panels
     reads = result.kind.values.tolist().index("MLP reads")
     np.testing.assert_allclose(lines[2 * reads].y, result.fragments.sel(kind="MLP reads"))
     np.testing.assert_allclose(lines[2 * reads + 1].y, result.fragments_rotated.sel(kind="MLP reads"))
@@ -432,7 +434,7 @@ def test_every_kind_has_a_panel_and_rotations_beside_it() -> None:
 
 
 def test_a_rate_of_nothing_has_no_negative_zero() -> None:
-    low = _weight_rated.rate_variables("rate", np.array([0]), np.array([80]), "kind", "a rate")["rate_low"]
+    low = rate_variables("rate", np.array([0]), np.array([80]), "kind", "a rate")["rate_low"]
 
     assert not np.signbit(low.values).any()
 
@@ -680,38 +682,6 @@ def test_a_run_whose_rater_went_away_is_resumed_with_what_was_answered(tmp_path:
     assert len(server.asked) - before < int(result.rater_prompt_tokens) / 50
 
 
-def _over_depth(slope_p: list[float], structure_p: list[float]) -> xr.Dataset:
-    """What claims over depth rest on, for three kinds."""
-    kinds = ["OV writes", "MLP reads", "MLP writes"]
-    columns = {"slope": [0.2, 0.0, -0.1], "slope_low": [0.1, -0.1, -0.2], "slope_high": [0.3, 0.1, 0.0],
-               "slope_p": slope_p, "structure": [1.0, 30.0, 2.0], "structure_freedom": [4.0] * 3,
-               "structure_p": structure_p}  # fmt: skip
-    return xr.Dataset(
-        {name: (("kind", "rater"), np.array(values)[:, None]) for name, values in columns.items()},
-        coords={"kind": kinds, "rater": ["own embedding"]},
-    )
-
-
-def test_a_trend_and_a_bend_over_depth_are_told_apart_from_each_other_and_from_nothing() -> None:
-    told = list(_weight_claims._depth(_over_depth([0.01, 0.9, 0.5], [0.8, 0.001, 0.6]), "own embedding"))
-
-    assert [(claim.select["variable"], claim.select.get("kind"), claim.significant) for claim in told] == [
-        ("slope", "OV writes", True),
-        ("structure", "MLP reads", True),
-        ("slope_p", None, False),
-    ]
-    assert told[0].p_adjusted == 0.01
-    assert told[1].p_adjusted == 0.001
-    assert "MLP writes" in told[2].text
-    assert "MLP reads" not in told[2].text
-
-    nan = float("nan")
-    (nothing,) = _weight_claims._depth(_over_depth([0.9] * 3, [nan] * 3), "own embedding")
-    assert nothing.significant is False
-    assert "bend" not in nothing.text
-    assert "smallest p = 0.9)" in nothing.text
-
-
 def test_projections_are_found_once_for_each_block_and_never_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = zoo.layered("gpt2"), []
     found = projections.find_projections
@@ -722,4 +692,4 @@ def test_projections_are_found_once_for_each_block_and_never_kept(monkeypatch: p
     run(model, edits=0, untrained_layers=0, rotations=0)
 
     assert asked == list(range(model.n_layers))
-    assert model not in _weight_measuring._LAST
+    assert model not in parts._LAST

@@ -17,8 +17,8 @@ import pytest
 
 import layerscope.experiments
 import layerscope.maths
-from layerscope.experiments._weight_character import _t_test
 from layerscope.experiments.attention_patterns.conclude.distances import majority
+from layerscope.experiments.weight_directions.conclude.removals import _t_test
 from layerscope.maths.alignment import alignment
 from layerscope.maths.attention import crossings
 from layerscope.maths.bootstrap import (
@@ -459,7 +459,7 @@ _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
     "hidden_states.conclude.similarity": (kernel_alignment,),
     "hidden_states.conclude.phases": (place_of_a_change,),
     "causal_trace.conclude.components": (rank_correlation_over_prompts,),
-    "_weight_character": (removals_by_student_s_t,),
+    "weight_directions.conclude.removals": (removals_by_student_s_t,),
 }
 """Files that make an interval or a p from a statistic of their own, and what simulates that kind."""
 _MAKES = {"interval_of_draws", "bootstrap_statistic"}

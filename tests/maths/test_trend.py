@@ -3,8 +3,15 @@ from itertools import permutations
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import xlogy
 
-from layerscope.maths.trend import goes_with, rate_difference_p, rate_error, rate_trend
+from layerscope.maths.trend import (
+    goes_with,
+    rate_difference_interval,
+    rate_difference_p,
+    rate_error,
+    rate_trend,
+)
 
 
 def test_a_straight_line_leaves_nothing() -> None:
@@ -61,6 +68,38 @@ def test_difference_of_rates_against_a_chi_squared_test() -> None:
     assert rate_difference_p(12, 100, 30, 150) == pytest.approx(expected)
     assert np.isnan(rate_difference_p(0, 0, 3, 9))
     assert rate_difference_p(0, 5, 0, 9) == 1.0
+
+
+@pytest.mark.parametrize("counts", [(12, 100, 30, 150), (3, 40, 9, 300), (5, 6, 3, 9), (0, 40, 9, 300)])
+def test_at_the_ends_of_an_interval_the_score_test_is_just_not_rejected(counts: tuple[int, ...]) -> None:
+    hits, n, other_hits, other_n = counts
+    seen = hits / n - other_hits / other_n
+
+    for end in rate_difference_interval(*counts):
+        # Independently of the closed form: the likeliest of a fine grid of rates that differ by so much.
+        second = np.linspace(max(0, -end), min(1, 1 - end), 200_001)[1:-1]
+        first = second + end
+        likelihood = xlogy(hits, first) + xlogy(n - hits, 1 - first)
+        likelihood += xlogy(other_hits, second) + xlogy(other_n - other_hits, 1 - second)
+        a, b = first[likelihood.argmax()], second[likelihood.argmax()]
+        error = np.sqrt(a * (1 - a) / n + b * (1 - b) / other_n)
+        assert abs(seen - end) / error == pytest.approx(1.95996, rel=1e-3)
+
+
+def test_an_interval_and_the_test_of_a_difference_agree() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n, m = (int(one) for one in rng.integers(5, 200, 2))
+        counts = int(rng.binomial(n, 0.1)), n, int(rng.binomial(m, 0.2)), m
+        low, high = rate_difference_interval(*counts)
+        seen = counts[0] / n - counts[2] / m
+
+        assert low - 1e-9 <= seen <= high + 1e-9
+        assert (low > 0 or high < 0) is (rate_difference_p(*counts) < 0.05)
+
+
+def test_without_units_a_difference_has_no_interval() -> None:
+    assert np.isnan(rate_difference_interval(0, 0, 3, 9)).all()
 
 
 def test_series_that_go_together_are_told_by_their_stretches() -> None:

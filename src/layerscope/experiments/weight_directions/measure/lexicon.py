@@ -13,8 +13,8 @@ import xarray as xr
 
 from layerscope import runs
 from layerscope.errors import LayerscopeError
-from layerscope.experiments._weight_settings import WRITES, Settings
-from layerscope.experiments._weight_vocabulary import mean_embedding, shared_part_of
+from layerscope.experiments.weight_directions.measure.vocabulary import mean_embedding, shared_part_of
+from layerscope.experiments.weight_directions.settings import WRITES, Settings
 from layerscope.maths.coherence import CommonPart
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ EMBEDDINGS: tuple[Side, ...] = ("embedding", "unembedding")
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class Lexicon:
     """What every rating of one run rests on."""
 
     model: LayeredModel
@@ -102,7 +102,7 @@ def numpy_generator(settings: Settings, *names: object) -> np.random.Generator:
     return np.random.default_rng(runs.stream(settings.seed, *names).initial_seed())
 
 
-def word_vector(ground: Ground, words: Sequence[str], side: Side) -> np.ndarray:
+def word_vector(lexicon: Lexicon, words: Sequence[str], side: Side) -> np.ndarray:
     """The mean of words' token vectors, less that of all tokens.
 
     Raises:
@@ -110,8 +110,8 @@ def word_vector(ground: Ground, words: Sequence[str], side: Side) -> np.ndarray:
     """
     import torch
 
-    rows = ground.rows(side).rows
-    tokenizer = ground.model.tokenizer
+    rows = lexicon.rows(side).rows
+    tokenizer = lexicon.model.tokenizer
     found = []
     for word in words:
         options = [
@@ -128,4 +128,4 @@ def word_vector(ground: Ground, words: Sequence[str], side: Side) -> np.ndarray:
             )
         found.append(rows[ids].float().mean(0))
     mean: np.ndarray = torch.stack(found).mean(0).cpu().numpy()
-    return mean - ground.centres[side]
+    return mean - lexicon.centres[side]

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import Earlier, WorkItem
 from layerscope.evidence.coordinates import number_coordinate
-from layerscope.experiments._weight_ground import Ground, numpy_generator
-from layerscope.experiments._weight_matrices import Decomposed, decomposed
-from layerscope.experiments._weight_pairs import joined_pairs
-from layerscope.experiments._weight_power import made_directions
-from layerscope.experiments._weight_rating import Block, rated
-from layerscope.experiments._weight_settings import (
-    ATTENTION,
+from layerscope.experiments.weight_directions.items import PartItem, parts_asked_for
+from layerscope.experiments.weight_directions.measure.lexicon import Lexicon, numpy_generator
+from layerscope.experiments.weight_directions.measure.made import made_directions
+from layerscope.experiments.weight_directions.measure.matrices import Decomposed, decomposed
+from layerscope.experiments.weight_directions.measure.pairs import joined_pairs
+from layerscope.experiments.weight_directions.measure.rating import Block, rated
+from layerscope.experiments.weight_directions.measure.vocabulary import vocabulary
+from layerscope.experiments.weight_directions.settings import (
     RANDOM,
     ROTATED,
     SIDES,
     SINGULAR,
     Settings,
 )
-from layerscope.experiments._weight_vocabulary import vocabulary
 from layerscope.maths.decompositions import gaps, near_equal, random_directions, random_rotation
 from layerscope.results.schema import quantity
 
@@ -34,22 +34,6 @@ if TYPE_CHECKING:
     from layerscope.models.projections import Projections
 
 GROWING = ("direction", "together", "lack", "pair")
-
-
-class PartItem(WorkItem):
-    """The attention or the MLP of one block."""
-
-    layer: int
-    part: str
-
-
-def one_item(name: str, size: float) -> Any:
-    """Items of a stage that is one piece of work."""
-
-    def items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[WorkItem]:
-        yield WorkItem(name=name, size=size)
-
-    return items
 
 
 def measure_vocabulary(
@@ -66,7 +50,7 @@ def measure_vocabulary(
 
 def measure_random(model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """Random directions, shown and rated like any other: what chance looks like to each rater."""
-    return rated(Ground(model, earlier["vocabulary"], settings), _random_blocks(model, settings), layer=-1)
+    return rated(Lexicon(model, earlier["vocabulary"], settings), _random_blocks(model, settings), layer=-1)
 
 
 def _random_blocks(model: LayeredModel, settings: Settings) -> list[Block]:
@@ -82,23 +66,10 @@ def _random_blocks(model: LayeredModel, settings: Settings) -> list[Block]:
     return blocks
 
 
-def items_of_parts(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PartItem]:
-    """Attention and MLP of every block."""
-    for layer in range(inputs.facts.n_layers):
-        for part, size in _parts(settings):
-            yield PartItem(name=f"layer {layer} {part}", size=size, layer=layer, part=part)
-
-
-def _parts(settings: Settings) -> list[tuple[str, float]]:
-    of_attention = sum(kind in ATTENTION for kind in settings.kinds)
-    of_mlp = len(settings.kinds) - of_attention
-    return [(name, float(n)) for name, n in (("attention", of_attention), ("mlp", of_mlp)) if n]
-
-
 def measure_part(model: LayeredModel, item: PartItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """Singular directions of a part and rotations of them, with what was not found."""
-    ground = Ground(model, earlier["vocabulary"], settings)
-    return _measured(ground, _projections(model, item, settings), item.part)
+    lexicon = Lexicon(model, earlier["vocabulary"], settings)
+    return _measured(lexicon, _projections(model, item, settings), item.part)
 
 
 _LAST: WeakKeyDictionary[LayeredModel, Projections] = WeakKeyDictionary()
@@ -112,20 +83,20 @@ def _projections(model: LayeredModel, item: PartItem, settings: Settings) -> Pro
     if item.part == "mlp" and kept is not None and kept.layer == item.layer:
         return kept
     found = find_projections(model, item.layer)
-    if item.part == "attention" and len(_parts(settings)) == 2:
+    if item.part == "attention" and len(parts_asked_for(settings)) == 2:
         _LAST[model] = found
     return found
 
 
-def _measured(ground: Ground, projections: Projections, part: str) -> xr.Dataset:
-    settings, layer = ground.settings, projections.layer
+def _measured(lexicon: Lexicon, projections: Projections, part: str) -> xr.Dataset:
+    settings, layer = lexicon.settings, projections.layer
     lacking = _lacking(projections, part, settings)
     known = not any(why.startswith("the norm") for _, why in lacking)
-    matrices = list(decomposed(ground.model, projections, part, settings)) if known else []
+    matrices = list(decomposed(lexicon.model, projections, part, settings)) if known else []
     blocks = _blocks(matrices, settings, layer)
-    directions = rated(ground, blocks, layer)
+    directions = rated(lexicon, blocks, layer)
     parts = [directions, _together(blocks, layer, settings), _lacks(lacking, layer)]
-    return xr.merge([*parts, joined_pairs(ground, projections, directions)])
+    return xr.merge([*parts, joined_pairs(lexicon, projections, directions)])
 
 
 def _lacking(projections: Projections, part: str, settings: Settings) -> list[tuple[str, str]]:
@@ -213,30 +184,23 @@ def as_text(values: list[str], dimension: str, what: str) -> xr.Variable:
     return xr.Variable((dimension,), np.array(values, dtype=str), {"long_name": what})
 
 
-def items_of_twin(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[WorkItem]:
-    """The untrained twin, all of its layers at once, so that it is made once."""
-    if settings.untrained_layers:
-        share = min(settings.untrained_layers, inputs.facts.n_layers)
-        yield WorkItem(name="untrained twin", size=float(share * len(settings.kinds)))
-
-
 def measure_twin(model: LayeredModel, item: WorkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
     """The same of a model of the same shape that was never trained, with its own tokens and random directions."""
     from layerscope.models.projections import find_projections
     from layerscope.models.untrained import untrained_twin
 
     twin = untrained_twin(model, settings.seed)
-    ground = Ground(twin, earlier["vocabulary"], settings, twin=True)
+    lexicon = Lexicon(twin, earlier["vocabulary"], settings, twin=True)
     number = min(settings.untrained_layers, model.n_layers)
     parts = [
-        rated(ground, _random_blocks(twin, settings), layer=-1),
-        made_directions(ground).drop_vars(["set_name", "set_size"]),
+        rated(lexicon, _random_blocks(twin, settings), layer=-1),
+        made_directions(lexicon).drop_vars(["set_name", "set_size"]),
     ]
     for layer in np.unique(np.linspace(0, model.n_layers - 1, number).round().astype(int)):
         projections = find_projections(twin, int(layer))
-        for part, _ in _parts(settings):
+        for part, _ in parts_asked_for(settings):
             matrices = list(decomposed(twin, projections, part, settings))
-            parts.append(rated(ground, _blocks(matrices, settings, int(layer)), int(layer)))
+            parts.append(rated(lexicon, _blocks(matrices, settings, int(layer)), int(layer)))
     return xr.concat(
         parts, dim="direction", data_vars="minimal", coords="minimal", compat="override", join="override"
     )

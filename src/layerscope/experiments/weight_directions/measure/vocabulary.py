@@ -12,7 +12,7 @@ import xarray as xr
 from layerscope.bundled import bundled_names
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.coordinates import number_coordinate
-from layerscope.experiments._weight_settings import Settings
+from layerscope.experiments.weight_directions.settings import Settings
 from layerscope.maths.coherence import CommonPart, common_part, cooccurrence_vectors
 from layerscope.results.escaping import stored
 from layerscope.results.schema import quantity, write_json

@@ -17,25 +17,21 @@ Source: Millidge & Black 2022, with the trap of its published data mended.
 from __future__ import annotations
 
 import json
-import os
 import re
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.contract import Earlier, Inputs, WorkItem
-from layerscope.errors import LayerscopeError
+from layerscope.contract import Earlier
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._weight_settings import ROTATED, SIGNS, SINGULAR, Settings
+from layerscope.experiments.weight_directions.items.asking import AskItem, ask
+from layerscope.experiments.weight_directions.settings import SIGNS, Settings
 from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity, write_json
-from layerscope.results.trust import from_a_record
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
@@ -49,16 +45,6 @@ CHOOSING = (
     "Here are two lists of tokens.\n\nA: {first}\n\nB: {second}\n\nWhich list is better described as: {meaning}\n"
     "Answer with the single letter A or B."
 )
-_CONTROLS = 3
-"""A control for every so many directions that are asked about."""
-
-
-class AskItem(WorkItem):
-    """Rows of the directions of one layer and kind that are asked about; of random ones where layer is -1."""
-
-    layer: int
-    kind: str
-    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -74,54 +60,6 @@ class Answer:
     def counts(self) -> bool:
         """Whether a meaning was claimed and told the direction's tokens from others."""
         return bool(self.meaning) and self.right
-
-
-def items_for_rater(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[AskItem]:
-    """Leading directions of every layer and kind, with rotations and random ones among them.
-
-    Raises:
-        LayerscopeError: an address without the model's name, or where nothing answers: before anything is asked.
-    """
-    if not settings.rater_address:
-        if settings.rater == "language model":
-            raise LayerscopeError(
-                "no language model was named to rate by",
-                found="rater = language model, rater_address empty",
-                expected="an OpenAI-compatible address",
-                hint="--set rater_address=http://127.0.0.1:8000/v1 --set rater_name=NAME",
-            )
-        return
-    if not settings.rater_name:
-        raise LayerscopeError(
-            "the language model at that address has no name",
-            found=f"rater_address = {settings.rater_address}, rater_name empty",
-            expected="the name that the address knows it by",
-            hint="--set rater_name=NAME",
-        )
-    ask(settings, "Answer with the single word READY.")
-    random = earlier["random"]
-    for kind in dict.fromkeys(random.direction_kind.values.tolist()):
-        rows = np.flatnonzero(random.direction_kind.values == kind)[: settings.rater_directions]
-        yield _item(-1, str(kind), rows)
-    found = earlier["directions"]
-    for layer in np.unique(found.direction_layer.values):
-        for kind in settings.kinds:
-            here = (found.direction_layer.values == layer) & (found.direction_kind.values == kind)
-            singular = np.flatnonzero(here & (found.origin.values == SINGULAR))
-            singular = singular[np.argsort(found["rank"].values[singular], kind="stable")]
-            rotated = np.flatnonzero(here & (found.origin.values == ROTATED))
-            rows = np.concatenate(
-                [singular[: settings.rater_directions], rotated[: settings.rater_directions // _CONTROLS]]
-            )
-            if rows.size:
-                yield _item(int(layer), kind, rows)
-
-
-def _item(layer: int, kind: str, rows: np.ndarray) -> AskItem:
-    name = (
-        f"asking about {kind} of layer {layer}" if layer >= 0 else f"asking about random directions, {kind}"
-    )
-    return AskItem(name=name, size=float(len(rows)), layer=layer, kind=kind, rows=tuple(int(r) for r in rows))
 
 
 def measure_answers(model: LayeredModel, item: AskItem, settings: Settings, earlier: Earlier) -> xr.Dataset:
@@ -171,78 +109,6 @@ def _about(settings: Settings, tokens: Sequence[str], rival: Sequence[str], *, f
 
 def _listed(tokens: Sequence[str]) -> str:
     return ", ".join(json.dumps(restored(str(token)), ensure_ascii=False) for token in tokens)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer, and what it cost as far as the address tells."""
-
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-def ask(settings: Settings, prompt: str) -> Reply:
-    """One question at temperature 0.
-
-    Raises:
-        LayerscopeError: nothing answers at the address, or not as an OpenAI-compatible one would; or address and
-            key are named by a record, which may come from anybody.
-    """
-    if from_a_record():
-        raise _named_by_a_record(settings)
-    body = {
-        "model": settings.rater_name,
-        "messages": [{"role": "user", "content": prompt}],
-        "temperature": 0,
-        "max_tokens": 60,
-        "seed": settings.seed,
-    }
-    headers = {"Content-Type": "application/json"}
-    if settings.rater_key:
-        key = os.environ.get(settings.rater_key)
-        if not key:
-            raise _unreachable(settings, f"the environment variable {settings.rater_key} is not set")
-        headers["Authorization"] = f"Bearer {key}"
-    address = settings.rater_address.rstrip("/") + "/chat/completions"
-    if not address.startswith(("http://", "https://")):
-        raise _unreachable(settings, "an address that does not begin with http:// or https://")
-    request = urllib.request.Request(address, json.dumps(body).encode(), headers)
-    try:
-        with urllib.request.urlopen(request, timeout=settings.rater_seconds) as response:
-            answer = json.loads(response.read())
-        return _reply(answer)
-    except urllib.error.HTTPError as error:
-        raise _unreachable(settings, f"status {error.code} ({error.reason})") from error
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise _unreachable(settings, f"{type(error).__name__}: {error}") from error
-
-
-def _reply(answer: Any) -> Reply:
-    usage = answer.get("usage") or {}
-    return Reply(
-        str(answer["choices"][0]["message"]["content"] or ""),
-        int(usage.get("prompt_tokens") or 0),
-        int(usage.get("completion_tokens") or 0),
-    )
-
-
-def _unreachable(settings: Settings, found: str) -> LayerscopeError:
-    return LayerscopeError(
-        "the language model that should rate cannot be reached",
-        found=f"{settings.rater_address}: {found}",
-        expected="an OpenAI-compatible address that answers POST .../chat/completions",
-        hint="start it and resume the run (what was answered is kept), or run without rater_address",
-    )
-
-
-def _named_by_a_record(settings: Settings) -> LayerscopeError:
-    return LayerscopeError(
-        "a record names an address to ask, and nothing is sent there on its word",
-        found=f"rater_address = {settings.rater_address}, rater_key = {settings.rater_key or '(none)'}",
-        expected="an address and a key that you name",
-        hint="the run's own command, `layerscope run weight_directions ...`, goes on from what is kept",
-    )
 
 
 def _dataset(item: AskItem, found: xr.Dataset, answers: Sequence[Sequence[Answer]]) -> xr.Dataset:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layerscope.experiments._weight_settings import ATTENTION, Kind, Settings
+from layerscope.experiments.weight_directions.settings import ATTENTION, Kind, Settings
 from layerscope.maths.decompositions import product_directions, read_directions, write_directions
 
 if TYPE_CHECKING:

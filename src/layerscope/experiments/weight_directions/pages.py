@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._weight_settings import OWN, SIGNS, SINGULAR
+from layerscope.experiments.weight_directions.settings import OWN, SIGNS, SINGULAR
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
 from layerscope.results.schema import read_json
 
@@ -22,7 +22,7 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     texts = dict(zip(result.entry.values.tolist(), result.token_text.values.tolist(), strict=True))
     introduction = (
         f"Tokens at both ends of a direction, strongest first; darker where they are more coherent "
-        f"({read_json(result, 'rate_by')}), marked where the direction counts as interpretable. The ends of what a "
+        f"({read_json(result, 'rate_by')}), marked where the direction counts as coherent. The ends of what a "
         "head reads and writes, or asks and answers, belong together: + with +, − with −."
     )
     found = {}
@@ -81,7 +81,7 @@ def _of(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) 
         coherence = float(result.coherence.values[row, sign, column])
         shade = 0.0 if np.isnan(coherence) else float(np.clip(coherence, -1, 1))
         interpretable = result.interpretable.values[row, result.rater.values.tolist().index(rater)]
-        mark = "; the direction counts as interpretable" if interpretable == 1 else ""
+        mark = "; the direction counts as coherent" if interpretable == 1 else ""
         value = f"{result.direction_kind.values[row]} {int(result['rank'].values[row])}{_SIGNS[sign]}"
         ids = result.top_token.values[row, sign]
         said = "unknown" if np.isnan(coherence) else f"{round(coherence, 2) + 0.0:.2f}".replace("-", "−")

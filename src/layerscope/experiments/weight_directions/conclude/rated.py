@@ -1,4 +1,4 @@
-"""Which directions count as interpretable, by every rater, and rates of them."""
+"""Which directions count as coherent, by every rater, and rates of them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments._weight_settings import (
-    LANGUAGE,
-    RANDOM,
-    RATERS,
-    SIDES,
-    UNRELATED,
-    WRITES,
-    Settings,
-)
+from layerscope.experiments.weight_directions.items.power import above, best_end, threshold
+from layerscope.experiments.weight_directions.settings import LANGUAGE, RATERS, SIDES, WRITES, Settings
 from layerscope.maths.trend import rate_error
-from layerscope.results.schema import quantity
+from layerscope.results.schema import quantity, read_json
 
 ALL_RATERS = (*RATERS, LANGUAGE)
 
 
 class Rated:
-    """Rows of directions with what each rater says: interpretable, not, or NaN where it cannot tell.
+    """Rows of directions with what each rater says: coherent, not, or NaN where it cannot tell.
 
     Attributes:
         rows: the directions, as measured.
@@ -88,39 +81,8 @@ def _asked(answers: xr.Dataset, side: str, layers: np.ndarray) -> np.ndarray:
     return found if found.size else np.array([np.nan])
 
 
-def threshold(side: str, random: xr.Dataset, power: xr.Dataset, settings: Settings) -> np.ndarray:
-    """[rater]: the coherence that few random directions and few of those made of unrelated tokens exceed."""
-    limits = []
-    for made, origin in ((random, RANDOM), (power, UNRELATED)):
-        here = (made.direction_kind.values == side) & (made.origin.values == origin)
-        limits.append(
-            [_quantile(column, settings.quantile) for column in best_end(made.isel(direction=here)).T]
-        )
-    return np.fmax(*np.array(limits))
-
-
-def best_end(rows: xr.Dataset, name: str = "coherence") -> np.ndarray:
-    """[direction rater]: the coherence of the better end of each direction; NaN where it cannot be rated."""
-    values = rows[name].values.astype(np.float64)
-    return np.where(
-        np.isnan(values).all(1),
-        np.nan,
-        np.where(np.isnan(values), -np.inf, values).max(axis=1, initial=-np.inf),
-    )
-
-
-def above(values: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """[direction rater]: 1 where a coherence exceeds the rater's threshold, 0 where not, NaN where one is unknown."""
-    return np.where(np.isfinite(values) & np.isfinite(limit), values > limit, np.nan)
-
-
-def _quantile(values: np.ndarray, share: float) -> float:
-    known = values[np.isfinite(values)]
-    # With too few random directions that can be rated, a quantile of them says nothing.
-    return float(np.quantile(known, share)) if known.size >= 50 else float("nan")
-
-
 def means(columns: np.ndarray) -> list[float]:
+    """Mean of each column over what is known in it."""
     return [
         float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else np.nan
         for column in columns.T
@@ -148,3 +110,8 @@ def rate_variables(
         f"{name}_error": quantity(error, dims, f"{what}, standard error"),
         f"{name}_n": quantity(n, dims, f"{what}, directions rated"),
     }
+
+
+def may_rate(result: xr.Dataset) -> bool:
+    """Whether rates are reported: the rater was chosen by the user, or sees known sets. Old results were not asked."""
+    return bool(read_json(result, "rater_may_rate", True))

@@ -8,35 +8,32 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence.coordinates import number_coordinate
-from layerscope.evidence.quantities import interval_variables, stacked
-from layerscope.experiments._weight_ground import Ground
-from layerscope.experiments._weight_matrices import query_key
-from layerscope.experiments._weight_settings import SINGULAR, Settings
-from layerscope.maths.bootstrap import bootstrap_mean
+from layerscope.experiments.weight_directions.measure.lexicon import Lexicon
+from layerscope.experiments.weight_directions.measure.matrices import query_key
+from layerscope.experiments.weight_directions.settings import SINGULAR
 from layerscope.results.schema import quantity
 
 if TYPE_CHECKING:
     from layerscope.models.projections import Projections
 
-_FEWEST_HEADS = 3
 LIKENESS = {"same_token": "the same letters", "same_part_of_speech": "the same part of speech"}
 
 
-def joined_pairs(ground: Ground, projections: Projections, directions: xr.Dataset) -> xr.Dataset:
+def joined_pairs(lexicon: Lexicon, projections: Projections, directions: xr.Dataset) -> xr.Dataset:
     """The pairs of tokens (i, j) with the largest e_i W_Q W_K\u1d40 e_j\u1d40 of every head.
 
     Looked for among the tokens at both ends of what the head asks and answers, where a form of low rank
     has its largest entries; all pairs of a vocabulary would be too many.
     """
     heads = projections.heads
-    wanted = {"QK asks", "QK answers"} <= set(ground.settings.kinds) and ground.settings.pairs
-    product = query_key(heads, ground.settings) if heads is not None and wanted else None
+    wanted = {"QK asks", "QK answers"} <= set(lexicon.settings.kinds) and lexicon.settings.pairs
+    product = query_key(heads, lexicon.settings) if heads is not None and wanted else None
     found: list[tuple[int, int, int, float, float, float]] = []
     if product is not None:
         for head in range(len(product[0])):
             asking, answering = (_at_ends(directions, kind, head) for kind in ("QK asks", "QK answers"))
             if asking.size and answering.size:
-                found += _of_head(head, asking, answering, product, ground)
+                found += _of_head(head, asking, answering, product, lexicon)
     columns = list(zip(*found, strict=True)) if found else [()] * 6
 
     def column(place: int, kind: type, what: str) -> xr.Variable:
@@ -77,24 +74,24 @@ def _of_head(
     asking: np.ndarray,
     answering: np.ndarray,
     product: tuple[Any, Any],
-    ground: Ground,
+    lexicon: Lexicon,
 ) -> list[tuple[int, int, int, float, float, float]]:
     query, key = product
-    rows = ground.rows("embedding")
+    rows = lexicon.rows("embedding")
     asks, answers = (
         _in_stream(rows, ids) @ matrix[head] for ids, matrix in ((asking, query), (answering, key))
     )
     scores = (asks @ answers.T).double().cpu().numpy()
     by_chance = [
-        _share(
+        share_of_known(
             alike(
-                labels_of(ground.vocabulary, name, asking)[:, None],
-                labels_of(ground.vocabulary, name, answering)[None],
+                labels_of(lexicon.vocabulary, name, asking)[:, None],
+                labels_of(lexicon.vocabulary, name, answering)[None],
             )
         )
         for name in LIKENESS
     ]
-    order = np.argsort(-scores, axis=None, kind="stable")[: ground.settings.pairs]
+    order = np.argsort(-scores, axis=None, kind="stable")[: lexicon.settings.pairs]
     standard = (scores - scores.mean()) / max(float(scores.std()), 1e-30)
     return [
         (head, int(asking[i]), int(answering[j]), float(standard[i, j]), by_chance[0], by_chance[1])
@@ -115,7 +112,8 @@ def labels_of(vocabulary: xr.Dataset, name: str, ids: np.ndarray) -> np.ndarray:
     return np.array([str(text).strip().lower() for text in vocabulary.token_text.values[ids]])
 
 
-def _share(values: np.ndarray) -> float:
+def share_of_known(values: np.ndarray) -> float:
+    """Mean of what is known; NaN where nothing is."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else float("nan")
 
@@ -123,43 +121,3 @@ def _share(values: np.ndarray) -> float:
 def alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """1 where both are known and equal, 0 where they differ, NaN where one is unknown."""
     return np.where((a != "") & (b != ""), a == b, np.nan)
-
-
-def pair_summary(
-    directions: xr.Dataset, vocabulary: xr.Dataset, n_layers: int, settings: Settings
-) -> xr.Dataset:
-    """What the tokens of pairs have in common, by layer, less what any two of the tokens compared have.
-
-    Heads are the units: each is the mean over its pairs.
-    """
-    if not directions.sizes.get("pair"):
-        return xr.Dataset()
-    rows = directions[[name for name in directions.variables if str(name).startswith("pair")]]
-    variables: dict[str, Any] = {}
-    heads = rows.pair_layer.values * 10_000 + rows.pair_head.values
-    for name, what in LIKENESS.items():
-        shared = alike(
-            *(labels_of(vocabulary, name, rows[f"pair_{one}"].values) for one in ("asks", "answers"))
-        )
-        above = shared - rows[f"pair_{name}"].values
-        by_layer, units = [], []
-        for layer in range(n_layers):
-            here = np.unique(heads[rows.pair_layer.values == layer])
-            means = np.array([_share(above[heads == head]) for head in here])
-            units.append(means)
-            by_layer.append(_interval(means, settings))
-        variables |= interval_variables(
-            f"pairs_{name}", stacked(by_layer), "layer", f"pairs of {what}, above any two tokens compared"
-        )
-        whole = _interval(np.concatenate(units), settings)
-        variables |= interval_variables(
-            f"all_pairs_{name}", whole, "", f"pairs of {what}, above chance, all heads"
-        )
-        variables[f"pair_{name}_here"] = quantity(shared, "pair", f"whether the two are of {what}")
-    return rows.assign(variables)
-
-
-def _interval(values: np.ndarray, settings: Settings) -> Any:
-    """Mean over heads; NaN where fewer than three heads have pairs that can be compared."""
-    given = values if np.isfinite(values).sum() >= _FEWEST_HEADS else np.array([np.nan])
-    return bootstrap_mean(given, seed=settings.seed, level=settings.level, resamples=settings.resamples)

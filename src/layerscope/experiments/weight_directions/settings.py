@@ -25,10 +25,17 @@ EMBEDDING_OF = "embedding:"
 RATERS = (OWN, COMPANY, OTHER)
 SINGULAR, ROTATED, RANDOM = "singular", "rotated", "random"
 KNOWN_SET, MATCHED_SET, UNRELATED = "known set", "matched set", "unrelated tokens"
+IN_WORDS = {"QK asks": "QK query side", "QK answers": "QK key side"}
+"""Kinds that sentences and figures call otherwise than results do."""
 SIGNS = ("+", "-")
 SIDES = ("reads", "writes")
 TOKENS_OF = dict(zip(SIDES, ("embedding", "unembedding"), strict=True))
 """By side of the vocabulary: what is read meets the embedding, what is written the unembedding."""
+
+
+def kind_in_words(kind: object) -> str:
+    """A kind of direction as sentences call it: "QK query side" for "QK asks"."""
+    return IN_WORDS.get(str(kind), str(kind))
 
 
 class Settings(Intervals):
@@ -37,7 +44,8 @@ class Settings(Intervals):
     kinds: tuple[Kind, ...] = Field(
         KINDS,
         min_length=1,
-        description="which sides of which matrices; the post used 'OV writes', 'MLP reads', 'MLP writes'",
+        description="which sides of which matrices ('QK asks': the query side, 'QK answers': the key side); the post "
+        "used 'OV writes', 'MLP reads', 'MLP writes'",
     )
     directions: int = Field(
         200,
@@ -82,7 +90,7 @@ class Settings(Intervals):
         0.95,
         gt=0.5,
         lt=1,
-        description="a direction counts as interpretable above this quantile of random directions",
+        description="a direction counts as coherent above this quantile of random directions",
     )
     rater: str = Field(
         "auto",

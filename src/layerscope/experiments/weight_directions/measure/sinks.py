@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import Earlier
 from layerscope.evidence.coordinates import layer_coordinate, number_coordinate
-from layerscope.experiments._weight_settings import ATTENTION, Settings
-from layerscope.experiments._weight_vocabulary import short_texts
+from layerscope.experiments.weight_directions.items import SinkItem
+from layerscope.experiments.weight_directions.measure.vocabulary import short_texts
+from layerscope.experiments.weight_directions.settings import Settings
 from layerscope.results.schema import quantity
-from layerscope.text.tokens import BosPolicy
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
-
-
-class SinkItem(WorkItem):
-    """A few texts, to be read whole."""
-
-    bos: BosPolicy
-
-
-def items_of_sinks(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[SinkItem]:
-    """One piece of work, where attention is decomposed at all."""
-    if set(ATTENTION) & set(settings.kinds):
-        yield SinkItem(name="attention to the first token", size=1.0, bos=inputs.bos)
 
 
 def measure_sinks(model: LayeredModel, item: SinkItem, settings: Settings, earlier: Earlier) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""Rates of interpretable directions over depth: a line, what it leaves, and the last block."""
+"""Rates of coherent directions over depth: a line, what it leaves, and the last layer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from layerscope.evidence import measure
 from layerscope.evidence.quantities import interval_variables
-from layerscope.experiments._weight_rated import ALL_RATERS, Rated, counted, rate_variables
-from layerscope.experiments._weight_settings import SINGULAR, Settings
+from layerscope.experiments.weight_directions.conclude.rated import ALL_RATERS, Rated, counted, rate_variables
+from layerscope.experiments.weight_directions.settings import ATTENTION, KINDS, SINGULAR, Settings
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.permutation import holm
-from layerscope.maths.trend import Trend, goes_with, rate_difference_p, rate_error, rate_trend
+from layerscope.maths.trend import Trend, goes_with, rate_difference_interval, rate_difference_p, rate_trend
 from layerscope.results.schema import quantity, read_json
 
 _STRETCHES = 6
@@ -37,8 +38,11 @@ def depth_variables(
         known = (n[-1] > 0) & (before[1] > 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             difference = np.where(known, hits[-1] / n[-1] - before[0] / before[1], np.nan)
-        error = np.hypot(rate_error(hits[-1], n[-1]), rate_error(*before))
-        last[:, i] = difference, difference - 1.96 * error, difference + 1.96 * error
+        ends = [
+            rate_difference_interval(*map(int, four), level=settings.level)
+            for four in zip(hits[-1], n[-1], *before, strict=True)
+        ]
+        last[:, i] = difference, *np.array(ends).T
         last_p[i] = [
             rate_difference_p(*map(int, four)) if ok else np.nan
             for ok, *four in zip(known, hits[-1], n[-1], *before, strict=True)
@@ -101,24 +105,39 @@ def with_sinks(
     }
 
 
-def rate_over_layers(result: xr.Dataset) -> xr.Dataset:
-    """`value`, `low`, `high`, `null` and `n` over layers, all kinds together, by the headline's rater."""
-    rater = read_json(result, "rate_by")
+def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Coherent directions in each layer by the headline's rater: of all kinds, and of attention and MLPs apart."""
+    parts = {
+        "all": KINDS,
+        "attention": ATTENTION,
+        "mlp": tuple(kind for kind in KINDS if kind not in ATTENTION),
+    }
+    found = {}
+    for part, kinds in parts.items():
+        if here := [kind for kind in kinds if kind in result.kind.values]:
+            rate = _rate_over_layers(result.sel(kind=here))
+            said = {"all": "weights", "attention": "attention weights", "mlp": "MLP weights"}[part]
+            found["coherent_directions" if part == "all" else f"coherent_directions_{part}"] = measure(
+                rate,
+                "rate",
+                label=f"coherent directions, {said}",
+                sense=f"leading directions of {said} mostly have top tokens that are alike",
+                null=rate.random,
+            )
+    return found
+
+
+def _rate_over_layers(result: xr.Dataset) -> xr.Dataset:
+    """The rate over layers, all kinds together, and that of random directions."""
+    rater = str(read_json(result, "rate_by"))
     here = result.sel(rater=rater)
     # Without a rater that sees known sets there is no rate to tell.
     n = here.rate_n.values.sum(axis=0) * bool(read_json(result, "rater_may_rate", True))
-    hits = np.nansum(here.rate.values * here.rate_n.values, axis=0).round().astype(np.int64)
+    hits = np.nansum(here.rate.values * here.rate_n.values, axis=0).round().astype(np.int64) * (n > 0)
     chance = np.nansum(here.random_rate.values[:, None] * here.rate_n.values, axis=0) / np.maximum(n, 1)
-    columns = rate_variables("value", hits, n, "layer", f"share of interpretable directions ({rater})")
+    what = "share of coherent directions"
+    random = quantity(np.where(n > 0, chance, np.nan), "layer", "share of coherent random directions")
     return xr.Dataset(
-        {
-            "value": columns["value"],
-            "low": columns["value_low"],
-            "high": columns["value_high"],
-            "null": quantity(
-                np.where(n > 0, chance, np.nan), "layer", "share of interpretable random directions"
-            ),
-            "n": columns["value_n"],
-        },
+        rate_variables("rate", hits, n, "layer", f"{what} ({rater})") | {"random": random},
         coords={"layer": result.layer},
     )

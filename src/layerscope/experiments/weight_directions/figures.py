@@ -1,4 +1,4 @@
-"""Directions of weights in pictures."""
+"""Directions of weights: how many are coherent, beside their controls, and what else is known of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import xarray as xr
 
 from layerscope.evidence.coordinates import text_coordinate
 from layerscope.evidence.curves import as_curve
-from layerscope.experiments._weight_claims import may_rate
-from layerscope.experiments._weight_pairs import LIKENESS
+from layerscope.experiments.weight_directions.conclude.rated import may_rate
+from layerscope.experiments.weight_directions.measure.pairs import LIKENESS
+from layerscope.experiments.weight_directions.settings import kind_in_words
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
 from layerscope.plots.panels import rows_by_category
@@ -18,14 +19,14 @@ from layerscope.results.schema import quantity, read_json
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
-    """See `weight_directions.draw`."""
+    """Figures by name."""
     rater = str(read_json(result, "rate_by"))
     figures: dict[str, Any] = _power(result)
     if may_rate(result):
-        figures["share of interpretable directions"] = _rates(result, rater)
+        figures["How many directions are coherent?"] = _rates(result, rater)
         figures |= _controls(result, rater)
     figures |= _character(result)
-    figures["near-equal singular values"] = _near_equal(result)
+    figures["Directions with near-equal singular values"] = _near_equal(result)
     figures |= _pairs(result) | _sinks(result) | _removals(result)
     return figures
 
@@ -57,7 +58,7 @@ def _power(result: xr.Dataset) -> dict[str, Any]:
         "Directions made of 4, 8 or 12 tokens: mean over sets, 95% bootstrap interval over sets. "
         "A rater with power lifts known sets far above unrelated tokens."
     )
-    return {"do the raters see known sets?": differences(shares, caption=caption)}
+    return {"Do raters detect known token sets?": differences(shares, caption=caption)}
 
 
 def _rates(result: xr.Dataset, rater: str) -> Any:
@@ -77,19 +78,21 @@ def _rates(result: xr.Dataset, rater: str) -> Any:
         filled = [
             v[place] if v[place] is not None else np.full(known[n][0].shape, np.nan) for n, v in known.items()
         ]
-        columns[column] = quantity(np.stack(filled, axis=1), "category row layer", "share interpretable")
+        columns[column] = quantity(np.stack(filled, axis=1), "category row layer", "share coherent")
     values = xr.Dataset(
         columns,
         coords={
-            "category": text_coordinate([str(kind) for kind in here.kind.values], "category", "kind"),
+            "category": text_coordinate(
+                [kind_in_words(kind) for kind in here.kind.values], "category", "kind"
+            ),
             "row": text_coordinate(list(known), "row", "directions"),
             "layer": result.layer,
         },
     )
     folded = "norms folded in" if read_json(result, "folded") else "norms not folded in"
     caption = (
-        f"Rater: {rater}; {folded}. Above rotations: the directions mean something; above random ones only: their "
-        "space does."
+        f"Rater: {rater}; {folded}. Above rotations: the singular directions are coherent; above random ones only: "
+        "their space is."
     )
     # Rates are mostly small: lines near 0 would lie on one another in panels that go up to 1.
     highest = float(np.nanmax([values[column].max() for column in ("value", "high")]))
@@ -112,7 +115,7 @@ def _controls(result: xr.Dataset, rater: str) -> dict[str, Any]:
             "p_adjusted": here.above_rotations_p.reset_coords(drop=True),
         }
     )
-    title = "singular directions less rotations in the same space"
+    title = "Singular directions less rotations of them"
     return {
         title: differences(contrasts, caption=f"Difference of shares, mean over matrices. Rater: {rater}.")
     }
@@ -120,9 +123,9 @@ def _controls(result: xr.Dataset, rater: str) -> dict[str, Any]:
 
 def _character(result: xr.Dataset) -> dict[str, Any]:
     titles = {
-        "fragments": ("do directions hold pieces of words?", "share of tokens that continue a word"),
-        "purity": ("do directions hold one part of speech?", "share of the commonest part of speech"),
-        "frequency": ("do directions hold frequent tokens?", "mean log count in the texts"),
+        "fragments": ("Do directions hold pieces of words?", "share of tokens that continue a word"),
+        "purity": ("Do directions hold one part of speech?", "share of the commonest part of speech"),
+        "frequency": ("Do directions hold frequent tokens?", "mean log count in the texts"),
     }
     figures = {}
     for name, (title, height) in titles.items():
@@ -156,7 +159,9 @@ def _beside_rotations(result: xr.Dataset, name: str, height: str) -> Any:
             "high": quantity(rows(f"{name}_high", None), "category row layer", "upper end"),
         },
         coords={
-            "category": text_coordinate([str(kind) for kind in here.kind.values], "category", "kind"),
+            "category": text_coordinate(
+                [kind_in_words(kind) for kind in here.kind.values], "category", "kind"
+            ),
             "row": text_coordinate(
                 ["singular directions", "rotations in the same space"], "row", "directions"
             ),
@@ -219,7 +224,7 @@ def _pairs(result: xr.Dataset) -> dict[str, Any]:
         f"Of {shared}: pairs with the largest query-key product of each head, mean over heads. 0: no more than any two "
         "tokens."
     )
-    return {"what do queries and keys join?": curve_over_depth(curve, caption=caption)}
+    return {"Which tokens do queries and keys join?": curve_over_depth(curve, caption=caption)}
 
 
 def _sinks(result: xr.Dataset) -> dict[str, Any]:
@@ -229,7 +234,7 @@ def _sinks(result: xr.Dataset) -> dict[str, Any]:
     caption = (
         "On the texts of the removals; mean over heads and tokens. What rates over depth are compared with."
     )
-    return {"attention to the first token": curve_over_depth(curve, caption=caption)}
+    return {"Attention to the first token": curve_over_depth(curve, caption=caption)}
 
 
 def _removals(result: xr.Dataset) -> dict[str, Any]:
@@ -244,5 +249,8 @@ def _removals(result: xr.Dataset) -> dict[str, Any]:
             "p_adjusted": result["edit_p"].reset_coords(drop=True),
         }
     )
-    caption = "Log ratio of the change of the direction's own tokens' logits to that of others as likely, over texts."
-    return {"what removing a direction changes": differences(shown, caption=caption)}
+    caption = (
+        "Log ratio of the change of the direction's own tokens' logits to that of others as likely: mean over "
+        "texts, bootstrap intervals."
+    )
+    return {"What does removing a direction change?": differences(shown, caption=caption)}

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence.coordinates import number_coordinate, text_coordinate
-from layerscope.experiments._weight_settings import RATERS, SIGNS, Settings
+from layerscope.experiments.weight_directions.settings import RATERS, SIGNS, Settings
 from layerscope.results.schema import quantity
 
 _WORDS = {

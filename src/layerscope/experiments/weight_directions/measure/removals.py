@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -10,73 +10,23 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import Earlier
 from layerscope.evidence.coordinates import number_coordinate
-from layerscope.experiments._weight_ground import numpy_generator
-from layerscope.experiments._weight_matrices import decomposed
-from layerscope.experiments._weight_measuring import as_text
-from layerscope.experiments._weight_power import headline, power_variables
-from layerscope.experiments._weight_settings import (
+from layerscope.experiments.weight_directions.items.edits import EditItem
+from layerscope.experiments.weight_directions.measure.lexicon import numpy_generator
+from layerscope.experiments.weight_directions.measure.matrices import decomposed
+from layerscope.experiments.weight_directions.measure.parts import as_text
+from layerscope.experiments.weight_directions.measure.vocabulary import short_texts
+from layerscope.experiments.weight_directions.settings import (
     ATTENTION,
-    LANGUAGE,
-    OWN,
-    RATERS,
-    SINGULAR,
-    WRITES,
     Settings,
 )
-from layerscope.experiments._weight_vocabulary import short_texts
 from layerscope.maths.decompositions import random_rotation
 from layerscope.results.schema import quantity
-from layerscope.text.tokens import BosPolicy
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
     from layerscope.models.projections import Projections
-
-
-class EditItem(WorkItem):
-    """One written direction that is removed."""
-
-    layer: int
-    kind: str
-    matrix: str
-    rank: int
-    tokens: tuple[int, ...]
-    bos: BosPolicy
-
-
-def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[EditItem]:
-    """The most coherent directions that single matrices write, as many of heads as of MLPs."""
-    found = earlier["directions"]
-    if not found.sizes.get("direction"):
-        return
-    rater, _ = headline(power_variables(earlier["power"], earlier["random"], settings), settings)
-    place = RATERS.index(rater if rater != LANGUAGE else OWN)
-    best = found.coherence.values[:, :, place].max(
-        axis=1, initial=-np.inf, where=~np.isnan(found.coherence.values[:, :, place])
-    )
-    matrix = found.direction_matrix.values
-    usable = (found.origin.values == SINGULAR) & np.isfinite(best) & ~np.char.startswith(matrix, "expert")
-    kinds = [kind for kind in WRITES if kind in settings.kinds]
-    for kind in kinds:
-        here = np.flatnonzero(usable & (found.direction_kind.values == kind))
-        for row in here[np.argsort(-best[here], kind="stable")][: settings.edits // len(kinds)]:
-            layer, rank, name = (
-                int(found.direction_layer.values[row]),
-                int(found["rank"].values[row]),
-                str(matrix[row]),
-            )
-            yield EditItem(
-                name=f"without {kind} {name} {rank} of layer {layer}",
-                size=1.0,
-                layer=layer,
-                kind=kind,
-                matrix=name,
-                rank=rank,
-                tokens=tuple(int(token) for token in found.top_token.values[row].ravel()),
-                bos=inputs.bos,
-            )
 
 
 def measure_edit(model: LayeredModel, item: EditItem, settings: Settings, earlier: Earlier) -> xr.Dataset:

@@ -10,10 +10,16 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.experiments._weight_ground import EMBEDDINGS, Ground, Side, numpy_generator, word_vector
-from layerscope.experiments._weight_rows import joined_parts
-from layerscope.experiments._weight_settings import RATERS, SIDES, SINGULAR
-from layerscope.experiments._weight_vocabulary import other_embedding
+from layerscope.experiments.weight_directions.measure.lexicon import (
+    EMBEDDINGS,
+    Lexicon,
+    Side,
+    numpy_generator,
+    word_vector,
+)
+from layerscope.experiments.weight_directions.measure.rows import joined_parts
+from layerscope.experiments.weight_directions.measure.vocabulary import other_embedding
+from layerscope.experiments.weight_directions.settings import RATERS, SIDES, SINGULAR
 from layerscope.maths.coherence import mean_pairwise_cosine
 from layerscope.maths.decompositions import turned
 
@@ -65,7 +71,7 @@ class Block:
         ]
 
 
-def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
+def rated(lexicon: Lexicon, blocks: Sequence[Block], layer: int) -> xr.Dataset:
     """Tokens at both ends of every direction, and their coherence by every rater.
 
     The two sides of a head's matrix are turned together, so that their "+" ends belong together. The tokens
@@ -73,20 +79,20 @@ def rated(ground: Ground, blocks: Sequence[Block], layer: int) -> xr.Dataset:
     """
     there = [block for block in blocks if len(block.vectors)]
     for side in EMBEDDINGS:
-        if here := [block for block in there if ground.side(block.kind) == side]:
-            _show(ground, side, here)
+        if here := [block for block in there if lexicon.side(block.kind) == side]:
+            _show(lexicon, side, here)
     for block in there:
         flip = (block.partner or block).turned
         block.tokens[flip] = block.tokens[flip, ::-1]
         block.scores[flip] = -block.scores[flip, ::-1]
-    return joined_parts([_part(ground, block, layer) for block in there], ground.settings)
+    return joined_parts([_part(lexicon, block, layer) for block in there], lexicon.settings)
 
 
-def _show(ground: Ground, side: Side, blocks: Sequence[Block]) -> None:
+def _show(lexicon: Lexicon, side: Side, blocks: Sequence[Block]) -> None:
     """Find the tokens of all directions of one side of the vocabulary at once, and which end is the stronger."""
     import torch
 
-    rows, settings = ground.rows(side), ground.settings
+    rows, settings = lexicon.rows(side), lexicon.settings
     by_cosine = settings.tokens_by == "cosine"
     met = runs.towards_tokens(
         torch.cat([block.vectors.float() for block in blocks]), rows, fold=settings.fold_norms
@@ -95,11 +101,11 @@ def _show(ground: Ground, side: Side, blocks: Sequence[Block]) -> None:
     found = runs.strongest_tokens(
         met,
         rows.rows,
-        allowed=torch.from_numpy(ground.vocabulary.allowed.values),
+        allowed=torch.from_numpy(lexicon.vocabulary.allowed.values),
         top=settings.top_tokens,
         megabytes=settings.megabytes,
         groups=torch.from_numpy(_groups(blocks)),
-        centre=torch.from_numpy(ground.centres[side]) if by_cosine else None,
+        centre=torch.from_numpy(lexicon.centres[side]) if by_cosine else None,
     )
     together = iter(found.together.numpy())
     start = 0
@@ -127,7 +133,7 @@ def _groups(blocks: Sequence[Block]) -> np.ndarray:
     return np.concatenate(groups)
 
 
-def _part(ground: Ground, block: Block, layer: int) -> dict[str, np.ndarray]:
+def _part(lexicon: Lexicon, block: Block, layer: int) -> dict[str, np.ndarray]:
     k, ids = len(block.vectors), block.tokens
     flip = np.where((block.partner or block).turned, -1, 1)
     return {
@@ -141,53 +147,53 @@ def _part(ground: Ground, block: Block, layer: int) -> dict[str, np.ndarray]:
         "subspace": block.subspaces[:k],
         "top_token": ids.astype(np.int32),
         "strength": (block.scores * np.array([1, -1])[None, :, None]).astype(np.float32),
-        "coherence": coherence(ground, ids),
-        "matched_coherence": coherence(ground, _matched(ground, ids, block, layer))
+        "coherence": coherence(lexicon, ids),
+        "matched_coherence": coherence(lexicon, _matched(lexicon, ids, block, layer))
         if block.origin == SINGULAR
         else np.full((k, 2, len(RATERS)), np.nan, np.float32),
-        "answer": _answers(ground, block.towards, block.kind) * flip,
+        "answer": _answers(lexicon, block.towards, block.kind) * flip,
     }
 
 
-def _matched(ground: Ground, ids: np.ndarray, block: Block, layer: int) -> np.ndarray:
+def _matched(lexicon: Lexicon, ids: np.ndarray, block: Block, layer: int) -> np.ndarray:
     """Other tokens that occur about as often, one for each: a control for what frequency alone gives."""
-    draw = numpy_generator(ground.settings, "matched", layer, block.kind, block.matrix)
-    return ground.as_frequent(ids, draw, within=_NEIGHBOURS)
+    draw = numpy_generator(lexicon.settings, "matched", layer, block.kind, block.matrix)
+    return lexicon.as_frequent(ids, draw, within=_NEIGHBOURS)
 
 
-def coherence(ground: Ground, ids: np.ndarray) -> np.ndarray:
+def coherence(lexicon: Lexicon, ids: np.ndarray) -> np.ndarray:
     """[direction sign rater]: mean pairwise cosine of the tokens at an end; NaN where a rater cannot tell."""
     result = np.full((*ids.shape[:2], len(RATERS)), np.nan, dtype=np.float32)
     for start in range(0, len(ids), _AT_ONCE):
         at = slice(start, start + _AT_ONCE)
-        for place, (vectors, known) in enumerate(_vectors(ground, ids[at])):
+        for place, (vectors, known) in enumerate(_vectors(lexicon, ids[at])):
             if vectors is not None:
                 result[at, :, place] = mean_pairwise_cosine(vectors, known=known)
     return result
 
 
-def _vectors(ground: Ground, ids: np.ndarray) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
+def _vectors(lexicon: Lexicon, ids: np.ndarray) -> Iterator[tuple[np.ndarray | None, np.ndarray | None]]:
     """For each rater: vectors of the tokens, and which are known."""
-    own = ground.model.module.get_input_embeddings().weight.detach()
-    yield ground.common.taken_from(own[ids].float().cpu().numpy()), None
-    company = ground.vocabulary.company.values
+    own = lexicon.model.module.get_input_embeddings().weight.detach()
+    yield lexicon.common.taken_from(own[ids].float().cpu().numpy()), None
+    company = lexicon.vocabulary.company.values
     if company.any():
-        yield company[ids], ground.vocabulary.occurrences.values[ids] > 1
+        yield company[ids], lexicon.vocabulary.occurrences.values[ids] > 1
     else:
         yield None, None
-    if ground.settings.other_embedding:
-        other, known = other_embedding(ground.model, ground.settings.other_embedding, len(own))
+    if lexicon.settings.other_embedding:
+        other, known = other_embedding(lexicon.model, lexicon.settings.other_embedding, len(own))
         yield other[ids], known[ids]
     else:
         yield None, None
 
 
-def _answers(ground: Ground, towards: Any, kind: str) -> np.ndarray:
+def _answers(lexicon: Lexicon, towards: Any, kind: str) -> np.ndarray:
     """Cosine of each direction with the mean of the words that are searched for; NaN without a search."""
-    words = [word.strip() for word in ground.settings.search.split(",") if word.strip()]
+    words = [word.strip() for word in lexicon.settings.search.split(",") if word.strip()]
     if not words or kind in SIDES:
         return np.full(len(towards), np.nan)
-    query = word_vector(ground, words, ground.side(kind))
+    query = word_vector(lexicon, words, lexicon.side(kind))
     directions = towards.float().cpu().numpy()
     lengths = np.linalg.norm(directions, axis=1) * np.linalg.norm(query)
     return directions @ query / np.where(lengths > 0, lengths, 1)
