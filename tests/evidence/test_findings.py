@@ -113,6 +113,21 @@ def test_a_p_at_its_floor_is_written_as_less() -> None:
     assert "p = 0.016)" in _said(replace(LATER, p=1 / 64, least_p=1 / 128))
 
 
+def test_a_finding_holds_its_untrained_twin_where_the_result_does() -> None:
+    result = xr.Dataset(
+        {
+            "gain": ("depth", [0.1, 0.3]),
+            "untrained_gain": ("depth", [0.0, 0.2]),
+            "loss": ("depth", [1.0, 2.0]),
+        },
+        coords={"depth": [0, 1]},
+    )
+
+    assert finding(result, "gain", depth=1).twins == (0.2,)
+    assert strongest(result, "gain", "depth").twins == (0.2,)
+    assert finding(result, "loss", depth=1).twins == ()
+
+
 def test_twins_decide_from_five_on() -> None:
     twins = (0.1, 0.2, 0.15, 0.12, 0.18)
 

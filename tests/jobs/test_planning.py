@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.conftest import assert_same_bits
-from jobs.test_running import Counting
+from jobs.conftest import Counting, assert_same_bits
 from layerscope.jobs import planning, running
 from layerscope.jobs.listing import lines_of_plan
 from layerscope.jobs.planning import Plan, StagePlan, plan

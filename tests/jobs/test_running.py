@@ -11,26 +11,13 @@ import torch
 
 import layerscope
 import zoo
-from jobs.conftest import assert_same_bits
+from jobs.conftest import Counting, assert_same_bits
 from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.jobs.progress import Silent
 from layerscope.results.store import RunFolder, runs_below
 from quick import QUICK, Command
-
-
-class Counting(Silent):
-    """Counts the items that are computed."""
-
-    def __init__(self, stop_after: int | None = None) -> None:
-        self.items: list[str] = []
-        self._left = stop_after
-
-    def finished(self, name: str, size: float) -> None:
-        self.items.append(name)
-        if len(self.items) == self._left:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class Finding:
         clear: how many of the family are significant.
         also: where they are, the picked one included, if the family lies along one dimension.
         beyond: whether it also exceeds what was declared a condition beforehand, such as every random control.
-        twins: the same number of untrained twins, where they were run.
+        twins: the same number of untrained twins, where the result holds it as `untrained_` and the variable's name.
         select: where it stands in the result.
     """
 
@@ -216,6 +216,7 @@ def finding(
     p = p or f"{name}_p_adjusted"
     cells = {ending: _cell(result, f"{name}{ending}", labels) for ending in ("", "_low", "_high")}
     counts = [_cell(result, one, labels) for one in (n or (f"{name}_n",))]
+    twin = _cell(result, f"untrained_{name}", labels)
     return Finding(
         value=cells[""],
         low=cells["_low"],
@@ -233,6 +234,7 @@ def finding(
             labels,
         ),
         least_alone=_cell(result, f"{name}_least_p", labels),
+        twins=(twin,) if math.isfinite(twin) else (),
         select={"variable": name, **labels},
     )
 

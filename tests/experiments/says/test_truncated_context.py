@@ -177,3 +177,16 @@ def test_a_name_is_said_without_its_prefix_and_without_all_but_its_last_token(
             conclude({"cut": _cut(), "prefix": xr.Dataset()}, Settings(resamples=200, ladder=LADDER))
         )
     }
+
+
+def test_p_of_a_category_counts_all_the_categories_that_are_compared() -> None:
+    cut = _cut(commas=0.2)
+    cut["pronoun"] = ("token", np.arange(cut.sizes["token"]) % 3 == 0)
+    result = conclude({"cut": cut, "prefix": xr.Dataset()}, Settings(resamples=200, ladder=LADDER))
+    tested = int(result.category_p_adjusted.notnull().sum())
+
+    assert tested == 3  # commas, pronouns and whole words, each against the alphabetic tokens
+    # No resample lies on the other side: 2 / (1 + 200), the smallest p there is, times what it was picked from.
+    comma = result.sel(category="comma")
+    assert float(comma.category_p_adjusted) == pytest.approx(tested * 2 / 201)
+    assert float(comma.category_difference_least_p) == pytest.approx(tested * 2 / 201)

@@ -49,7 +49,7 @@ def _gain(result: xr.Dataset, task: str) -> Claim:
         f"{what} is decodable beyond the word type best at depth {gain.select['depth']}: accuracy "
         f"{_like(gain, accuracy)}, {gain.size} above the word type's {_like(gain, alone)}",
         nothing=f"gain over the word type in decoding {what}, at any depth",
-        caveat=f"{_of_training(result, cell)}for words seen in training {met.estimate}; p is adjusted for all "
+        caveat=f"{_of_training(result, gain, cell)}for words seen in training {met.estimate}; p is adjusted for all "
         "depths and tasks; what is decodable need not be used",
     )
 
@@ -59,15 +59,13 @@ def _like(found: Finding, share: Finding) -> str:
     return replace(found, unit="share").other(share.value)
 
 
-def _of_training(result: xr.Dataset, cell: dict[str, Any]) -> str:
+def _of_training(result: xr.Dataset, gain: Finding, cell: dict[str, Any]) -> str:
     """What training adds at a depth, where an untrained twin was run."""
-    if "untrained_gain" not in result:
+    if not gain.twins:
         return ""
-    twin, adds = (finding(result, name, unit="point", **cell) for name in ("untrained_gain", "training_adds"))
-    if not twin.known:
-        return ""
+    adds = finding(result, "training_adds", unit="point", **cell)
     return (
-        f"the untrained twin's gain there is {adds.other(twin.value)}, and training adds {adds.estimate} "
+        f"the untrained twin's gain there is {adds.other(gain.twins[0])}, and training adds {adds.estimate} "
         f"({adds.interval}); "
     )
 

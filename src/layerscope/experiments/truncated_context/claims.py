@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
@@ -77,52 +77,71 @@ def _tokens(reach: Finding, longest: int) -> str:
     return f"the last {reach.value:.0f} tokens" if reach.value > 1 else "the token alone"
 
 
+def _compared(
+    result: xr.Dataset,
+    name: str,
+    says: Callable[[Finding], str],
+    *,
+    nothing: str,
+    caveat: str,
+    unknown: str = "no token has so much context",
+    untrained: Untrained = _MIXING,
+) -> Claim:
+    """A difference, in either direction, of what mixing at random changes too."""
+    gap = finding(result, name)
+    return gap.claim(says(gap), nothing=nothing, unknown=unknown, caveat=caveat, untrained=untrained)
+
+
 def _early(result: xr.Dataset, local: int) -> Claim:
-    gap = finding(result, "early_less_middle")
     kept = f"keeping only the last {local} tokens"
-    return gap.claim(
-        f"{kept} preserves early layers {gap.which('better', 'worse')} than middle ones, by {gap.size} {_COSINE}",
+    return _compared(
+        result,
+        "early_less_middle",
+        lambda gap: (
+            f"{kept} preserves early layers {gap.which('better', 'worse')} than middle ones, by {gap.size} {_COSINE}"
+        ),
         nothing=f"difference between early and middle layers in what {kept} preserves",
-        unknown="no token has so much context",
-        caveat="what is missing early is amplified in place, so this alone does not tell reading from relaying",
-        untrained=_MIXING,
+        caveat="what is missing early is amplified in place, so this alone does not separate reading from relaying",
     )
 
 
 def _recent(result: xr.Dataset, half: int) -> Claim:
-    gain = finding(result, "recent_tokens")
-    return gain.claim(
-        f"after the first layer the last {half} tokens preserve a state {gain.which('better', 'worse')} than the token "
-        f"alone, by {gain.size} {_COSINE}",
+    return _compared(
+        result,
+        "recent_tokens",
+        lambda gain: (
+            f"after the first layer the last {half} tokens preserve a state {gain.which('better', 'worse')} than the "
+            f"token alone, by {gain.size} {_COSINE}"
+        ),
         nothing=f"difference between the last {half} tokens and the token alone after the first layer",
-        unknown="no token has so much context",
         caveat="better means that the first layer reads its neighbours",
         untrained=("effect", "random attention reads its neighbours too"),
     )
 
 
 def _last_step(result: xr.Dataset, local: int) -> Claim:
-    step = finding(result, "last_step")
-    return step.claim(
-        f"the last layer brings a state {step.which('nearer to', 'farther from')} what the last {local} tokens alone "
-        f"give, by {step.size} {_COSINE}",
+    return _compared(
+        result,
+        "last_step",
+        lambda step: (
+            f"the last layer brings a state {step.which('nearer to', 'farther from')} what the last {local} tokens "
+            f"alone give, by {step.size} {_COSINE}"
+        ),
         nothing=f"change in the last layer of what the last {local} tokens preserve",
-        unknown="no token has so much context",
         caveat="the post found a rise there",
-        untrained=_MIXING,
     )
 
 
 def _half_rise(result: xr.Dataset) -> Claim:
-    gap = finding(result, "half_rise_difference")
     ranges = [_context(restored(str(name))) for name in result["range"].values]
     near, far = ranges[0], ranges[max(0, len(ranges) - 2)]
-    return gap.claim(
-        f"{far} has half of its effect {gap.size} {gap.which('later', 'earlier')} than {near}",
+    return _compared(
+        result,
+        "half_rise_difference",
+        lambda gap: f"{far} has half of its effect {gap.size} {gap.which('later', 'earlier')} than {near}",
         nothing=f"difference in depth between the effects of {far} and {near}",
         unknown="no token climbs the ladder",
         caveat="secondary index: arrival curves rise with work in place too",
-        untrained=_MIXING,
     )
 
 

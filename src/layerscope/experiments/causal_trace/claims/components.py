@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,11 @@ _RELATED = {
 }
 
 
+def _most(result: xr.Dataset, name: str, over: str | Sequence[str], **how: Any) -> Finding:
+    """The largest recovery along some dimensions, as a share of the answer."""
+    return strongest(result, name, over, **{"unit": "share", "units": "prompts"} | how)
+
+
 def outputs(result: xr.Dataset) -> Iterator[Claim]:
     """Where attention at the last token, and MLPs at the subject's, restore most."""
     width = int(result.window)
@@ -33,7 +38,7 @@ def outputs(result: xr.Dataset) -> Iterator[Claim]:
         cell: dict[str, Any] = {"site": site, "token_class_name": place}
         if not np.isfinite(result.output_recovery.sel(cell)).any():
             continue
-        most = strongest(result, "output_recovery", over="layer", unit="share", units="prompts", **cell)
+        most = _most(result, "output_recovery", "layer", **cell)
         yield most.claim(
             f"restoring {_NAMES[site]} at the {place} brings back most round layer {most.select['layer']}: "
             f"{most.estimate} of the answer",
@@ -62,15 +67,7 @@ def heads(result: xr.Dataset) -> Iterator[Claim]:
     """The head that restores most alone at the last token."""
     if not np.isfinite(result.head_recovery.sel(token_class_name=_LAST)).any():
         return
-    most = strongest(
-        result,
-        "head_recovery",
-        over=("layer", "head"),
-        p="head_p",
-        unit="share",
-        units="prompts",
-        token_class_name=_LAST,
-    )
+    most = _most(result, "head_recovery", ("layer", "head"), p="head_p", token_class_name=_LAST)
     head = head_name(most.select["layer"], most.select["head"])
     yield most.claim(
         f"{head} restores most of all single heads at the last token: {most.estimate} of the answer",
@@ -100,15 +97,8 @@ def handover(result: xr.Dataset) -> Iterator[Claim]:
         if distance == 0 or int(result.mean_alone_recovery_n.sel(cell).max()) < _FEWEST_TOKENS:
             continue
         whose = f"the subject's token {distance} before its last"
-        most = strongest(
-            result,
-            "mean_alone_recovery",
-            over="depth",
-            unit="share",
-            units="tokens",
-            place="the subject's last token",
-            **cell,
-        )
+        place = "the subject's last token"
+        most = _most(result, "mean_alone_recovery", "depth", units="tokens", place=place, **cell)
         yield most.claim(
             f"the subject's last token brings back {most.estimate} of {whose} at depth {most.select['depth']}",
             nothing=f"recovery of {whose} by the subject's last token",
