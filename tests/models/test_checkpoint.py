@@ -205,6 +205,9 @@ def test_a_tensor_in_two_shards_is_refused(copy: Path) -> None:
         {"attn_implementation": {"": "sdpa", "text_config": "flash_attention_3"}},
         {"attn_implementation": ["sdpa"]},
         {"attn_implementation": "layerscope"},
+        {"experts_implementation": "sonicmoe"},  # fetched by the package kernels, as deepgemm is
+        {"text_config": {"_experts_implementation": "deepgemm"}},
+        {"experts_implementation": {"": "sonicmoe"}},
         {"transformers_weights": "adapter_model.bin"},
     ],
 )
@@ -212,7 +215,16 @@ def test_a_configuration_that_names_code_or_weights_is_refused(copy: Path, value
     configured(copy, **values)
 
     (value,) = values.values()
-    refused(copy, value if isinstance(value, str) else "attention")
+    refused(copy, value if isinstance(value, str) else "attention" if "att" in str(values) else "experts")
+
+
+def test_quantised_weights_are_refused_where_their_code_would_be_fetched(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured(copy, quantization_config={"quant_method": "mxfp4"})
+    monkeypatch.setattr("layerscope.models.checkpoint.find_spec", lambda name: name == "kernels")
+
+    refused(copy, "the package kernels is installed")
 
 
 def test_an_adapter_and_a_distributed_checkpoint_are_refused(copy: Path) -> None:

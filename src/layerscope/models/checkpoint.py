@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ _HARMLESS = re.compile(
 )
 _CAUSAL_MASKS = ("BOOL", "U8")
 _OWN_ATTENTION = ("eager", "sdpa", "flex_attention")
+_OWN_EXPERTS = ("eager", "grouped_mm", "batched_mm")
+_OF_FETCHED_CODE = ("mxfp4", "nvfp4", "fp8", "fbgemm_fp8", "eetq", "metal")
+"""Quantised weights whose products transformers computes by code that the package `kernels` fetches from the hub."""
 
 
 def look_into(folder: Path) -> None:
@@ -78,6 +82,20 @@ def _refuse_configuration(folder: Path) -> None:
                 f"{name} = {value} in {folder / 'config.json'}",
                 f"one of transformers' own: {', '.join(_OWN_ATTENTION)}",
                 f"remove {name} from config.json",
+            )
+        if name.endswith("experts_implementation") and value is not None and value not in _OWN_EXPERTS:
+            raise _refused(
+                "this model asks for code of its experts that would be fetched",
+                f"{name} = {value} in {folder / 'config.json'}",
+                f"one of transformers' own: {', '.join(_OWN_EXPERTS)}",
+                f"remove {name} from config.json",
+            )
+        if name == "quant_method" and value in _OF_FETCHED_CODE and find_spec("kernels"):
+            raise _refused(
+                "these weights would be computed on by code that is fetched",
+                f"{name} = {value} in {folder / 'config.json'}, and the package kernels is installed",
+                "plain or dequantised weights, or code that is here",
+                "pip uninstall kernels",
             )
         if name == "transformers_weights" and value is not None:
             raise _refused(

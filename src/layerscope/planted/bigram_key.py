@@ -69,7 +69,7 @@ _CELL = {"key": f"{LAYER}:{KEY}"}
 TRIALS = (
     Trial(
         experiment="trigger_examples",
-        plants=f"key {KEY} of block {LAYER} (of 3) is excited by “{' '.join(BIGRAM)}” alone; other keys never",
+        plants=f"key {KEY} of layer {LAYER} (of 3) is excited by “{' '.join(BIGRAM)}” alone; other keys never",
         model=lambda strength: bigram_key(strength=strength),
         answers=(
             Answer("highest_activation", lambda strength: 0.52 * strength - 0.02, 0.01, _CELL),

@@ -121,7 +121,7 @@ def _orthonormal(size: int, generator: torch.Generator) -> Tensor:
 TRIALS = (
     Trial(
         experiment="weight_directions",
-        plants="of the leading directions that heads of block 1 (of 3) write, half are sets of words of one kind",
+        plants="of the leading directions that heads of layer 1 (of 3) write, half are sets of words of one kind",
         model=lambda strength: token_sets(strength=strength),
         answers=(
             Answer(

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.experiments.weight_directions.settings import OWN, SIGNS, SINGULAR
+from layerscope.evidence.wording import p_in_words
+from layerscope.experiments.weight_directions.conclude.removals import direction_in_words, matrix_in_words
+from layerscope.experiments.weight_directions.settings import OWN, SIGNS, SINGULAR, kind_in_words
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
 from layerscope.results.schema import read_json
 
@@ -18,12 +20,12 @@ _SIGNS = tuple(sign.replace("-", "−") for sign in SIGNS)
 
 
 def pages(result: xr.Dataset) -> dict[str, Page]:
-    """See `weight_directions.read`."""
+    """The tokens at both ends of the leading directions, a page for each layer; and directions close to the words."""
     texts = dict(zip(result.entry.values.tolist(), result.token_text.values.tolist(), strict=True))
     introduction = (
         f"Tokens at both ends of a direction, strongest first; darker where they are more coherent "
         f"({read_json(result, 'rate_by')}), marked where the direction counts as coherent. The ends of what a "
-        "head reads and writes, or asks and answers, belong together: + with +, − with −."
+        "head reads and writes, or its query and key sides, belong together: + with +, − with −."
     )
     found = {}
     for layer in result.layer.values:
@@ -31,7 +33,7 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
         if chapters:
             found[f"directions of layer {layer}"] = Page(chapters, introduction)
     if "answer" in result and result.sizes.get("found"):
-        found["directions nearest to the words"] = Page(
+        found["directions closest to the words"] = Page(
             (_search(result, texts),), "Ordered by cosine with the words."
         )
     return found
@@ -58,20 +60,19 @@ def _chapters(result: xr.Dataset, layer: int, texts: dict[int, str]) -> Iterator
                 excerpt
                 for rank in ranks[:few]
                 for sign in range(2)
-                for excerpt in _of(result, of_matrix[result["rank"].values[of_matrix] == rank], sign, texts)
+                for excerpt in _excerpts(
+                    result, of_matrix[result["rank"].values[of_matrix] == rank], sign, texts
+                )
             )
-            heading = (
-                f"{matrix}: {' and '.join(dict.fromkeys(together))}"
-                if len(set(together)) > 1
-                else f"{matrix}: {kind}"
-            )
+            where = matrix_in_words(layer, str(matrix))
+            heading = f"{where}: {' and '.join(map(kind_in_words, dict.fromkeys(together)))}"
             more = [*_subspaces(result, layer, together, str(matrix), texts)]
             if kind == "QK asks":
                 more += _pairs(result, layer, str(matrix), texts)
             yield Chapter(heading, (*excerpts, *more))
 
 
-def _of(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) -> Iterator[Excerpt]:
+def _excerpts(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) -> Iterator[Excerpt]:
     rater = str(read_json(result, "rate_by"))
     rated = rater if rater in result.rater.values and rater != "language model" else OWN
     column = result.rater.values.tolist().index(rated)
@@ -82,7 +83,7 @@ def _of(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) 
         shade = 0.0 if np.isnan(coherence) else float(np.clip(coherence, -1, 1))
         interpretable = result.interpretable.values[row, result.rater.values.tolist().index(rater)]
         mark = "; the direction counts as coherent" if interpretable == 1 else ""
-        value = f"{result.direction_kind.values[row]} {int(result['rank'].values[row])}{_SIGNS[sign]}"
+        value = f"{kind_in_words(result.direction_kind.values[row])} {int(result['rank'].values[row])}{_SIGNS[sign]}"
         ids = result.top_token.values[row, sign]
         said = "unknown" if np.isnan(coherence) else f"{round(coherence, 2) + 0.0:.2f}".replace("-", "−")
         yield Excerpt(_pieces(ids, texts, shade), value, f"coherence {said}{mark}")
@@ -101,7 +102,7 @@ def _subspaces(
     )
     for row in here[:2]:
         first, size = int(result.together_first.values[row]), int(result.together_size.values[row])
-        value = f"{result.together_kind.values[row]} {first} to {first + size - 1}"
+        value = f"{kind_in_words(result.together_kind.values[row])} {first} to {first + size - 1}"
         yield Excerpt(
             _pieces(result.together_token.values[row], texts, 0.0),
             value,
@@ -123,7 +124,7 @@ def _pairs(result: xr.Dataset, layer: int, matrix: str, texts: dict[int, str]) -
         )
         pieces += [Piece(asks, 0.3), Piece(" → "), Piece(answers, -0.3), _GAP]
     if pieces:
-        yield Excerpt(tuple(pieces[:-1]), "pairs: asks → answers", "largest query-key products")
+        yield Excerpt(tuple(pieces[:-1]), "pairs: query → key", "largest query-key products")
 
 
 def _search(result: xr.Dataset, texts: dict[int, str]) -> Chapter:
@@ -131,8 +132,8 @@ def _search(result: xr.Dataset, texts: dict[int, str]) -> Chapter:
     for place in range(min(20, result.sizes["found"])):
         here = result.isel(found=place)
         row, cosine = int(here.found), float(here.answer)
-        place_of = f"layer {int(here.found_layer)}, {here.found_kind.item()} {here.found_matrix.item()}"
-        source = f"{place_of}, direction {int(here.found_rank)}; p = {float(here.answer_p):.2g}"
+        where = direction_in_words(int(here.found_rank), int(here.found_layer), str(here.found_matrix.item()))
+        source = f"{where} ({kind_in_words(here.found_kind.item())}); {p_in_words(float(here.answer_p))}"
         ids = result.top_token.values[row, 0 if cosine > 0 else 1]
         excerpts.append(Excerpt(_pieces(ids, texts, abs(cosine)), f"{cosine:+.2f}".replace("-", "−"), source))
     return Chapter(str(read_json(result, "search")), tuple(excerpts))

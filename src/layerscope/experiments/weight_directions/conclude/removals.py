@@ -62,10 +62,15 @@ def removed_in_words(result: xr.Dataset, name: str) -> str:
 
 def direction_in_words(rank: int, layer: int, matrix: str) -> str:
     """Where a direction is, as the field writes it: "direction 0 of L3H1", "direction 4 of L5 MLP"."""
+    return f"direction {rank} of {matrix_in_words(layer, matrix)}"
+
+
+def matrix_in_words(layer: int, matrix: str) -> str:
+    """A matrix by its layer: "L3H1", "L5 MLP", "L1 expert 3"."""
     kind, _, number = matrix.partition(" ")
-    if kind == "head":
-        return f"direction {rank} of {head_name(layer, int(number))}"
-    return f"direction {rank} of L{layer} {'MLP' if kind == 'mlp' else matrix}"
+    return (
+        head_name(layer, int(number)) if kind == "head" else f"L{layer} {'MLP' if kind == 'mlp' else matrix}"
+    )
 
 
 def _t_test(values: np.ndarray) -> float:
