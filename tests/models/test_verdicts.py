@@ -88,6 +88,22 @@ def test_what_a_long_text_refuses_does_not_refuse_a_short_one(kept: Path, tmp_pa
     assert short.checked_to == 0
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_longer_trial_speaks_for_a_shorter_one_only_where_it_refused_nothing_more(
+    refused: bool, kept: Path, tmp_path: Path
+) -> None:
+    source = saved(tmp_path, "gpt2")
+    longer = load_model(source)
+    longer.checked_to = 40
+    longer.refused |= {"pattern": "states differ from 40 tokens on"} if refused else {}
+    verdicts.keep(longer)
+
+    shorter = load_model(source)
+
+    assert verdicts.recall(shorter, checked_to=20) is not refused
+    assert shorter.refused == {}
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -21,7 +21,7 @@ localizing LLM behaviour to components", sections 3.1 and 3.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
@@ -140,15 +140,7 @@ def _pairs(
         of_a_row = 4 * passes * model.n_layers * (model.facts.n_heads or 1) * tokens**2
         at_once = max(1, min(at_once, _PATTERN_BYTES // of_a_row))
     for start in range(0, rows, at_once):
-        yield _rows(base, start, start + at_once), _rows(other, start, start + at_once)
-
-
-def _rows(run: BaseRun, start: int, stop: int) -> BaseRun:
-    return replace(
-        run,
-        ids=run.ids if len(run.ids) == 1 else run.ids[start:stop],
-        noise=run.noise if run.noise is None or len(run.noise) == 1 else run.noise[start:stop],
-    )
+        yield base.part(start, start + at_once), other.part(start, start + at_once)
 
 
 def _joined(parts: list[Attribution]) -> Attribution:

@@ -64,13 +64,7 @@ def run_patched(
         return torch.empty(0)
     check_branches_of(model, base_run.tokens)
     plain = plain or "branches" in model.refused
-    keep_base = _sites(branches, "base") | (set() if plain else set(BASE_FOR_BRANCHES))
-    keep_other = _sites(branches, "other")
-    at_once = _rows_at_once(model, base_run.tokens, len(keep_base | keep_other))
-    left = _Source(base, "row", frozenset(keep_base), at_once)
-    taken = None
-    if other is not None and _takes(branches, "other"):
-        taken = _Source(other, "other_row", frozenset(keep_other), at_once)
+    left, taken = _sources(model, branches, base, other, plain)
     pieces: list[tuple[Sequence[int], Tensor]] = []
     for indices in _by_rows(branches, left, taken):
         here = [branches[index] for index in indices]
@@ -92,6 +86,23 @@ def run_patched(
         pieces.append((indices, values.cpu()))
     order = torch.tensor([index for indices, _ in pieces for index in indices])
     return torch.cat([values for _, values in pieces])[order.argsort()]
+
+
+def _sources(
+    model: LayeredModel,
+    branches: Sequence[Branch],
+    base: BaseRun | Recording,
+    other: BaseRun | Recording | None,
+    plain: bool,
+) -> tuple[_Source, _Source | None]:
+    """What branches leave, and what they take from where any does."""
+    keep_base = _sites(branches, "base") | (set() if plain else set(BASE_FOR_BRANCHES))
+    keep_other = _sites(branches, "other")
+    at_once = _rows_at_once(model, _run_of(base).tokens, len(keep_base | keep_other))
+    left = _Source(base, "row", frozenset(keep_base), at_once)
+    if other is None or not _takes(branches, "other"):
+        return left, None
+    return left, _Source(other, "other_row", frozenset(keep_other), at_once)
 
 
 def _run_of(source: BaseRun | Recording) -> BaseRun:
@@ -206,10 +217,5 @@ def _narrow(
     first = getattr(branches[0], field) // at_once * at_once
     if run.rows <= at_once:
         return run, list(branches)
-    rows = slice(first, first + at_once)
-    part = replace(
-        run,
-        ids=run.ids if len(run.ids) == 1 else run.ids[rows],
-        noise=run.noise if run.noise is None or len(run.noise) == 1 else run.noise[rows],
-    )
+    part = run.part(first, first + at_once)
     return part, [replace(branch, **{field: getattr(branch, field) - first}) for branch in branches]

@@ -58,6 +58,14 @@ class BaseRun:
         """Tokens of each row."""
         return len(self.ids[0])
 
+    def part(self, start: int, stop: int) -> BaseRun:
+        """The run with some of its rows alone."""
+        return replace(
+            self,
+            ids=self.ids if len(self.ids) == 1 else self.ids[start:stop],
+            noise=self.noise if self.noise is None or len(self.noise) == 1 else self.noise[start:stop],
+        )
+
     def batch(self, rows: Sequence[int] | None = None) -> Tensor:
         """Token ids of some rows, or of all."""
         rows = range(self.rows) if rows is None else rows
