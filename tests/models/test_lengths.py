@@ -1,5 +1,7 @@
 """What differs only beyond the few tokens of the load check is found at the length of the texts."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -72,9 +74,28 @@ def test_families_that_are_right_at_every_length_are_refused_nothing_more(family
     assert model.prefixes_to is None
 
 
-def test_what_a_model_raises_at_a_length_becomes_a_refusal() -> None:
-    from layerscope import LayerscopeError
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (lambda output: output + output.mean(1, keepdim=True), "looks ahead at 40 tokens"),
+        (lambda output: output * len(output), "gives other states in a batch at 40 tokens"),
+    ],
+)
+def test_a_model_that_goes_wrong_beyond_a_length_is_refused_there(
+    fault: Callable[[Tensor], Tensor], problem: str
+) -> None:
+    model = zoo.layered("llama")
+    model.blocks[1].mlp.register_forward_hook(
+        lambda module, args, output: fault(output) if output.shape[1] > FEW else output
+    )
 
+    check_length(model, FEW)
+    assert model.refused == {}
+    with pytest.raises(LayerscopeError, match=problem):
+        check_length(model, 40)
+
+
+def test_what_a_model_raises_at_a_length_becomes_a_refusal() -> None:
     model = zoo.layered("llama")
 
     def fail(module: object, args: object, output: Tensor) -> None:
