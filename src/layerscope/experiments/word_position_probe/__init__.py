@@ -1,7 +1,7 @@
 """Is the index of a word decodable beyond its absolute position?
 
 Prompts are a fixed prefix and then random words of one to three tokens each, length first, so that the
-absolute position of a word's last token tells its index only in part. For every depth, a logistic
+absolute position of a word's last token gives its index only in part. For every depth, a logistic
 regression is trained on frozen states to tell which word of the prompt a token ends, and tested on prompts
 of other words. What a guesser could do that knew nothing but the position is computed exactly. The score
 that counts is taken within cells of equal position, every index weighing alike: there whoever knows only

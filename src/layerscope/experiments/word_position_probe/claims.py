@@ -13,7 +13,7 @@ from layerscope.evidence import finding, head_name, places_in_words, strongest
 from layerscope.plots.numbers import number
 from layerscope.results.schema import read_json
 
-_ALIKE: Untrained = ("effect", "sums of embeddings tell boundaries without any training")
+_ALIKE: Untrained = ("effect", "sums of embeddings mark boundaries without any training")
 _SHARED = "no position is shared by enough words of different index"
 _CONTROLS = {
     "untrained": "the untrained twin's states",
@@ -80,7 +80,7 @@ def _matched(result: xr.Dataset) -> Claim:
         f"{best.estimate} of the possible gain",
         nothing="decodability of word index among words of equal position and length",
         unknown=_SHARED,
-        caveat="the last piece often tells its word's length, which is held equal here",
+        caveat="the last piece often gives away its word's length, which is held equal here",
         untrained=_ALIKE,
     )
 

@@ -169,9 +169,9 @@ def _scores(
                     clear.min(),
                     "first_depth",
                     "earliest depth at which words are significantly apart",
-                    "block",
+                    "layer",
                 ),
-                named(best.astype(float), "best_depth", "depth of the highest score", "block"),
+                named(best.astype(float), "best_depth", "depth of the highest score", "layer"),
             )
         }
     )

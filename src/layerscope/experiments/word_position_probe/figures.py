@@ -30,7 +30,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         ),
         "First pieces, and words of equal length": curve_over_depth(
             _pieces(result),
-            caption="The last piece often tells its word's length, and so a part of the index without any counting.",
+            caption="The last piece often gives away its word's length, and so a part of the index without any counting.",
         ),
         "Other prefixes, with and without full stop": curve_over_depth(
             _above_position(result, ["last", "unanchored", "onto unanchored", "onto anchored"]),
@@ -57,7 +57,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             _lost(result),
             caption="Score with all heads less score with those mean-ablated that attend most to beginnings of words, "
             "or to the anchor."
-            + " Random: as many other heads of the same blocks, drawn without their intervals."
+            + " Random: as many other heads of the same layers, drawn without their intervals."
             * any(str(name).startswith("random") for name in result.heads_out.values),
         )
     return figures

@@ -39,7 +39,7 @@ class Settings(Intervals):
     penalty: float = Field(
         1.0,
         gt=0,
-        description="weight of half the squared norm of the probe's weights beside the summed loss: 1 over "
+        description="weight of half the squared norm of the probe's weights, added to the summed loss: 1 over "
         "scikit-learn's C (the post: 1, on seven times as many words)",
     )
     scheme: str = Field(
@@ -62,12 +62,12 @@ class Settings(Intervals):
         None,
         ge=1,
         description="depth of the causal steps and of the figure of guesses; by default a third of the "
-        "blocks, which is the post's (4 of 12), fixed before anything is measured",
+        "layers, which is the post's (4 of 12), fixed before anything is measured",
     )
     causal_prompts: int = Field(40, ge=2, description="test prompts of the causal steps")
     moved_word: int = Field(3, ge=1, description="index of the word whose state is moved, from 0")
     heads: int = Field(3, ge=1, description="heads taken out at a time")
-    ablation_controls: int = Field(3, ge=0, description="draws of as many other heads of the same blocks")
+    ablation_controls: int = Field(3, ge=0, description="draws of as many other heads of the same layers")
 
     def depth_of(self, n_layers: int) -> int:
         """The depth at which the causal steps are taken."""

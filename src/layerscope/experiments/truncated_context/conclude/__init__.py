@@ -146,11 +146,11 @@ def _arrivals(cut: xr.Dataset, over: Over) -> xr.Dataset:
     """Mean arrival curves over passages, and where the nearest and the last closed range reach half their height."""
     curves = named(cut.arrival, "mean_arrival", "change of the state, over the full one's length")
     rises = over.means(curves).map(lambda means: along("depth", half_rise, means))
-    rises = rises.named("half_rise", "depth of half of an arrival curve's height", "block")
+    rises = rises.named("half_rise", "depth of half of an arrival curve's height", "layer")
     far, near = max(0, cut.sizes["range"] - 2), 0
     gap = rises.map(
         lambda rise: cell_by_cell(apart, rise.isel(range=far, drop=True), rise.isel(range=near, drop=True))
-    ).named("half_rise_difference", "half-rise of the far range less that of the near one", "block")
+    ).named("half_rise_difference", "half-rise of the far range less that of the near one", "layer")
     return xr.merge([over.mean(curves), over.quantity(rises), over.quantity(gap)])
 
 

@@ -206,7 +206,7 @@ def _drawn(
                     "this tokenizer does not read the prompts word by word",
                     found=f"{_TRIES} prompts in a row whose tokens are not those of their words, such as "
                     f"{[piece for unit in units or [] for piece, _ in unit]}",
-                    expected="words that keep their tokens beside other words",
+                    expected="words that keep their tokens next to other words",
                     hint="--words FILE with other words",
                 )
             text, ids, first, last = found
