@@ -16,7 +16,7 @@ def test_lines_hold_the_numbers_and_are_named(curves: xr.Dataset) -> None:
     np.testing.assert_array_equal(lines[1].x, range(5))
     assert [line.name for line in lines] == ["facts", "&lt;b&gt;", "null"]
     assert lines[0].customdata[1] == "[0.05, 0.20], n = 40"
-    assert figure.layout.xaxis.title.text == "depth [blocks applied]"
+    assert figure.layout.xaxis.title.text == "depth [layers applied]"
     assert figure.layout.yaxis.title.text == "share of the effect recovered"
 
 

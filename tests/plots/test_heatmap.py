@@ -20,7 +20,7 @@ def test_numbers_stand_at_their_token_and_depth_first_token_on_top() -> None:
     assert list(cells.x) == [0, 1]
     assert axis.range == (1.5, -0.5)
     assert axis.ticktext == ("The", "·end ★")
-    assert figure.layout.xaxis.title.text == "depth [blocks applied]"
+    assert figure.layout.xaxis.title.text == "depth [layers applied]"
     assert figure.layout.coloraxis.colorbar.title.text == "recovery"
 
 

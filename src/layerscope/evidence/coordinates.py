@@ -26,12 +26,12 @@ def number_coordinate(values: Any, dimension: str, long_name: str) -> xr.Variabl
 
 def depth_coordinate(n_layers: int) -> xr.Variable:
     """The residual stream's axis: 0 .. n_layers blocks already applied."""
-    return number_coordinate(range(n_layers + 1), "depth", "depth [blocks applied]")
+    return number_coordinate(range(n_layers + 1), "depth", "depth [layers applied]")
 
 
 def layer_coordinate(n_layers: int) -> xr.Variable:
     """The axis of what happens inside blocks: 0 .. n_layers - 1."""
-    return number_coordinate(range(n_layers), "layer", "layer [block]")
+    return number_coordinate(range(n_layers), "layer", "layer")
 
 
 def prompt_coordinates(prompt: TokenisedPrompt) -> dict[str, xr.Variable]:

@@ -47,7 +47,7 @@ def last_place(values: xr.Dataset | xr.DataArray, axis: str) -> float:
 
 def axis_title(axis: str) -> str:
     """What stands under a depth axis."""
-    return "depth [blocks applied]" if axis == "depth" else "layer"
+    return "depth [layers applied]" if axis == "depth" else "layer"
 
 
 def quantity_title(variable: xr.DataArray, width: int = 46) -> str:

@@ -76,7 +76,7 @@ def _lay_out(figure: Figure, fraction: bool, longest: int) -> None:
     ticks = {"dtick": 0.1, "range": [-0.01, 1.01]} if fraction else depth_ticks(longest)
     span = {} if fraction else {"range": [-0.01 * longest, longest * 1.01]}
     figure.update_xaxes(**(ticks | span))
-    bottom = "fraction of the model's depth" if fraction else "depth [blocks applied]"
+    bottom = "fraction of the model's depth" if fraction else "depth [layers applied]"
     axes = list(figure.select_xaxes())
     axes[-1].update(title=bottom)
     figure.update_yaxes(nticks=4)

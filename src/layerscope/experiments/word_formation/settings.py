@@ -30,7 +30,9 @@ class Settings(Intervals):
     )
     contexts: int = Field(4, ge=1, description="words before which each word of the erasure probes is put")
     penalty: float = Field(
-        1.0, gt=0, description="weight of half the squared norm of the probes' weights, added to the summed loss"
+        1.0,
+        gt=0,
+        description="weight of half the squared norm of the probes' weights, added to the summed loss",
     )
     erasure_from: int = Field(1, ge=0, description="depth from which the fall of the probe is counted")
     erasure_to: int | None = Field(

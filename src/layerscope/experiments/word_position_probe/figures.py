@@ -30,7 +30,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         ),
         "First pieces, and words of equal length": curve_over_depth(
             _pieces(result),
-            caption="The last piece often gives away its word's length, and so a part of the index without any counting.",
+            caption="The last piece often gives away its word's length, so part of the index without any counting.",
         ),
         "Other prefixes, with and without full stop": curve_over_depth(
             _above_position(result, ["last", "unanchored", "onto unanchored", "onto anchored"]),

@@ -125,6 +125,6 @@ def _axes(model: LayeredModel) -> dict[str, xr.Variable]:
     depths = depth_coordinate(model.n_layers)
     return {
         "depth": depths,
-        "other_depth": number_coordinate(depths.values, "other_depth", "depth [blocks applied]"),
+        "other_depth": number_coordinate(depths.values, "other_depth", "depth [layers applied]"),
         "layer": layer_coordinate(model.n_layers),
     }

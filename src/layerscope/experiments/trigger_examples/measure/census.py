@@ -42,7 +42,7 @@ def measure_values(model: LayeredModel, item: LayerItem, settings: Settings, ear
             "value_length": quantity(lengths, "layer memory", "length of the value vector"),
         },
         coords={
-            "layer": number_coordinate([item.layer], "layer", "layer [block]"),
+            "layer": number_coordinate([item.layer], "layer", "layer"),
             "side": number_coordinate([1, -1], "side", "sign of the value vector"),
             "memory": number_coordinate(range(most), "memory", "key of the MLP"),
         },

@@ -131,7 +131,7 @@ def probe_variables(probes: Sequence[IndexProbe], depths: Sequence[int]) -> xr.D
             ),
         },
         coords={
-            "depth": number_coordinate(depths, "depth", "depth [blocks applied]"),
+            "depth": number_coordinate(depths, "depth", "depth [layers applied]"),
             "entry": number_coordinate(range(slopes.shape[1]), "entry", "entry of the state"),
             "column": number_coordinate(range(slopes.shape[2]), "column", "column of the probe"),
         },
