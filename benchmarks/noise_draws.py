@@ -36,6 +36,7 @@ from layerscope.experiments.causal_trace import measure as _trace_measures
 from layerscope.experiments.causal_trace.items.noised import NoisedItem
 from layerscope.experiments.causal_trace.measure.runs import PromptRuns
 from layerscope.jobs.prepare import Job, prepare
+from layerscope.jobs.request import Request
 from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.recovery import recovery_by_draw
 from layerscope.models.hooks import at_depth
@@ -163,12 +164,14 @@ def main() -> None:
     given = parser.parse_args()
     settings: dict[str, Any] = {"unfit": "leave out"}
     job = prepare(
-        "causal_trace",
-        model=given.model,
-        prompts=given.prompts,
-        limit=given.limit,
-        settings=settings,
-        bos=given.bos,
+        Request(
+            "causal_trace",
+            model=given.model,
+            prompts=given.prompts,
+            limit=given.limit,
+            settings=settings,
+            bos=given.bos,
+        )
     )
     depths = depths_of(job.model.n_layers, given.depths)
     found = []

@@ -24,9 +24,10 @@ asked = json.loads(sys.argv[1])
 torch.set_num_threads(asked["threads"])
 from layerscope.jobs import planning, running
 from layerscope.jobs.prepare import prepare
+from layerscope.jobs.request import Request
 from layerscope.jobs.progress import Silent
-job = prepare(asked["experiment"], model=asked["model"], settings=asked["settings"], limit=asked["limit"],
-              prompts=asked["prompts"])
+job = prepare(Request(asked["experiment"], model=asked["model"], settings=asked["settings"], limit=asked["limit"],
+              prompts=asked["prompts"]))
 if asked["side"] == "plan":
     plan = planning.plan(job, Path(asked["out"]))
     print(json.dumps({"seconds": plan.seconds, "peak": plan.peak_bytes, "measured": [s.measured for s in plan.stages],

@@ -123,9 +123,10 @@ def loop_of(model: Any, asked: dict[str, Any], cells: int) -> tuple[float, float
     from layerscope.jobs.measuring import carry_out
     from layerscope.jobs.prepare import prepare
     from layerscope.jobs.progress import Silent
+    from layerscope.jobs.request import Request
     from layerscope.results.memory import RunInMemory
 
-    job = prepare("causal_trace", model=model, **asked)
+    job = prepare(Request("causal_trace", model=model, **asked))
     kept = RunInMemory(job.record)
     carry_out(job, kept, Silent())
     result = kept.result()

@@ -39,6 +39,7 @@ from layerscope.experiments.trigger_examples.measure import (
 )
 from layerscope.experiments.trigger_examples.measure.search import batches
 from layerscope.jobs.prepare import Job, prepare
+from layerscope.jobs.request import Request
 from layerscope.models.load import load_model
 
 GROWING_CORPUS = """
@@ -66,7 +67,9 @@ def the_job(model: str, shape: str | None, longest: int, settings: dict[str, Any
         given = load_model(
             AutoModelForCausalLM.from_config(CONFIG_MAPPING[shape]()).eval(), tokenizer=tokenizer
         )
-    return prepare("trigger_examples", model=given, passages="english", settings=settings, longest=longest)
+    return prepare(
+        Request("trigger_examples", model=given, passages="english", settings=settings, longest=longest)
+    )
 
 
 def census_of(job: Job) -> Any:

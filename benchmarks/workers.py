@@ -21,6 +21,7 @@ import torch
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.runs.machine import usable_cores
 
 
@@ -31,7 +32,7 @@ def main(model: str, experiment: str, limit: int) -> None:
     print(f"{experiment} on {Path(model).name}, {limit} texts of each category, {usable_cores()} cores")
     for workers, threads in ((0, 1), (1, 1), (2, 1), (4, 1), (0, usable_cores())):
         torch.set_num_threads(threads)
-        job = prepare(experiment, model=model, limit=limit)
+        job = prepare(Request(experiment, model=model, limit=limit))
         with tempfile.TemporaryDirectory() as out, Watched() as memory:
             started = time.monotonic()
             folder = running.run(job, Path(out), Silent(), workers)

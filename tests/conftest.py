@@ -73,8 +73,9 @@ def complete_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Any, prom
     from layerscope.jobs import running
     from layerscope.jobs.prepare import prepare
     from layerscope.jobs.progress import Silent
+    from layerscope.jobs.request import Request
 
-    job = prepare("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=QUICK)
+    job = prepare(Request("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=QUICK))
     return running.run(job, tmp_path_factory.mktemp("complete"), Silent()).path
 
 

@@ -13,7 +13,7 @@ def test_a_hurry_never_draws_more_than_an_experiment_does_by_itself() -> None:
 
     assert quick["causal_trace"].chosen() == {"samples": 3}
     assert quick["future_use"].chosen() == {}  # it draws once
-    assert {heard.limit for heard in quick.values()} == {10}
+    assert {heard.request.limit for heard in quick.values()} == {10}
 
 
 def test_samples_that_were_asked_for_count_in_a_hurry_too() -> None:

@@ -12,6 +12,7 @@ import layerscope as ls
 from layerscope.jobs.heat_map import lines_of_trace
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.jobs.tracing import TracedPrompt, traced
 from layerscope.planted.mover import mover, prompts_about
 from quick import Command
@@ -23,10 +24,12 @@ STARRED = "the red *fox* met the old dog in"
 def of_mover() -> tuple[TracedPrompt, TracedPrompt]:
     """A planted model whose layer 2 moves the subject to the last token, traced twice."""
     job = prepare(
-        "causal_trace",
-        model=mover(layer=2),
-        prompts=prompts_about()[:1],
-        settings={"samples": 2, "noise": 1.5},
+        Request(
+            "causal_trace",
+            model=mover(layer=2),
+            prompts=prompts_about()[:1],
+            settings={"samples": 2, "noise": 1.5},
+        )
     )
     return traced(job, Silent()), traced(job, Silent())
 

@@ -24,13 +24,13 @@ if "torch" not in sys.modules:
     os.environ.setdefault("MKL_CBWR", "AVX512,STRICT")
 
 if TYPE_CHECKING:
+    from layerscope.api import draw as draw
+    from layerscope.api import open_run as open_run
+    from layerscope.api import read as read
+    from layerscope.api import run as run
+    from layerscope.api import trace as trace
     from layerscope.errors import LayerscopeError as LayerscopeError
     from layerscope.experiments.causal_trace.measure.runs import metric as metric
-    from layerscope.jobs.python import draw as draw
-    from layerscope.jobs.python import open_run as open_run
-    from layerscope.jobs.python import read as read
-    from layerscope.jobs.python import run as run
-    from layerscope.jobs.python import trace as trace
     from layerscope.models.load import load_model as load_model
     from layerscope.models.untrained import untrained_twin as untrained_twin
     from layerscope.text.passages import load_passages as load_passages

@@ -15,6 +15,7 @@ from layerscope.experiments.final_token_attention.conclude import _heads_apart
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.planted.asks_subject import asks_subject, prompts
 from layerscope.planted.mover import mover, prompts_about
 
@@ -123,7 +124,9 @@ def test_prompts_that_the_model_gets_wrong_are_left_out_and_listed() -> None:
 def test_the_spike_stands_beside_the_transition_of_a_saved_trace(tmp_path: pathlib.Path) -> None:
     model, texts = mover(layer=2, n_layers=4), prompts_about()
     traced = running.run(
-        prepare("causal_trace", model=model, prompts=texts, settings={"samples": 2}), tmp_path, Silent()
+        prepare(Request("causal_trace", model=model, prompts=texts, settings={"samples": 2})),
+        tmp_path,
+        Silent(),
     )
 
     result = ls.run("final_token_attention", model, texts, trace=str(traced.path), progress=False)
@@ -142,7 +145,7 @@ def test_the_spike_stands_beside_the_transition_of_a_saved_trace(tmp_path: pathl
 def test_a_run_that_is_no_trace_of_this_model_is_refused(tmp_path: pathlib.Path) -> None:
     model = mover(layer=1, n_layers=3)
     traced = running.run(
-        prepare("causal_trace", model=model, prompts=prompts_about(), settings={"samples": 2}),
+        prepare(Request("causal_trace", model=model, prompts=prompts_about(), settings={"samples": 2})),
         tmp_path,
         Silent(),
     )

@@ -24,6 +24,7 @@ from layerscope.experiments.syntax_probe.items.design import Design, design_of
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.planted import part_of_speech
 from layerscope.results.schema import read_json
 from layerscope.text.tokenised_words import tokenise_sentence
@@ -131,7 +132,7 @@ def test_where_nothing_is_planted_nothing_is_claimed() -> None:
 
 def _design(text: str, **settings: Any) -> tuple[Design, xr.Dataset]:
     chosen = syntax_probe.Settings(**({"fewest": 5} | settings))
-    job = prepare("syntax_probe", model=zoo.layered("llama"), treebank=text)
+    job = prepare(Request("syntax_probe", model=zoo.layered("llama"), treebank=text))
     items = list(syntax_probe.STAGES[0].items(job.inputs, chosen, {}))
     from layerscope.results.combine import concatenate
 
@@ -528,7 +529,12 @@ def test_a_run_on_a_treebank_is_recorded_and_comes_out_the_same_again(
     (tmp_path / "bank.conllu").write_text(text)
     settings = {"resamples": 20, "fewest": 5, "code": False}
     job = prepare(
-        "syntax_probe", model=zoo.layered("llama"), treebank=str(tmp_path / "bank.conllu"), settings=settings
+        Request(
+            "syntax_probe",
+            model=zoo.layered("llama"),
+            treebank=str(tmp_path / "bank.conllu"),
+            settings=settings,
+        )
     )
     folder = running.run(job, tmp_path / "runs", Silent())
     assert folder.record.named["treebank"].endswith("bank.conllu")
@@ -539,7 +545,9 @@ def test_a_run_on_a_treebank_is_recorded_and_comes_out_the_same_again(
     found = running.replay(folder.path, model=job.model)
 
     assert found.verdict == "bitwise", found.changed
-    other = prepare("syntax_probe", model=job.model, treebank=text.replace("fox", "dog"), settings=settings)
+    other = prepare(
+        Request("syntax_probe", model=job.model, treebank=text.replace("fox", "dog"), settings=settings)
+    )
     assert other.record.asked.texts != job.record.asked.texts
 
 

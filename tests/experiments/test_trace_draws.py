@@ -21,6 +21,7 @@ from layerscope.experiments.causal_trace.items.noised import NoisedItem
 from layerscope.experiments.causal_trace.measure.runs import PromptRuns
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.jobs.prepare import prepare
+from layerscope.jobs.request import Request
 from layerscope.maths.recovery import recovery_by_draw
 from layerscope.maths.sample_size import mean_half_width, units_needed
 from layerscope.results.combine import concatenate
@@ -38,7 +39,7 @@ def auto(tiny_model: Any, prompts_file: Path) -> xr.Dataset:
 
 def item_of(model: Any, prompts_file: Path, settings: dict[str, Any]) -> tuple[NoisedItem, Any, xr.Dataset]:
     """The first prompt as the pilot stage gets it, with the settings and the clean stage."""
-    job = prepare("causal_trace", model=model, prompts=str(prompts_file), settings=settings)
+    job = prepare(Request("causal_trace", model=model, prompts=str(prompts_file), settings=settings))
     items = _trace_items.clean_items(job.inputs, job.settings, {})  # type: ignore[arg-type]
     clean = concatenate([_trace_measures.clean(model, one, job.settings, {}) for one in items])  # type: ignore[arg-type]
     pilots = _trace_items.pilot_items(job.inputs, job.settings, {"clean": clean})  # type: ignore[arg-type]
@@ -174,7 +175,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, list[tupl
     file = tmp_path_factory.mktemp("texts") / "prompts.jsonl"
     lines = (files("layerscope.bundled") / "prompts" / "world.jsonl").read_text(encoding="utf-8").splitlines()
     file.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["id"] in HELD))
-    job = prepare("causal_trace", model=ls.load_model(), prompts=str(file), settings=AUTO)
+    job = prepare(Request("causal_trace", model=ls.load_model(), prompts=str(file), settings=AUTO))
     model, settings = job.model, job.settings
     items = _trace_items.clean_items(job.inputs, settings, {})  # type: ignore[arg-type]
     clean = concatenate([_trace_measures.clean(model, one, settings, {}) for one in items])  # type: ignore[arg-type]

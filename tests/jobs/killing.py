@@ -56,12 +56,13 @@ def _run(experiment: str, model: Any, texts: str, out: Path, how: str) -> None:
     from layerscope.jobs import running
     from layerscope.jobs.prepare import prepare
     from layerscope.jobs.progress import Silent
+    from layerscope.jobs.request import Request
 
     kind, _, count = how.partition(":")
     if count:
         os.replace = _dying(os.replace, int(count), before=kind == "before")
     given: dict[str, Any] = dict.fromkeys(experiments.load(experiment).takes, texts)
-    job = prepare(experiment, model=model, settings=SETTINGS[experiment], **given)
+    job = prepare(Request(experiment, model=model, settings=SETTINGS[experiment], **given))
     running.run(job, out, Silent())
 
 

@@ -11,13 +11,14 @@ from jobs.conftest import Counting, items_left_after
 from layerscope.jobs import running
 from layerscope.jobs.planning import plan
 from layerscope.jobs.prepare import Job, prepare
+from layerscope.jobs.request import Request
 from quick import QUICK
 
 
 @pytest.fixture
 def job(tiny_model: Any, prompts_file: Path) -> Job:
     settings = QUICK | {"samples": "auto", "precision": 0.2, "most_samples": 12}
-    return prepare("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=settings)
+    return prepare(Request("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=settings))
 
 
 @pytest.mark.parametrize("stop", [6, 11])

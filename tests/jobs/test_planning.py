@@ -11,13 +11,14 @@ from layerscope.jobs.listing import lines_of_plan
 from layerscope.jobs.planning import Plan, StagePlan, plan
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.results.store import RunFolder
 from quick import QUICK
 
 
 @pytest.fixture
 def job(tiny_model: Any, prompts_file: Path) -> Job:
-    return prepare("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=QUICK)
+    return prepare(Request("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=QUICK))
 
 
 def test_a_folded_stage_can_be_planned_unfinished(
@@ -26,7 +27,7 @@ def test_a_folded_stage_can_be_planned_unfinished(
     monkeypatch.setattr(planning, "_ENOUGH_SECONDS", 0.0)
     monkeypatch.setattr(planning, "_FEWEST_ITEMS", 1)
     monkeypatch.setattr(planning, "_WHOLE_STAGE_SECONDS", 0.0)
-    job = prepare(state_mean, model=tiny_model, passages=str(passages_file))
+    job = prepare(Request(state_mean, model=tiny_model, passages=str(passages_file)))
 
     found = plan(job, tmp_path / "planned")
     folder = running.run(job, tmp_path / "planned", Silent())
@@ -79,7 +80,7 @@ def test_a_stage_that_takes_a_few_texts_does_not_grow_with_all(
     monkeypatch.setattr(planning, "_FEWEST_ITEMS", 1)
     monkeypatch.setattr(planning, "_WHOLE_STAGE_SECONDS", 0.0)
     settings = {"mean_passages": 4, "ablated_passages": 2, "ablations": ["skip"]}
-    job = prepare("layer_ablation", model=tiny_model, passages=str(passages_file), settings=settings)
+    job = prepare(Request("layer_ablation", model=tiny_model, passages=str(passages_file), settings=settings))
 
     found = plan(job, tmp_path)
 
@@ -95,7 +96,7 @@ def test_a_plan_does_not_despair_where_the_first_prompts_are_unfit(
     monkeypatch.setattr(planning, "_WHOLE_STAGE_SECONDS", 0.0)
     wrong = {"prompt": "the red fox met the dog", "subject": "fox", "answer": " zzz"}
     right = {"prompt": "the small bird sang to", "subject": "bird", "answer": ""}
-    job = prepare("causal_trace", model=tiny_model, prompts=[wrong, right], settings=QUICK)
+    job = prepare(Request("causal_trace", model=tiny_model, prompts=[wrong, right], settings=QUICK))
 
     found = plan(job, tmp_path)
 

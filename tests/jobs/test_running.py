@@ -16,13 +16,14 @@ from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.results.store import RunFolder, runs_below
 from quick import QUICK, Command
 
 
 @pytest.fixture
 def job(tiny_model: Any, prompts_file: Path) -> Job:
-    return prepare("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=QUICK)
+    return prepare(Request("causal_trace", model=tiny_model, prompts=str(prompts_file), settings=QUICK))
 
 
 def test_a_run_is_carried_out_and_says_what_it_did(tmp_path: Path, job: Job) -> None:
@@ -45,7 +46,8 @@ def test_the_folder_is_named_by_experiment_model_and_question(
 ) -> None:
     folder = running.folder_of(job, tmp_path)
     other = running.folder_of(
-        prepare("causal_trace", model=tiny_model, prompts="the *red fox* met", settings=QUICK), tmp_path
+        prepare(Request("causal_trace", model=tiny_model, prompts="the *red fox* met", settings=QUICK)),
+        tmp_path,
     )
 
     assert folder.path.name.startswith("causal_trace-tiny-")
@@ -147,7 +149,9 @@ def test_a_resume_elsewhere_leaves_a_note(tmp_path: Path, job: Job) -> None:
 
 def test_a_model_whose_weights_changed_is_refused(tmp_path: Path, tiny: Path, prompts_file: Path) -> None:
     shutil.copytree(tiny, tmp_path / "model")
-    job = prepare("causal_trace", model=str(tmp_path / "model"), prompts=str(prompts_file), settings=QUICK)
+    job = prepare(
+        Request("causal_trace", model=str(tmp_path / "model"), prompts=str(prompts_file), settings=QUICK)
+    )
     folder = running.folder_of(job, tmp_path)
     zoo.make("gpt2", seed=1).save_pretrained(tmp_path / "model")
 
@@ -242,7 +246,7 @@ def test_a_run_on_a_model_object_goes_on_from_python_only(
     tmp_path: Path, prompts_file: Path, command: Command
 ) -> None:
     model = zoo.layered("gpt2", seed=3)
-    job = prepare("causal_trace", model=model, prompts=str(prompts_file), settings=QUICK)
+    job = prepare(Request("causal_trace", model=model, prompts=str(prompts_file), settings=QUICK))
     with pytest.raises(KeyboardInterrupt):
         running.run(job, tmp_path, Counting(stop_after=3))
     (folder,) = runs_below(tmp_path)
@@ -258,7 +262,7 @@ def test_a_run_on_a_model_object_goes_on_from_python_only(
 
 
 def test_a_limit_keeps_the_first_of_each_category(tiny_model: Any, prompts_file: Path) -> None:
-    job = prepare("causal_trace", model=tiny_model, prompts=str(prompts_file), limit=1)
+    job = prepare(Request("causal_trace", model=tiny_model, prompts=str(prompts_file), limit=1))
 
     assert [prompt.name for prompt in job.inputs.prompts] == ["fox", "town"]
 
@@ -282,7 +286,9 @@ def test_a_run_on_the_untrained_twin_stands_beside_the_model_s_and_can_be_repeat
     assert own.weights != twin.weights
     assert str(folders[3].path) in said.out.splitlines()[-1]
     assert running.replay(folders[3].path).verdict == "bitwise"
-    other = prepare("logit_lens", model=str(tiny), prompts=str(prompts_file), settings={"resamples": 21})
+    other = prepare(
+        Request("logit_lens", model=str(tiny), prompts=str(prompts_file), settings={"resamples": 21})
+    )
     assert other.record.asked.but_for_training() != own.but_for_training()
 
 
@@ -312,7 +318,7 @@ def test_what_the_twin_cannot_be_asked_is_told_and_stops_nothing(
 
     refusal = LayerscopeError("no prompt is left", found="none", expected="one", hint="another")
     own, twin = (
-        prepare("logit_lens", model=model, prompts=str(prompts_file))
+        prepare(Request("logit_lens", model=model, prompts=str(prompts_file)))
         for model in (tiny_model, layerscope.untrained_twin(tiny_model))
     )
 

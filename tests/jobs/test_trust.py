@@ -17,6 +17,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.models.load import load_model
 from layerscope.results.store import RunFolder
 from layerscope.results.trust import from_a_record, names_from_a_record
@@ -143,7 +144,13 @@ def test_code_that_the_person_trusts_runs_and_can_be_replayed(
 ) -> None:
     folder, flag = with_code
     job = prepare(
-        "causal_trace", model=str(folder), prompts=str(prompts_file), settings=QUICK, trust_remote_code=True
+        Request(
+            "causal_trace",
+            model=str(folder),
+            prompts=str(prompts_file),
+            settings=QUICK,
+            trust_remote_code=True,
+        )
     )
     run = running.run(job, tmp_path / "runs", Silent())
     assert flag.exists()

@@ -13,11 +13,12 @@ from layerscope import runs
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 
 
 @pytest.fixture
 def job(state_mean: str, tiny_model: Any, passages_file: Path) -> Any:
-    return prepare(state_mean, model=tiny_model, passages=str(passages_file))
+    return prepare(Request(state_mean, model=tiny_model, passages=str(passages_file)))
 
 
 def directly(job: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import PlainLines, Silent
+from layerscope.jobs.request import Request
 from layerscope.jobs.workers import engine_of, number_of, read_workers, threads_of_each
 from layerscope.results.store import RunFolder, runs_below
 from quick import QUICK, Command
@@ -37,7 +38,7 @@ def _verdicts_are_kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 @pytest.fixture(scope="module")
 def trace_of_one(tmp_path_factory: pytest.TempPathFactory, tiny: Path, prompts_file: Path) -> RunFolder:
     """A trace that this process carried out alone."""
-    job = prepare("causal_trace", model=str(tiny), prompts=str(prompts_file), settings=QUICK)
+    job = prepare(Request("causal_trace", model=str(tiny), prompts=str(prompts_file), settings=QUICK))
     return running.run(job, tmp_path_factory.mktemp("one"), Silent())
 
 
@@ -45,7 +46,7 @@ def trace_of_one(tmp_path_factory: pytest.TempPathFactory, tiny: Path, prompts_f
 def test_workers_give_the_same_bytes(
     tmp_path: Path, tiny: Path, prompts_file: Path, trace_of_one: RunFolder, workers: int
 ) -> None:
-    job = prepare("causal_trace", model=str(tiny), prompts=str(prompts_file), settings=QUICK)
+    job = prepare(Request("causal_trace", model=str(tiny), prompts=str(prompts_file), settings=QUICK))
 
     folder = running.run(job, tmp_path, Silent(), workers)
 
@@ -71,7 +72,7 @@ def test_several_runs_share_one_queue(tmp_path: Path, tiny: Path, passages_file:
     names = ["hidden_states", "first_token_attention"]
 
     def jobs() -> list[Any]:
-        return [prepare(name, model=str(tiny), passages=str(passages_file)) for name in names]
+        return [prepare(Request(name, model=str(tiny), passages=str(passages_file))) for name in names]
 
     lines: list[str] = []
     with engine_of(2) as engine:
@@ -91,8 +92,8 @@ def test_a_run_that_is_refused_leaves_the_others_alone(
     first = json.loads(prompts_file.read_text().splitlines()[0])
     wrong.write_text(json.dumps({**first, "answer": " zzz"}) + "\n")
     jobs = [
-        prepare("causal_trace", model=str(tiny), prompts=str(wrong), settings=QUICK),
-        prepare("hidden_states", model=str(tiny), passages=str(passages_file)),
+        prepare(Request("causal_trace", model=str(tiny), prompts=str(wrong), settings=QUICK)),
+        prepare(Request("hidden_states", model=str(tiny), passages=str(passages_file))),
     ]
 
     with engine_of(1) as engine:
@@ -213,7 +214,7 @@ def test_a_death_or_ctrl_c_loses_nothing(
 def test_every_experiment_gives_the_same_bytes_for_any_number_of_workers(tmp_path: Path, name: str) -> None:
     found = {}
     for workers in (0, 1, 2, 5):
-        job = prepare(name, limit=2, longest=48)
+        job = prepare(Request(name, limit=2, longest=48))
         found[workers] = running.run(job, tmp_path / str(workers), Silent(), workers)
 
     digests = {workers: folder.record.result for workers, folder in found.items()}

@@ -10,6 +10,7 @@ import zoo
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.runs import budget
 
 
@@ -47,7 +48,9 @@ def test_a_run_that_runs_out_of_memory_goes_on_and_keeps_a_note(
     prompts = [{"prompt": "the red *fox* met the old dog in the town of", "answer": ""}]
     settings = {"samples": 4, "noise": "9sd", "smallest_range": 1e-9}
     whole = running.run(
-        prepare("causal_trace", model=model, prompts=prompts, settings=settings), tmp_path / "a", Silent()
+        prepare(Request("causal_trace", model=model, prompts=prompts, settings=settings)),
+        tmp_path / "a",
+        Silent(),
     )
     block = type(model.blocks[1])
     forward = block.forward
@@ -60,7 +63,9 @@ def test_a_run_that_runs_out_of_memory_goes_on_and_keeps_a_note(
 
     monkeypatch.setattr(block, "forward", limited)
     halved = running.run(
-        prepare("causal_trace", model=model, prompts=prompts, settings=settings), tmp_path / "b", Silent()
+        prepare(Request("causal_trace", model=model, prompts=prompts, settings=settings)),
+        tmp_path / "b",
+        Silent(),
     )
 
     assert any("memory ran out in stage trace" in note for note in halved.record.notes)

@@ -212,7 +212,8 @@ def trace(
     from layerscope.jobs.tracing import traced
 
     small = ["smallest_range=0.01", *(asked.settings or [])]  # one prompt has no average to protect
-    job = replace(asked, prompts=prompt, settings=small).job("causal_trace")
+    one = replace(asked, request=replace(asked.request, prompts=prompt), settings=small)
+    job = one.job("causal_trace")
     found = traced(job, Silent() if json_ else for_this_terminal(), out=out if open_ else None)
     if json_:
         typer.echo(json.dumps(found.plain(), allow_nan=False))

@@ -128,9 +128,10 @@ def check_prompts(
 
     prompts_of(prompts)  # a file that is not there is told before a model is loaded
     model = asked.loaded()
-    first = standing_first(model, asked.bos)
-    typer.echo(first.said() if not asked.chat else "the chat template says what stands first")
-    checks = check(model, prompts, bos=asked.bos if asked.chat else first.used(needed=False), chat=asked.chat)
+    bos, chat = asked.request.bos, asked.request.chat
+    first = standing_first(model, bos)
+    typer.echo(first.said() if not chat else "the chat template says what stands first")
+    checks = check(model, prompts, bos=bos if chat else first.used(needed=False), chat=chat)
     for one in checks:
         tell_check(one)
     used = sum(not one.left_out_because for one in checks)

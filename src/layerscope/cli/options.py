@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from layerscope.errors import LayerscopeError
+from layerscope.jobs.request import Request
 
 if TYPE_CHECKING:
     from layerscope.contract import Experiment
@@ -28,64 +29,73 @@ _QUICK_SAMPLES = 3
 _BESIDE = " By default those beside the model (prompts.jsonl), else a bundled set."
 
 
-@dataclass(frozen=True)
-class Question:
-    """What is asked of which model about which texts; each field is an option of a command."""
-
-    model: Annotated[str, Option(help="A folder, a .gguf file, a hub name, or 'bundled'.")] = "bundled"
-    prompts: Annotated[str | None, Option(help=_NOTATION + _BESIDE)] = None
-    passages: Annotated[
+_OPTIONS: dict[str, Any] = {
+    "model": Annotated[str, Option(help="A folder, a .gguf file, a hub name, or 'bundled'.")],
+    "prompts": Annotated[str | None, Option(help=_NOTATION + _BESIDE)],
+    "passages": Annotated[
         str | None,
         Option(
             help="A file or folder of passages, a bundled set, - for standard input, or hub:NAME for a dataset."
         ),
-    ] = None
-    treebank: Annotated[
+    ],
+    "treebank": Annotated[
         str | None, Option(help="A .conllu file, a folder with train, dev and test, or a bundled set.")
-    ] = None
-    words: Annotated[str | None, Option(help="A text file with one word a line, or a bundled set.")] = None
-    settings: Annotated[
-        list[str] | None, Option("--set", help="A setting as key=value; may be repeated.")
-    ] = None
-    seed: Annotated[int | None, Option(help="Seed of every random draw; the same as --set seed=N.")] = None
-    bos: Annotated[
+    ],
+    "words": Annotated[str | None, Option(help="A text file with one word a line, or a bundled set.")],
+    "settings": Annotated[list[str] | None, Option("--set", help="A setting as key=value; may be repeated.")],
+    "seed": Annotated[int | None, Option(help="Seed of every random draw; the same as --set seed=N.")],
+    "bos": Annotated[
         str,
         Option(
             help="What stands first before every text: auto follows the model, always is the tokenizer's BOS, "
             "never is nothing; or a token."
         ),
-    ] = "auto"
-    chat: Annotated[bool, Option("--chat", help="Put prompts into the tokenizer's chat template.")] = False
-    limit: Annotated[int | None, Option(min=1, help="At most this many texts of each category.")] = None
-    longest: Annotated[
+    ],
+    "chat": Annotated[bool, Option("--chat", help="Put prompts into the tokenizer's chat template.")],
+    "limit": Annotated[int | None, Option(min=1, help="At most this many texts of each category.")],
+    "longest": Annotated[
         int,
         Option(
             min=2,
             help="Length to which passages and sentences are cut, in tokens; at most the model's context.",
         ),
-    ] = 256
-    device: Annotated[
+    ],
+    "device": Annotated[
         str | None, Option(help="cpu, cuda, cuda:1, mps; by default a GPU where there is one.")
-    ] = None
-    dtype: Annotated[str | None, Option(help="float32, bfloat16, float16; by default float32 on CPU.")] = None
-    threads: Annotated[int | None, Option(min=1, help="Processor threads; by default all cores.")] = None
-    workers: Annotated[
+    ],
+    "dtype": Annotated[str | None, Option(help="float32, bfloat16, float16; by default float32 on CPU.")],
+    "threads": Annotated[int | None, Option(min=1, help="Processor threads; by default all cores.")],
+    "workers": Annotated[
         str,
         Option(
             help="Worker processes: a number, 0 for none, or auto for what the machine has cores and memory for."
         ),
-    ] = "0"
-    revision: Annotated[str | None, Option(help="Commit, branch or tag of a hub model.")] = None
-    trust_remote_code: Annotated[
+    ],
+    "revision": Annotated[str | None, Option(help="Commit, branch or tag of a hub model.")],
+    "trust_remote_code": Annotated[
         bool, Option("--trust-remote-code", help="Run code that comes with the weights.")
-    ] = False
-    untrained_twin: Annotated[
+    ],
+    "untrained_twin": Annotated[
         bool,
         Option(
             "--untrained-twin",
             help="Ask the same architecture with fresh weights too: what it shows is not owed to training.",
         ),
-    ] = False
+    ],
+}
+"""How what is asked is written on the command line, in the order of the help: fields of a Request and of a Question."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request as a command heard it: settings as written, and how it is to be carried out."""
+
+    request: Request = field(default_factory=Request)
+    settings: list[str] | None = None
+    seed: int | None = None
+    threads: int | None = None
+    workers: str = "0"
+    untrained_twin: bool = False
 
     def job(self, experiment: str, *, loaded: LayeredModel | None = None) -> Job:
         """The job that answers this question with one experiment, on a model that is loaded if need be."""
@@ -94,23 +104,8 @@ class Question:
         self.use_threads()
         if loaded is None and self.workers == "auto":  # how many threads each has, the model decides
             loaded = self.loaded()
-        return prepare(
-            experiment,
-            model=loaded or self.model,
-            prompts=self.prompts,
-            passages=self.passages,
-            treebank=self.treebank,
-            words=self.words,
-            settings=self.chosen(),
-            bos=self.bos,
-            chat=self.chat,
-            limit=self.limit,
-            longest=self.longest,
-            device=self.device,
-            dtype=self.dtype,
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
-        )
+        asked = replace(self.request, experiment=experiment, settings=self.chosen())
+        return prepare(asked if loaded is None else replace(asked, model=loaded))
 
     def jobs(self, experiment: str, *, loaded: LayeredModel | None = None) -> Iterator[Job]:
         """The job, and the same of the model's untrained twin where that was asked for."""
@@ -124,16 +119,9 @@ class Question:
     def loaded(self) -> LayeredModel:
         """The model that is asked."""
         from layerscope.jobs.workers import number_of, read_workers
-        from layerscope.models.load import load_model
 
         self.use_threads()
-        model = load_model(
-            self.model,
-            device=self.device,
-            dtype=self.dtype,
-            revision=self.revision,
-            trust_remote_code=self.trust_remote_code,
-        )
+        model = self.request.loaded()
         self.use_threads(number_of(read_workers(self.workers), model, self.threads))
         return model
 
@@ -142,15 +130,9 @@ class Question:
         from layerscope import experiments
 
         wanted = experiments.load(experiment)
-        heard = replace(
-            self,
-            prompts=self.prompts if "prompts" in wanted.takes else None,
-            passages=self.passages if "passages" in wanted.takes else None,
-            treebank=self.treebank if "treebank" in wanted.takes else None,
-            words=self.words if "words" in wanted.takes else None,
-        )
+        heard = self.request.about(wanted.takes)
         if not quick:
-            return heard
+            return replace(self, request=heard)
         given = list(self.settings or [])
         samples = wanted.settings.model_fields.get("samples")
         # Never more than an experiment draws by itself, and what was asked for counts.
@@ -159,7 +141,7 @@ class Question:
         fewer = (
             [f"samples={_whole(_QUICK_SAMPLES, wanted, chosen)}"] if many and "samples" not in chosen else []
         )
-        return replace(heard, limit=10, longest=128, settings=[*given, *fewer])
+        return replace(self, request=replace(heard, limit=10, longest=128), settings=[*given, *fewer])
 
     def chosen(self) -> dict[str, Any]:
         """The settings that were given."""
@@ -205,6 +187,11 @@ def _setting(written: str) -> tuple[str, Any]:
         return name.strip(), value
 
 
+def _defaults(asked: type) -> dict[str, Any]:
+    """Options that a dataclass has fields for, with their defaults."""
+    return {one.name: one.default for one in fields(asked) if one.default is not MISSING}
+
+
 def asking(
     *, without: Collection[str] = (), **other: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -214,16 +201,13 @@ def asking(
         without: options that the command does not have.
         other: defaults of this command, where they are not a Question's.
     """
-    hints = get_type_hints(Question, include_extras=True)
+    asked = _defaults(Request) | _defaults(Question) | other
     shared = [
         inspect.Parameter(
-            f.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=other.get(f.name, f.default),
-            annotation=hints[f.name],
+            name, inspect.Parameter.KEYWORD_ONLY, default=asked[name], annotation=_OPTIONS[name]
         )
-        for f in fields(Question)
-        if f.name not in without
+        for name in _OPTIONS
+        if name not in without
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -233,8 +217,9 @@ def asking(
 
         @wraps(command)
         def answer(**options: Any) -> None:
-            asked = Question(**{p.name: options.pop(p.name) for p in shared})
-            command(**options, asked=asked)
+            given = {p.name: options.pop(p.name) for p in shared}
+            own = {name: given.pop(name) for name in _defaults(Question) if name in given}
+            command(**options, asked=Question(Request(**given), **own))
 
         answer.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
         answer.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from layerscope import experiments
 from layerscope.contract import Experiment, ExperimentSettings, Inputs
 from layerscope.errors import LayerscopeError
+from layerscope.jobs.request import Request
 from layerscope.jobs.standing_first import StandsFirst, standing_first
 from layerscope.jobs.texts import (
-    LONGEST,
     default_source,
     readable_prompts,
     tokenised_passages,
@@ -26,7 +26,7 @@ from layerscope.jobs.texts import (
 from layerscope.models.facts import ModelFacts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.lengths import check_length
-from layerscope.models.load import load_model, refusing
+from layerscope.models.load import refusing
 from layerscope.models.untrained import kept_twin
 from layerscope.results.own_code import sources_digest
 from layerscope.results.record import Asked, Machine, RunRecord, digest
@@ -61,62 +61,41 @@ class Job:
     record: RunRecord
 
 
-def prepare(
-    name: str,
-    *,
-    model: Any = "bundled",
-    prompts: Any = None,
-    passages: Any = None,
-    treebank: Any = None,
-    words: Any = None,
-    settings: Mapping[str, Any] | None = None,
-    bos: BosPolicy = "auto",
-    chat: bool = False,
-    limit: int | None = None,
-    longest: int | None = LONGEST,
-    device: str | None = None,
-    dtype: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-) -> Job:
+def prepare(request: Request) -> Job:
     """A job: settings checked, model loaded and tried, texts tokenised.
 
     Cheap refusals come first: what is wrong with settings or texts is told before a model is loaded.
     """
-    experiment = experiments.load(name)
-    if limit is not None and limit < 1:
+    experiment = experiments.load(request.experiment)
+    if request.limit is not None and request.limit < 1:
         raise LayerscopeError(
-            "no texts would be left", found=f"limit = {limit}", expected="1 or more, or None", hint="limit=10"
+            "no texts would be left",
+            found=f"limit = {request.limit}",
+            expected="1 or more, or None",
+            hint="limit=10",
         )
-    chosen = experiments.settings_of(experiment, settings or {})
-    given = {"prompts": prompts, "passages": passages, "treebank": treebank, "words": words}
-    _refuse_unread(experiment, **given)
-    for kind, source in given.items():
+    chosen = experiments.settings_of(experiment, request.settings)
+    _refuse_unread(experiment, **request.texts)
+    for kind, source in request.texts.items():
         if source is not None:
             _LOADERS[kind](source)
-    loaded = load_model(
-        model, device=device, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
-    )
+    loaded = request.loaded()
     with loaded.in_use():
         _try_branches(loaded)
-        sources = _sources(experiment, loaded, **given)
+        sources = _sources(experiment, loaded, **request.texts)
         weights = loaded.weights_digest()
-        first = standing_first(loaded, bos, weights=weights)
-        used = first.used(needed=chosen.needs_first)
-        of_chats = bos if chat else used  # a chat's template says what stands first, unless --bos does
-        inputs, unreadable = _tokenised(
-            loaded, sources, bos=used, of_prompts=of_chats, chat=chat, limit=limit, longest=longest
-        )
+        first = standing_first(loaded, request.bos, weights=weights)
+        inputs, unreadable = _tokenised(loaded, sources, request, bos=first.used(needed=chosen.needs_first))
         if unreadable and getattr(chosen, "unfit", "") == "refuse":
             raise next(iter(unreadable.values()))  # the strict choice
         _try_at_its_length(loaded, inputs)
-        record = new_record(experiment, chosen, loaded, inputs, first, chat, weights=weights)
+        record = new_record(experiment, chosen, loaded, inputs, first, request.chat, weights=weights)
         record.left_out = {name: error.short for name, error in unreadable.items()}
     record.named = {
         kind: absolute(str(source)) for kind, source in sources.items() if isinstance(source, str | Path)
     }
     cut = {"passages", "treebank"} & set(sources)
-    record.options = {"limit": limit} | ({"longest": longest} if cut else {})
+    record.options = {"limit": request.limit} | ({"longest": request.longest} if cut else {})
     return Job(experiment, chosen, loaded, inputs, record)
 
 
@@ -135,17 +114,12 @@ def _try_at_its_length(model: LayeredModel, inputs: Inputs) -> None:
 
 
 def _tokenised(
-    model: LayeredModel,
-    sources: Mapping[str, Any],
-    *,
-    bos: BosPolicy,
-    of_prompts: BosPolicy,
-    chat: bool,
-    limit: int | None,
-    longest: int | None,
+    model: LayeredModel, sources: Mapping[str, Any], request: Request, *, bos: BosPolicy
 ) -> tuple[Inputs, dict[str, LayerscopeError]]:
     """The texts of these sources, by kind, as the model reads them; and why it cannot read prompts, by name."""
-    cut: dict[str, Any] = {"bos": bos, "longest": longest, "limit": limit}
+    chat, limit = request.chat, request.limit
+    of_prompts = request.bos if chat else bos  # a chat's template says what stands first, unless --bos does
+    cut: dict[str, Any] = {"bos": bos, "longest": request.longest, "limit": limit}
     unreadable: dict[str, LayerscopeError] = {}
 
     def prompts(source: Any) -> tuple[TokenisedPrompt, ...]:
@@ -250,17 +224,9 @@ def _reloaded(folder: RunFolder, asked: Asked, named: str | Path | None, trust: 
             expected="their sha256, or the model named by you",
             hint=f"the same command with --model {asked.model}",
         )
-    source = asked.model if named is None else str(named)
-    there = source == "bundled" or Path(source).expanduser().exists()
+    request = replace(Request.recorded(folder.record, model=named), trust_remote_code=trust)
     with names_from_a_record() if named is None else nullcontext():
-        loaded = load_model(
-            source,
-            device=asked.device,
-            dtype=asked.dtype,
-            revision=None if there else asked.revision,
-            trust_remote_code=trust,
-            files=asked.files or None,
-        )
+        loaded = request.loaded(files=asked.files or None)
     return loaded if asked.untrained is None else kept_twin(loaded, asked.untrained)
 
 

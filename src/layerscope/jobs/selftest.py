@@ -18,8 +18,11 @@ from layerscope import experiments, planted
 from layerscope.contract import Claim
 from layerscope.engines.engine import Engine, Task, values_of
 from layerscope.errors import LayerscopeError
-from layerscope.jobs import python
+from layerscope.jobs import running
 from layerscope.jobs.measuring import threads
+from layerscope.jobs.prepare import prepare
+from layerscope.jobs.progress import Silent
+from layerscope.jobs.request import Request
 from layerscope.models import verdicts
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
@@ -327,7 +330,8 @@ def _run(trial: Trial, strength: float) -> Run:
 
 def _run_on(trial: Trial, model: LayeredModel, strength: float) -> Run:
     try:
-        result = python.run(trial.experiment, model, progress=False, **trial.texts(), **trial.settings)
+        job = prepare(Request(trial.experiment, model, **trial.texts(), settings=trial.settings))
+        result = running.run_in_memory(job, Silent())
     except LayerscopeError as error:
         return Run((), error.problem)
     said = experiments.load(trial.experiment).claims(result)

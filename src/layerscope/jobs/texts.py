@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from layerscope.bundled import bundled_names
 from layerscope.errors import LayerscopeError
+from layerscope.jobs.request import LONGEST
 from layerscope.text.passages import load_passages
 from layerscope.text.prompts import load_prompts
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt, tokenise_passage, tokenise_prompt
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
 Text = TypeVar("Text")
-
-LONGEST = 256
-"""Default length to which passages are cut, in tokens: a compromise between context and a quick report."""
 
 _WORDS_FOR_A_TEXT = 20  # where --limit asks for few texts, this many words stand for one
 _ENDINGS = {"treebank": ".conllu", "words": ".txt"}

@@ -18,10 +18,11 @@ from layerscope.errors import LayerscopeError
 from layerscope.jobs import prepare
 from layerscope.jobs.measuring import Measured, combined, concluded, item_digest, measured, threads
 from layerscope.jobs.prepare import Job
+from layerscope.jobs.request import Request
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
 from layerscope.models.untrained import kept_twin
-from layerscope.results.record import Asked
+from layerscope.results.record import RunRecord
 from layerscope.results.store import RunFolder, RunStore
 from layerscope.results.trust import from_a_record, names_from_a_record
 
@@ -107,16 +108,16 @@ def _names(at: AtWork) -> AbstractContextManager[None]:
 @lru_cache(maxsize=_RUNS_KEPT)
 def _opened(at: AtWork) -> tuple[Job, RunFolder]:
     folder = RunFolder.open(Path(at.folder))
-    asked = folder.record.asked
     with _names(at):
-        job = prepare.again(folder, model=_model(at.model, at.trust_remote_code, asked))
+        job = prepare.again(folder, model=_model(at, folder.record))
     return job, folder
 
 
-def _model(source: str, trust: bool, asked: Asked) -> LayeredModel:
-    there = source == "bundled" or Path(source).expanduser().exists()
-    revision = None if there else asked.revision
-    loaded = _loaded(source, asked.device, asked.dtype, revision, trust, asked.files)
+def _model(at: AtWork, record: RunRecord) -> LayeredModel:
+    asked, request = record.asked, Request.recorded(record, model=at.model)
+    loaded = _loaded(
+        request.model, asked.device, asked.dtype, request.revision, at.trust_remote_code, asked.files
+    )
     return loaded if asked.untrained is None else kept_twin(loaded, asked.untrained)
 
 

@@ -12,6 +12,9 @@ from layerscope.report.settings import defaults, differs, written
 from layerscope.results.record import RunRecord
 from layerscope.results.store import RunFolder
 
+USUAL: dict[str, Any] = {"bos": "auto", "chat": False, "limit": None, "longest": 256}
+"""How texts are read where nothing else is asked: the defaults of a Request."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -78,10 +81,9 @@ def _unusual(record: RunRecord) -> dict[str, str]:
 
 def _about_texts(record: RunRecord) -> dict[str, Any]:
     """How texts were read, where that is not the usual way."""
-    usual = {"bos": "auto", "chat": False, "limit": None, "longest": 256}
     asked = record.asked
     given = {"bos": asked.bos.get("policy", "auto"), "chat": asked.chat} | record.options
-    return {name: value for name, value in given.items() if name in usual and value != usual[name]}
+    return {name: value for name, value in given.items() if name in USUAL and value != USUAL[name]}
 
 
 def _python(

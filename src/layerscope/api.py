@@ -1,4 +1,4 @@
-"""The same jobs from Python: run, trace, read, draw, open_run.
+"""The Python face: run, trace, read, draw, open_run.
 
 What needs torch is imported where it is used: saved runs are read and drawn without it.
 """
@@ -6,6 +6,7 @@ What needs torch is imported where it is used: saved runs are read and drawn wit
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ import xarray as xr
 from layerscope import experiments
 from layerscope.errors import LayerscopeError
 from layerscope.jobs.progress import Progress, Silent, for_this_terminal
-from layerscope.jobs.texts import LONGEST, refuse_foreign_ids
+from layerscope.jobs.request import KINDS, LONGEST, Request
+from layerscope.jobs.texts import refuse_foreign_ids
 from layerscope.models.sites import SITES, parse_site
 from layerscope.results.escaping import stored
 from layerscope.results.store import RunFolder
@@ -72,28 +74,30 @@ def run(
     from layerscope.jobs.measuring import threads
     from layerscope.jobs.prepare import prepare
     from layerscope.jobs.workers import number_of, threads_of_each
-    from layerscope.models.load import load_model
 
+    request = Request(
+        experiment,
+        model,
+        prompts,
+        passages,
+        treebank,
+        words,
+        settings=settings,
+        bos=bos,
+        chat=chat,
+        limit=limit,
+        longest=longest,
+    )
     takes = experiments.load(experiment).takes
-    given = {"prompts": prompts, "passages": passages, "treebank": treebank, "words": words}
     if texts is not None:
-        free = [kind for kind, source in given.items() if kind in takes and source is None]
-        given[free[0] if free else "prompts"] = texts
+        free = [kind for kind in KINDS if kind in takes and request.texts[kind] is None]
+        request = replace(request, **{free[0] if free else "prompts": texts})
     if workers == "auto":
-        model = load_model(model)
-        workers = number_of(workers, model)
+        request = replace(request, model=request.loaded())
+        workers = number_of(workers, request.model)
     shown = progress if not isinstance(progress, bool) else for_this_terminal() if progress else Silent()
     with threads(threads_of_each(workers, None)):
-        job = prepare(
-            experiment,
-            model=model,
-            **given,
-            settings=settings,
-            bos=bos,
-            chat=chat,
-            limit=limit,
-            longest=longest,
-        )
+        job = prepare(request)
         if out is None:
             return running.run_in_memory(job, shown, workers)
         return running.run(job, Path(out), shown, workers).result()
