@@ -206,6 +206,20 @@ def test_more_samples_leave_the_first_one_as_it_was() -> None:
     assert float(abs(two.divergence[:, 0, 0] - two.divergence[:, 0, 1]).max()) > 1e-3
 
 
+@pytest.mark.quick
+def test_targets_are_as_late_as_their_horizon_and_a_next_token_allow() -> None:
+    result = run("gpt2")
+
+    for name, text in zip(NAMES, TEXTS, strict=True):
+        tokens = 1 + len(zoo.tokenizer().encode(text))
+        found = result.position.values[result.token_passage.values == name]
+        assert found.tolist() == [
+            tokens - 8,
+            tokens - 7,
+        ]  # five later predictions, and the token behind the last
+
+
+@pytest.mark.quick
 def test_shares_and_their_crossing_follow_from_what_was_kept() -> None:
     result = run("gpt2", samples=2)
 

@@ -161,6 +161,7 @@ def test_planted_phases_are_found_with_their_intervals() -> None:
         assert result.phase_begins_low[place] <= begins <= result.phase_begins_high[place]
 
 
+@pytest.mark.quick
 def test_a_model_of_five_layers_has_no_four_phases() -> None:
     """Three steps of a staircase can be cut out of any five numbers: two layers to a phase, on average, at least."""
     from layerscope.experiments.hidden_states import Settings

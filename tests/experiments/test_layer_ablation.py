@@ -202,6 +202,7 @@ def test_means_equal_those_taken_and_put_in_by_hand(family: str, names: tuple[st
         np.testing.assert_allclose(found.kl, divergence(clean, changed), rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.quick
 def test_a_random_push_is_as_long_as_the_step_and_turns_the_state_as_far() -> None:
     from layerscope.experiments.layer_ablation import Settings
     from layerscope.experiments.layer_ablation.measure.changes import pushes as _pushes

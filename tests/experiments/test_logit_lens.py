@@ -111,6 +111,33 @@ def test_wrong_prompts_are_left_out_and_the_null_is_another_answer() -> None:
     assert right
 
 
+@pytest.mark.quick
+def test_another_answer_is_one_of_the_same_category() -> None:
+    model, answers = zoo.layered("gpt2"), {"bird": (" the", " red"), "fox": (" dog", " old")}
+    prompts = [
+        {
+            "id": f"{kind}{i}",
+            "category": kind,
+            "prompt": "a small bird sang",
+            "subject": "bird",
+            "answer": answer,
+        }
+        for kind, both in answers.items()
+        for i, answer in enumerate(both)
+    ]
+
+    result = run(model, prompts=prompts, wrong=True, direct=False)
+
+    logs = model.logits(torch.tensor([[0, *zoo.tokenizer().encode("a small bird sang")]]))[0, -1].log_softmax(
+        -1
+    )
+    expected = [
+        float(logs[zoo.tokenizer().encode(one)[0]]) for both in answers.values() for one in both[::-1]
+    ]
+    order = [result.prompt.values.tolist().index(prompt["id"]) for prompt in prompts]
+    np.testing.assert_allclose(result.prompt_other_log_probability[order, 0, -1], expected, atol=1e-3)
+
+
 def test_a_tuned_lens_is_read_beside_the_logit_lens(tmp_path: pathlib.Path) -> None:
     zeros = {
         f"{depth}.{part}": torch.zeros(*shape)

@@ -34,7 +34,7 @@ PARTS: dict[str, tuple[str, str, str, str, str, str]] = {
     "starcoder2": ("model.norm", "lm_head", "self_attn.o_proj", "", "mlp", ""),
     "mixtral": ("model.norm", "lm_head", "self_attn.o_proj", "", "mlp", ""),
 }  # fmt: skip
-FAST = ("gpt2", "gemma3_text", "cohere")
+FAST = ("gpt2", "gemma3_text", "cohere", "granite")
 
 
 def scale_of(norm: nn.Module, vector: Tensor) -> Tensor:

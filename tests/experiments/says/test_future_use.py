@@ -134,6 +134,14 @@ def test_shares_and_depths_of_readers_are_said_with_their_intervals() -> None:
     assert "spread evenly it would be 12.5" in very_next.caveat
 
 
+def test_the_crossing_counts_later_predictions_up_to_each_horizon() -> None:
+    result = _concluded()
+    by_horizon = result.crossing_by_horizon
+
+    assert float(by_horizon.sel(horizon=HORIZON)) == pytest.approx(float(result.crossing))
+    assert float(by_horizon.sel(horizon=1)) < float(result.crossing)
+
+
 def test_figures_are_drawn_and_the_measure_has_replicates() -> None:
     result = _concluded(control=1.0)
     one = experiments.load("future_use").over_depth(result)["future_share"]

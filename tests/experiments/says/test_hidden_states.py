@@ -218,6 +218,7 @@ def test_lengths_and_ratios_are_compared_as_logarithms_and_said_so() -> None:
 
 def test_p_of_a_pair_counts_every_pair_of_categories() -> None:
     prompts = _prompts(turn=0.05)
+    prompts["prompt_norm"][:8] *= np.linspace(1, 1.1, LAYERS + 1)
     cells = np.stack(
         [
             np.log(values) if name in RATIOS else values
@@ -229,9 +230,23 @@ def test_p_of_a_pair_counts_every_pair_of_categories() -> None:
 
     result = _concluded(xr.Dataset(), prompts)
 
-    alone = compare_curves(cells[:8], cells[8:16], seed=0).p
-    assert 0.001 < np.nanmin(alone) < 0.3
+    found = compare_curves(cells[:8], cells[8:16], seed=0)
+    np.testing.assert_allclose(result.contrast_difference[0], found.difference)
+    alone = found.p
+    assert ((alone > 0.001) & (alone < 0.3)).any()
     np.testing.assert_allclose(result.contrast_p[0], np.minimum(1, 3 * alone))
+
+
+def test_kernel_alignment_averages_over_passages_before_the_ratio() -> None:
+    passages, shape = _passages(), (8, LAYERS + 1, LAYERS + 1)
+    tables = np.random.default_rng(3).uniform(0.2, 1, size=shape)
+    tables = tables + tables.transpose(0, 2, 1) + 2 * np.eye(LAYERS + 1)
+    passages["dependence"] = (("passage", "depth", "other_depth"), tables)
+
+    found = _concluded(passages, xr.Dataset()).alignment
+
+    mean = tables.mean(axis=0)
+    np.testing.assert_allclose(found, mean / np.sqrt(np.outer(np.diag(mean), np.diag(mean))))
 
 
 def test_passages_and_prompts_have_figures_and_measures_with_replicates() -> None:

@@ -9,6 +9,7 @@ import xarray as xr
 from layerscope import experiments
 from layerscope.contract import Claim
 from layerscope.experiments.layer_ablation import Settings, claims, conclude, draw
+from layerscope.experiments.layer_ablation.conclude import LATER, curve
 
 LAYERS, TOKENS = 6, 8
 ABLATIONS = ("skip", "skip earlier", "mean MLP", "random push")
@@ -114,6 +115,25 @@ def test_the_most_harmful_layer_is_said_with_its_interval_and_the_least_with_its
     )
     assert said.caveat.endswith("layers of fresh weights change predictions too")
     assert "interval for all of them at once" in said.caveat
+
+
+def test_what_later_tokens_lose_is_averaged_over_later_tokens_alone() -> None:
+    ablated = _ablated()
+    early = ~ablated.later.values
+    ablated["kl"][early] = 9.0
+
+    result = conclude({"ablations": ablated}, Settings(resamples=50))
+
+    here = ablated.kl.values[~early, 0].astype(float).reshape(8, -1, LAYERS).mean(axis=(0, 1))
+    np.testing.assert_allclose(curve(result, "skip", group=LATER).value, here)
+
+
+def test_layers_that_make_no_difference_are_counted_by_the_upper_ends() -> None:
+    result = _concluded(early=(0.5, 0.2, 0.0, 0.1, 0.0005))
+
+    count = result.inert_layers.sel(ablation=["skip", "skip earlier"])
+    assert count.values.tolist() == [0, 3]
+    assert float(result.inert_layer.sel(ablation="skip earlier")) == 2
 
 
 def test_figures_are_drawn_and_measures_have_replicates() -> None:
