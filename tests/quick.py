@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 PROMPTS = [
@@ -24,3 +26,16 @@ class Outcome(NamedTuple):
 
 
 Command = Callable[..., Outcome]
+
+
+def gone(process: int) -> bool:
+    """Whether a process has ended, or does within ten seconds."""
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from layerscope.engines.engine import Engine, Outcome, Task, values_of
 from layerscope.engines.local import LocalEngine
 from layerscope.engines.processes import ProcessEngine
 from layerscope.errors import LayerscopeError
+from quick import gone
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +106,6 @@ with ProcessEngine(2) as engine:
         engine.send(Task(number, str(number), tasks.hang))
     engine.outcome()
 """
-
-
-def gone(process: int) -> bool:
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
