@@ -270,3 +270,17 @@ def test_figures_name_distances_as_sentences_do() -> None:
     ]  # fmt: skip
     names = {trace.name for trace in figures["Effect of cutting each distance"].data}
     assert {"1-3 tokens back", "≥ 48 tokens back"} <= names
+
+
+@pytest.mark.parametrize(("times", "sign"), [(3.0, 1), (1 / 3, -1)])
+def test_the_excess_is_what_a_cut_does_beyond_random_keys(times: float, sign: int) -> None:
+    result = _result(_passages(times=times)).sel(edges=SETS[0], layer=1).isel(window=0, fate=0)
+
+    assert float(result.excess) == pytest.approx(float(result.effect - result.control_effect))
+    assert np.sign(result.excess) == sign
+
+
+def test_the_effect_per_attention_is_divided_by_what_was_cut() -> None:
+    result = _result(_passages())
+
+    np.testing.assert_allclose(result.effect_per_mass, result.effect / 0.2, rtol=1e-6)

@@ -196,3 +196,11 @@ def test_its_measures_over_depth_have_replicates_of_the_whole_curve() -> None:
     # A prompt's level moves all of its curve, so that every replicate of a whole curve rises as the mean does.
     np.testing.assert_allclose(last.draws.diff("depth"), 0.25)
     assert float(last.draws.std("draw").min()) > 0
+
+
+def test_only_early_states_are_said_to_be_severed() -> None:
+    result = _result()
+    late = xr.where(result.layer == 3, 0.9, result.severed_loss)
+    result["severed_loss"] = late.transpose(*result.severed_loss.dims).assign_attrs(result.severed_loss.attrs)
+
+    assert said_of(experiments.load("causal_trace").claims(result), "severed_loss").select["layer"] == 0

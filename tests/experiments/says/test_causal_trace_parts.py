@@ -205,3 +205,21 @@ def test_what_a_screen_misses_stands_beside_random_picks_and_its_error() -> None
     assert said_of(said, "screen_error").text.startswith(
         f"Estimates of the {kind} that the screen picks are off by 20% of the exact effect"
     )
+
+
+def test_of_several_doses_the_smallest_difference_is_the_one_that_is_said() -> None:
+    dims, each = (
+        ("dose", "dose_contrast"),
+        {"p_adjusted": 0.001, "least_p": 1e-4, "n_first": 8, "n_second": 8},
+    )
+    differences = np.array([[3.0], [1.0]])
+    numbers = {"difference": differences, "low": differences - 0.5, "high": differences + 0.5} | each
+    result = xr.Dataset(
+        {f"dose_{name}": (dims, np.broadcast_to(value, (2, 1))) for name, value in numbers.items()},
+        coords={"dose": [0.5, 1.0], "dose_contrast": ["near − far"]},
+    )
+
+    said = components._at_every_dose(result, "near − far")
+
+    assert "at every dose of noise, by at least 1.0 layers" in said.text
+    assert said.select["dose"] == 1.0

@@ -234,3 +234,9 @@ def test_titles_of_figures_are_questions_or_names_of_at_most_eight_words() -> No
 
     assert "When is the passage's genre decodable?" in figures
     assert all(len(title.split()) <= 8 for title in figures)
+
+
+def test_p_of_a_gain_counts_all_tasks_and_depths() -> None:
+    said = str(_result(right=RISES).p_adjusted.attrs["long_name"])
+
+    assert said == "one-sided p, adjusted for all tasks and depths"
