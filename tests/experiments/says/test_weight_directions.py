@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import ttest_1samp
 
 import layerscope as ls
 import zoo
@@ -12,8 +13,9 @@ from layerscope import experiments
 from layerscope.contract import Claim
 from layerscope.experiments.weight_directions.conclude.depth import depth_variables
 from layerscope.experiments.weight_directions.conclude.rated import Rated
-from layerscope.experiments.weight_directions.conclude.removals import direction_in_words
+from layerscope.experiments.weight_directions.conclude.removals import direction_in_words, removals
 from layerscope.experiments.weight_directions.settings import Settings
+from layerscope.maths.permutation import holm
 from layerscope.maths.trend import rate_difference_interval, rate_difference_p, rate_trend
 from turned import NAN, put, said_of
 
@@ -260,3 +262,28 @@ def test_the_last_layer_is_held_against_the_others_by_one_test_corrected_over_ki
     line = rate_trend(np.array([2, 3, 2, 14]), np.full(4, 20))
     assert found["slope"].values[0] == pytest.approx(line.slope)
     assert found["slope_p"].values[0] == pytest.approx(2 * line.p)
+
+
+def test_p_of_differences_from_rotations_are_corrected_over_kinds(result: xr.Dataset) -> None:
+    here = result.sel(rater="own embedding")
+    counts = [
+        (here[f"{one}_rate"] * here[f"{one}_rate_n"], here[f"{one}_rate_n"])
+        for one in ("whole", "whole_rotated")
+    ]
+    (hits, n), (others, m) = (tuple(one.round().astype(int).values for one in pair) for pair in counts)
+    alone = [rate_difference_p(*map(int, four)) for four in zip(hits, n, others, m, strict=True)]
+
+    assert here.above_rotations_p.values == pytest.approx(holm(alone))
+    assert min(alone) < 1
+
+
+def test_p_of_removals_are_corrected_over_removals() -> None:
+    moved = np.random.default_rng(0).uniform(1, 3, (3, 6))
+    dims = ("edit", "edit_text")
+    changes = {"related_change": (dims, moved), "unrelated_change": (dims, np.ones((3, 6))),
+               "control_change": (dims, np.ones((3, 6))), "edit_rank": ("edit", [0, 1, 2])}  # fmt: skip
+    places = {"edit_layer": ("edit", [0, 1, 2]), "edit_matrix": ("edit", ["head 0", "mlp", "mlp"])}
+    found = removals(xr.Dataset(changes, coords=places), Settings())
+
+    assert found.edit_p.values == pytest.approx(holm([ttest_1samp(row, 0).pvalue for row in np.log(moved)]))
+    assert found.edit_ratio.values == pytest.approx(np.exp(np.log(moved).mean(axis=1)))
