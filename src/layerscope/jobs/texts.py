@@ -201,8 +201,8 @@ def _own_set(model: LayeredModel) -> list[str]:
 
 
 def _bundled_set(kind: str, wanted: Iterable[str]) -> str:
-    sets: dict[str, Iterable[str]] = {"treebank": treebank_sets(), "words": word_sets()}
-    there = list(sets.get(kind) or bundled_names(kind))
+    listed: dict[str, Callable[[], Iterable[str]]] = {"treebank": treebank_sets, "words": word_sets}
+    there = list(listed[kind]() if kind in listed else ()) or list(bundled_names(kind))
     for name in wanted:
         if name in there:
             return name
