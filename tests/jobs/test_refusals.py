@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 import layerscope as ls
+from layerscope import experiments
+from layerscope.errors import LayerscopeError
+from layerscope.jobs.annotating import annotate
 from layerscope.results.store import RunFolder, runs_below
 from quick import QUICK, Command
 
@@ -155,3 +158,14 @@ def test_prompts_of_which_none_can_be_read_are_each_told(
         said = command("check-prompts", source, "--model", tiny)
         assert said.code == 1
         assert f"0 of {number} prompts would be traced" in said.out
+
+
+def test_an_experiment_that_asks_nothing_of_people_names_those_that_do(saved: Path) -> None:
+    asking = [name for name in experiments.names() if experiments.load(name).sheet is not None]
+
+    with pytest.raises(LayerscopeError, match="causal_trace asks nothing of annotators") as caught:
+        annotate(saved, "anna")
+
+    assert asking
+    assert f"layerscope run {asking[0]}" in str(caught.value)
+    assert caught.value.expected == f"a run of {' or '.join(asking)}"
