@@ -295,3 +295,25 @@ def test_states_that_cannot_be_put_back_are_refused_by_name() -> None:
     assert {"resid_pre", "resid_post", "branches"} <= set(model.refused)
     with pytest.raises(LayerscopeError, match="attn_output"):
         ls.read(model, "the red fox", sites=["resid_pre 1"])
+
+
+def test_a_block_that_knows_the_state_it_made_refuses_the_stream() -> None:
+    """What is put in a state's place, were it equal to the last bit, is then not what the next block reads."""
+    module = zoo.make("gpt2")
+    first, second = module.transformer.h[:2]
+    made: list[Tensor] = []
+    own = second.forward
+
+    def forward(hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
+        out: Tensor = own(hidden_states, *args, **kwargs)
+        return out if hidden_states is made[-1] else out + 0.5
+
+    first.register_forward_hook(lambda _, args, out: made.append(out))
+    second.forward = forward
+
+    model = load_model(module, tokenizer=zoo.tokenizer())
+
+    check = next(check for check in model.checks if check["name"] == "a state can be put in another's place")
+    assert not check["holds"]
+    assert "in their own place change the logits" in check["detail"]
+    assert {"resid_pre", "branches"} <= set(model.refused)

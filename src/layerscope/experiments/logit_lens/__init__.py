@@ -1,4 +1,4 @@
-"""When does the answer appear, and when is it settled?
+"""When does the answer appear, when is it settled, and which heads and MLPs write it?
 
 At every depth the state is sent through the model's own final norm and unembedding, with its soft cap
 and scale, as if the layers after it did not exist. Read off: the divergence from the final distribution,
