@@ -315,5 +315,5 @@ def test_a_block_that_knows_the_state_it_made_refuses_the_stream() -> None:
 
     check = next(check for check in model.checks if check["name"] == "a state can be put in another's place")
     assert not check["holds"]
-    assert "in their own place change the logits" in check["detail"]
+    assert "in their own place change what follows" in check["detail"]
     assert {"resid_pre", "branches"} <= set(model.refused)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from layerscope.models.additions import find_addition
 from layerscope.models.arguments import Call
-from layerscope.models.hooks import at_depth, first_of, input_of, with_input
+from layerscope.models.hooks import at_depth, first_of, input_of, on_output, with_input
 from layerscope.models.layered import LayeredModel
 from layerscope.models.noting import note
 from layerscope.models.probe import Recorded, moved
@@ -41,14 +42,24 @@ def states_can_be_put(model: LayeredModel, ids: Tensor, recorded: Recorded) -> N
     """
     states = [*(input_of(*call) for call in recorded.calls), recorded.outputs[-1]]
     own = {depth: _always(state) for depth, state in enumerate(states)}
-    with at_depth(model, own):
-        same = model.logits(ids)
+    handed_on: list[Tensor] = []
+
+    def keep(output: Tensor) -> Tensor:
+        handed_on.append(output)
+        return output
+
+    with ExitStack() as watched_blocks, at_depth(model, own):
+        for block in model.blocks:  # logits alone would show what the last block made of its state
+            watched_blocks.enter_context(on_output(block, keep))
+        pairs = [(model.logits(ids), recorded.logits), *zip(handed_on, recorded.outputs, strict=True)]
     middle = model.n_layers // 2
     with at_depth(model, {middle: _always(states[middle].roll(1, dims=0))}):
         other = model.logits(ids)
     detail = "a state in its own place leaves the logits, another changes them"
-    if not close(same, recorded.logits):
-        detail = f"states put in their own place change the logits by {gap(same, recorded.logits):.2g}"
+    if not all(close(*pair) for pair in pairs):
+        detail = (
+            f"states put in their own place change what follows by {max(gap(*pair) for pair in pairs):.2g}"
+        )
     elif close(other, recorded.logits) and not close(other, recorded.logits.roll(1, dims=0)):
         detail = f"another state at depth {middle} leaves the logits as they were"
     else:
