@@ -133,3 +133,10 @@ def test_accuracy_stands_beside_what_position_allows(result: xr.Dataset, right: 
     )
     assert said.value == pytest.approx(right)
     assert said.significant is None
+
+
+def test_a_gain_is_the_score_less_the_control_s_and_its_p_counts_all_controls(result: xr.Dataset) -> None:
+    for control in map(str, result["control"].values):
+        expected = result.score.sel(task="last") - result.score.sel(task=control)
+        assert result.gain.sel(control=control).values == pytest.approx(expected.values)
+    assert float(result.gain_p_adjusted.min()) == pytest.approx(3 / 61)  # of 60 resamples, times three controls
