@@ -139,4 +139,6 @@ def test_a_gain_is_the_score_less_the_control_s_and_its_p_counts_all_controls(re
     for control in map(str, result["control"].values):
         expected = result.score.sel(task="last") - result.score.sel(task=control)
         assert result.gain.sel(control=control).values == pytest.approx(expected.values)
-    assert float(result.gain_p_adjusted.min()) == pytest.approx(3 / 61)  # of 60 resamples, times three controls
+    assert float(result.gain_p_adjusted.min()) == pytest.approx(
+        3 / 61
+    )  # of 60 resamples, times three controls
