@@ -93,7 +93,8 @@ def test_what_a_person_can_put_right_is_told_and_a_bug_is_raised(
 
 
 ALONE = """
-import sys, time
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs behind with Ctrl-C ignored
 from engines import tasks
 from layerscope.engines.engine import Task
 from layerscope.engines.processes import ProcessEngine

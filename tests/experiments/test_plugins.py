@@ -136,7 +136,7 @@ def test_a_command_is_refused_before_anything_is_loaded(
     install: Install, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install("acme-probes", {"probe": "acme"}, {"acme": QUESTION + "import a_library_that_is_missing"})
-    monkeypatch.setattr("layerscope.jobs.prepare.load_model", _never)
+    monkeypatch.setattr("layerscope.models.load.load_model", _never)
 
     refused = command("run", "probe")
 

@@ -148,6 +148,7 @@ class Started:
             text=True,
             env=environment,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def ended(self) -> tuple[int, str]:
