@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +116,18 @@ def test_a_deleted_result_is_concluded_from_its_parts(saved: Path) -> None:
 def test_threads_are_those_of_the_record_and_afterwards_the_callers(tmp_path: Path, job: Job) -> None:
     seen: list[int] = []
 
-    class Watching(Silent):
-        def finished(self, name: str, size: float) -> None:
-            seen.append(torch.get_num_threads())
-            raise KeyboardInterrupt  # two threads on busy cores are slow
+    def watched(*_: object) -> None:
+        seen.append(torch.get_num_threads())
+        raise KeyboardInterrupt  # two threads on busy cores are slow
 
     folder = running.folder_of(job, tmp_path)
     record = folder.record
     record.machine = record.machine.model_copy(update={"threads": 2})
     folder.save_record(record)
+    first, *others = job.experiment.stages
+    stages = (replace(first, measure=watched), *others)
     with pytest.raises(KeyboardInterrupt):
-        running.run(job, tmp_path, Watching())
+        running.run(replace(job, experiment=replace(job.experiment, stages=stages)), tmp_path, Silent())
 
     assert seen == [2]
     assert torch.get_num_threads() == 1

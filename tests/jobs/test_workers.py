@@ -17,6 +17,7 @@ import pytest
 import layerscope
 import zoo
 from layerscope import experiments
+from layerscope.engines.local import LocalEngine
 from layerscope.errors import LayerscopeError
 from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
@@ -104,6 +105,22 @@ def test_a_run_that_is_refused_leaves_the_others_alone(
     assert traced.record.state == "refused"
     assert none is None
     assert states.record.state == "complete"
+
+
+def test_a_run_that_another_process_writes_leaves_the_others_alone(
+    tmp_path: Path, tiny: Path, passages_file: Path
+) -> None:
+    names = ["hidden_states", "first_token_attention"]
+    jobs = [prepare(Request(name, str(tiny), passages=str(passages_file))) for name in names]
+    folder = running.folder_of(jobs[0], tmp_path)
+
+    with folder.writing():
+        (_, locked), (second, none) = running.run_all(jobs, tmp_path, Silent(), LocalEngine())
+
+    assert locked is not None
+    assert "another process is writing this run" in str(locked)
+    assert none is None
+    assert second.record.state == "complete"
 
 
 def test_a_model_object_is_refused_with_what_to_do(tmp_path: Path, passages_file: Path) -> None:

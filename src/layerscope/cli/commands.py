@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,6 +35,7 @@ from layerscope.errors import LayerscopeError
 if TYPE_CHECKING:
     from layerscope.engines.engine import Engine
     from layerscope.jobs.prepare import Job
+    from layerscope.models.layered import LayeredModel
     from layerscope.results.store import RunFolder
 
 
@@ -55,13 +57,11 @@ def run(
     keep_memory()
     from layerscope.jobs import running
     from layerscope.jobs.progress import for_this_terminal
-    from layerscope.jobs.workers import read_workers
 
     saved: list[str] = []
-    workers = read_workers(asked.workers)
     for job in asked.jobs(experiment):
         with told_of_a_twin(job, experiment):
-            folder = running.run(job, out, for_this_terminal(), workers)
+            folder = running.run(job, out, for_this_terminal(), asked.workers)
             tell_run(folder)
             typer.echo(f"\nsaved {folder.path}")
             saved.append(str(folder.path))
@@ -85,7 +85,6 @@ def plan(
     keep_memory()
     from layerscope import experiments
     from layerscope.jobs import planning
-    from layerscope.jobs.workers import number_of, read_workers
 
     refused: dict[str, LayerscopeError] = {}
     plans: list[planning.Plan] = []
@@ -94,7 +93,7 @@ def plan(
         with going_on(name, refused) if every else nullcontext():
             for job in (asked.for_experiment(name, quick=quick) if every or quick else asked).jobs(name):
                 whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
-                workers = number_of(read_workers(asked.workers), job.model, asked.threads)
+                workers = asked.processes(job.model)
                 with told_of_a_twin(job, name):
                     plans.append(planning.plan(job, out, load_seconds=time.monotonic() - started))
                     tell_plan(whose, plans[-1], workers)
@@ -118,21 +117,23 @@ def report(
 
     layerscope report --model gpt2
     """
+    from layerscope.jobs.workers import engine_of
     from layerscope.report.write import sections_of, write_report
     from layerscope.results.files import make_folder
     from layerscope.results.store import RunFolder
 
     refuse_early(None, out)
     refused: dict[str, LayerscopeError] = {}
-    with ExitStack() as working:
-        if runs:
-            # A damaged run is shown as such on the page; what is no run at all is refused here.
-            folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
-            engine = None
-        else:
-            folders, engine = _every_experiment(asked, out, quick, refused, working)
-        page = make_folder(out) / "report.html"
-        sections = sections_of(folders, page, engine)
+    page = make_folder(out) / "report.html"
+    if runs:
+        # A damaged run is shown as such on the page; what is no run at all is refused here.
+        folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
+        sections = sections_of(folders, page)
+    else:
+        model = asked.loaded()
+        with engine_of(asked.processes(model)) as engine:
+            folders = _every_experiment(asked, model, engine, out, quick, refused)
+            sections = sections_of(folders, page, engine)
     write_report(folders, page, refused=refused, sections=sections)
     for folder, section in zip(folders, sections, strict=True):
         with going_on(folder.path.name, refused):
@@ -142,43 +143,48 @@ def report(
 
 
 def _every_experiment(
-    asked: Question, out: Path, quick: bool, refused: dict[str, LayerscopeError], working: ExitStack
-) -> tuple[list[RunFolder], Engine]:
+    asked: Question,
+    model: LayeredModel,
+    engine: Engine,
+    out: Path,
+    quick: bool,
+    refused: dict[str, LayerscopeError],
+) -> list[RunFolder]:
     """Run them all on one model; what stops one is told, and does not keep the others off the page."""
     from layerscope import experiments
-    from layerscope.jobs import running
-    from layerscope.jobs.progress import for_this_terminal
-    from layerscope.jobs.workers import engine_of, number_of, read_workers
 
     keep_memory()
-    model = asked.loaded()
-    number = number_of(read_workers(asked.workers), model, asked.threads)
-    engine = working.enter_context(engine_of(number))
-    jobs: list[Job] = []
     folders: list[RunFolder] = []
-
-    def carry_out() -> None:
-        """Run what is ready: all together where workers share the work, else each as it comes."""
-        for job, (folder, error) in zip(
-            jobs, running.run_all(jobs, out, for_this_terminal(), engine), strict=True
-        ):
-            name = job.experiment.name
-            with going_on(name, refused), told_of_a_twin(job, name):
-                if error is not None:
-                    raise error
-                folders.append(folder)
-        jobs.clear()
-
+    ready: list[Job] = []
     for name in experiments.names():
         with going_on(name, refused):
             for job in asked.for_experiment(name, quick=quick).jobs(name, loaded=model):
-                jobs.append(job)
-                if not number:
-                    carry_out()
-    carry_out()
+                ready.append(job)
+                if not engine.workers:  # which would share them: else each as it comes
+                    folders += _carried_out([ready.pop()], out, engine, refused)
+    folders += _carried_out(ready, out, engine, refused)
     if not folders:
         raise next(iter(refused.values()))
-    return folders, engine
+    return folders
+
+
+def _carried_out(
+    jobs: Sequence[Job], out: Path, engine: Engine, refused: dict[str, LayerscopeError]
+) -> list[RunFolder]:
+    """The folders of the jobs that were not refused, which are carried out together."""
+    from layerscope.jobs import running
+    from layerscope.jobs.progress import for_this_terminal
+
+    folders = []
+    for job, (folder, error) in zip(
+        jobs, running.run_all(jobs, out, for_this_terminal(), engine), strict=True
+    ):
+        name = job.experiment.name
+        with going_on(name, refused), told_of_a_twin(job, name):
+            if error is not None:
+                raise error
+            folders.append(folder)
+    return folders
 
 
 @cli.command()
@@ -243,9 +249,12 @@ def resume(
     from layerscope.jobs.workers import read_workers
 
     keep_memory()
-    many = read_workers(workers)
     done = running.resume(
-        folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code, workers=many
+        folder,
+        for_this_terminal(),
+        model=model,
+        trust_remote_code=trust_remote_code,
+        workers=read_workers(workers),
     )
     tell_run(done)
     typer.echo(f"\nsaved {done.path}\nnext: layerscope report {done.path}")
@@ -267,9 +276,12 @@ def replay(
     from layerscope.jobs.workers import read_workers
 
     keep_memory()
-    many = read_workers(workers)
     found = running.replay(
-        folder, for_this_terminal(), model=model, trust_remote_code=trust_remote_code, workers=many
+        folder,
+        for_this_terminal(),
+        model=model,
+        trust_remote_code=trust_remote_code,
+        workers=read_workers(workers),
     )
     typer.echo(
         f"{found.verdict}" + (f" (largest relative difference {found.largest:.2g})" if found.largest else "")

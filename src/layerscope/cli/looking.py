@@ -178,13 +178,12 @@ def selftest(
     Exits with 1 if a check does not hold.
     """
     from layerscope.jobs.selftest import selftest as outcomes
-    from layerscope.jobs.workers import engine_of, read_workers
-    from layerscope.runs.machine import usable_cores
+    from layerscope.jobs.workers import engine_of, number_of, read_workers
 
-    Question(threads=threads, workers=workers).use_threads()
-    number = read_workers(workers)
+    many = read_workers(workers)
+    Question(threads=threads, workers=many).use_threads()
     holds = True
-    with engine_of(usable_cores() // (threads or 1) if number == "auto" else number) as engine:
+    with engine_of(number_of(many, None, threads)) as engine:
         for outcome in outcomes(
             model, experiment=experiment, device=device, dtype=dtype, quick=quick, engine=engine
         ):

@@ -94,7 +94,7 @@ class Question:
     settings: list[str] | None = None
     seed: int | None = None
     threads: int | None = None
-    workers: str = "0"
+    workers: Workers = 0
     untrained_twin: bool = False
 
     def job(self, experiment: str, *, loaded: LayeredModel | None = None) -> Job:
@@ -118,12 +118,16 @@ class Question:
 
     def loaded(self) -> LayeredModel:
         """The model that is asked."""
-        from layerscope.jobs.workers import number_of, read_workers
-
         self.use_threads()
         model = self.request.loaded()
-        self.use_threads(number_of(read_workers(self.workers), model, self.threads))
+        self.use_threads(self.processes(model))
         return model
+
+    def processes(self, model: LayeredModel) -> int:
+        """How many workers this model is given to."""
+        from layerscope.jobs.workers import number_of
+
+        return number_of(self.workers, model, self.threads)
 
     def for_experiment(self, experiment: str, *, quick: bool = False) -> Question:
         """This question as one of many experiments hears it: the texts it reads, and fewer when in a hurry."""
@@ -157,9 +161,9 @@ class Question:
 
     def use_threads(self, workers: Workers | None = None) -> None:
         """Give torch the number of threads that was asked for, or each worker's share of the cores."""
-        from layerscope.jobs.workers import read_workers, threads_of_each
+        from layerscope.jobs.workers import threads_of_each
 
-        threads = threads_of_each(read_workers(self.workers) if workers is None else workers, self.threads)
+        threads = threads_of_each(self.workers if workers is None else workers, self.threads)
         if threads is not None:
             import torch
 
@@ -217,7 +221,11 @@ def asking(
 
         @wraps(command)
         def answer(**options: Any) -> None:
+            from layerscope.jobs.workers import read_workers
+
             given = {p.name: options.pop(p.name) for p in shared}
+            if "workers" in given:
+                given["workers"] = read_workers(str(given["workers"]))
             own = {name: given.pop(name) for name in _defaults(Question) if name in given}
             command(**options, asked=Question(Request(**given), **own))
 

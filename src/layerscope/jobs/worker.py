@@ -57,21 +57,6 @@ class AtWork:
         return cls(str(store.path.resolve()), source, facts.trust_remote_code, from_a_record())
 
 
-def refuse_unsendable(model: LayeredModel) -> None:
-    """Refuse a model that workers could not load by themselves.
-
-    Raises:
-        LayerscopeError: it exists in this process alone.
-    """
-    if not model.facts.loadable:
-        raise LayerscopeError(
-            "this model is an object of this process: workers cannot load it",
-            found=model.facts.name,
-            expected="a model that was loaded by its name",
-            hint="model.save_pretrained(FOLDER), the tokenizer's too, and model='FOLDER'; or workers=0",
-        )
-
-
 def measured_item(at: AtWork, stage: str, index: int, item: str) -> Measured:
     """Measure one item and leave its part in the run's folder.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from layerscope.engines.engine import Engine
 from layerscope.engines.local import LocalEngine
 from layerscope.errors import LayerscopeError
-from layerscope.models.layered import LayeredModel
+
+if TYPE_CHECKING:
+    from layerscope.models.layered import LayeredModel
 
 Workers = int | Literal["auto"]
 """0: everything in this process; a number of processes; or what the machine has cores and memory for."""
@@ -44,31 +46,52 @@ def threads_of_each(workers: Workers, threads: int | None) -> int | None:
     return 1 if workers == "auto" else max(1, usable_cores() // workers)
 
 
-def number_of(workers: Workers, model: LayeredModel, threads: int | None = None) -> int:
-    """How many processes a model is given to.
+def number_of(workers: Workers, model: LayeredModel | None, threads: int | None = None) -> int:
+    """How many processes share the work on a model.
 
     Args:
         workers: as asked.
-        model: the model.
+        model: the model; None for small ones that workers make by themselves.
         threads: of each; one, unless more are asked for.
 
     Raises:
         LayerscopeError: some were asked for, and the model exists in this process alone.
     """
-    from layerscope.jobs.worker import refuse_unsendable
-    from layerscope.runs.budget import memory_bytes
     from layerscope.runs.machine import usable_cores
 
     if workers != "auto":
-        if workers:
+        if workers and model is not None:
             refuse_unsendable(model)
         return workers
+    found = usable_cores() // (threads or 1)
+    if model is not None:
+        found = min(found, _that_hold(model))
+    return found if found > 1 else 0
+
+
+def _that_hold(model: LayeredModel) -> int:
+    """Workers that the machine's memory holds a copy of the model for; none where they could not load it."""
+    from layerscope.runs.budget import memory_bytes
+
     if not model.facts.loadable or model.device.type != "cpu":
         return 0
     weights = sum(weight.numel() * weight.element_size() for weight in model.module.parameters())
-    fit = int(_SHARE_OF_MEMORY * memory_bytes(model.device) // max(weights, 1)) - 1  # one is held here
-    found = min(usable_cores() // (threads or 1), fit)
-    return found if found > 1 else 0
+    return int(_SHARE_OF_MEMORY * memory_bytes(model.device) // max(weights, 1)) - 1  # one is held here
+
+
+def refuse_unsendable(model: LayeredModel) -> None:
+    """Refuse a model that workers could not load by themselves.
+
+    Raises:
+        LayerscopeError: it exists in this process alone.
+    """
+    if not model.facts.loadable:
+        raise LayerscopeError(
+            "this model is an object of this process: workers cannot load it",
+            found=model.facts.name,
+            expected="a model that was loaded by its name",
+            hint="model.save_pretrained(FOLDER), the tokenizer's too, and model='FOLDER'; or workers=0",
+        )
 
 
 @contextmanager
