@@ -89,8 +89,8 @@ def _heads(result: xr.Dataset) -> Any:
             )
             for name in result.category.values
         ],
-        caption="The last token's attention to the corrupted tokens, mean over prompts of the category. Bright: the "
-        "head looks for the subject.",
+        caption="The last token's attention to the corrupted tokens, mean over prompts of the category. Near 1: "
+        "the head attends to the subject.",
     )
 
 
@@ -176,5 +176,5 @@ def _gallery(result: xr.Dataset) -> Any:
         )
     return heatmap_gallery(
         gallery,
-        caption="Which tokens the last token attends to in each layer, mean over heads; ★: corrupted tokens.",
+        caption="Which tokens the last token attends to in each layer, mean over heads.",
     )

@@ -82,8 +82,8 @@ def _heads(result: xr.Dataset) -> Any:
             )
             for name in result.reading.values
         ],
-        caption=f"Mean over {_over_passages(result)}. Bright: the head rests on the first token (attention sink). The "
-        f"largest share is {float(result.head_late_share.max()):.1%}.",
+        caption=f"Mean over {_over_passages(result)}. A share near 1: the head rests on the first token (attention "
+        f"sink). The largest share is {float(result.head_late_share.max()):.1%}.",
     )
 
 

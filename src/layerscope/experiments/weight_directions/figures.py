@@ -10,6 +10,7 @@ import xarray as xr
 from layerscope.evidence.coordinates import text_coordinate
 from layerscope.evidence.curves import as_curve
 from layerscope.experiments.weight_directions.conclude.rated import may_rate
+from layerscope.experiments.weight_directions.conclude.removals import removed_in_words
 from layerscope.experiments.weight_directions.measure.pairs import LIKENESS
 from layerscope.experiments.weight_directions.settings import kind_in_words
 from layerscope.plots.curves import curve_over_depth
@@ -115,6 +116,8 @@ def _controls(result: xr.Dataset, rater: str) -> dict[str, Any]:
             "p_adjusted": here.above_rotations_p.reset_coords(drop=True),
         }
     )
+    kinds = [kind_in_words(kind) for kind in contrasts.kind.values]
+    contrasts = contrasts.assign_coords(kind=text_coordinate(kinds, "kind", "what a direction is of"))
     title = "Singular directions less rotations of them"
     return {
         title: differences(contrasts, caption=f"Difference of shares, mean over matrices. Rater: {rater}.")
@@ -249,6 +252,8 @@ def _removals(result: xr.Dataset) -> dict[str, Any]:
             "p_adjusted": result["edit_p"].reset_coords(drop=True),
         }
     )
+    names = [removed_in_words(result, str(name)) for name in result.edit.values]
+    shown = shown.assign_coords(edit=text_coordinate(names, "edit", "removed direction"))
     caption = (
         "Log ratio of the change of the direction's own tokens' logits to that of others as likely: mean over "
         "texts, bootstrap intervals."

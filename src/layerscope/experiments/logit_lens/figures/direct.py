@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.evidence import as_curve, as_rows, level_of
 from layerscope.evidence.groups import ALL_PROMPTS
 from layerscope.plots import NamedHeatmap, curve_over_depth, heatmap_gallery
-from layerscope.results.escaping import restored, stored
+from layerscope.results.escaping import restored
 
 
 def direct_figures(result: xr.Dataset) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def direct_figures(result: xr.Dataset) -> dict[str, Any]:
 
 
 def _heads(result: xr.Dataset, name: str) -> Any:
-    labels = [stored(f"head {head}") for head in result["head"].values]
+    labels = [f"H{head}" for head in result["head"].values]
     maps = []
     for group in map(str, result.answered.values):
         values = result[name].sel(answered=group, drop=True).transpose("head", "layer")
@@ -37,6 +37,7 @@ def _heads(result: xr.Dataset, name: str) -> Any:
         maps.append(NamedHeatmap(name=restored(group), recovery=shown, tokens=labels))
     figure = heatmap_gallery(
         maps,
+        scale="effect",
         caption="Each head's output through the output projection, the final norm (scale frozen) and the unembedding; "
         "mean over prompts. Heads and biases sum to what attention writes.",
     )
