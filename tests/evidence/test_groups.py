@@ -1,10 +1,19 @@
 """Groups of tokens, averaged within passages: which tokens count, worked by hand; and batches of equal length."""
 
 import numpy as np
+import pytest
 import xarray as xr
 
+from layerscope import LayerscopeError
 from layerscope.evidence.batches import in_batches
-from layerscope.evidence.groups import FIRST, PASSAGES, groups_of_tokens, passages_left_out
+from layerscope.evidence.groups import (
+    FIRST,
+    PASSAGES,
+    groups_of_tokens,
+    need_late_tokens,
+    passages_left_out,
+    prompts_left_out,
+)
 
 
 def _tokens() -> xr.Dataset:
@@ -27,6 +36,7 @@ def test_late_tokens_begin_at_the_first_position_itself() -> None:
 
     np.testing.assert_array_equal(from_one[PASSAGES]["height"], [3, 4])
     np.testing.assert_array_equal(from_two[PASSAGES]["height"], [4, 5])
+    assert FIRST not in from_one
 
 
 def test_a_category_is_of_late_tokens_and_a_passage_without_any_is_unknown() -> None:
@@ -39,6 +49,26 @@ def test_a_category_is_of_late_tokens_and_a_passage_without_any_is_unknown() -> 
 
 def test_a_passage_counts_from_the_fewest_tokens_on() -> None:
     assert passages_left_out(_tokens(), ["a", "b"], 4).tolist() == ["", "shorter than 4 tokens"]
+
+
+def test_prompts_are_left_out_by_the_rank_of_their_answer() -> None:
+    ranks = np.array([1, 2, 0, 7])
+
+    reasons = prompts_left_out(ranks, wrong=False).tolist()
+
+    assert reasons == [
+        "",
+        "the answer's rank is 2",
+        "longer than the model can read",
+        "the answer's rank is 7",
+    ]
+    assert prompts_left_out(ranks, wrong=True).tolist() == ["", "", "longer than the model can read", ""]
+
+
+def test_texts_of_which_no_token_is_left_are_refused() -> None:
+    need_late_tokens([3, 5], 4)
+    with pytest.raises(LayerscopeError, match="the longest text has 5 tokens, first_position is 5"):
+        need_late_tokens([3, 5], 5)
 
 
 def test_batches_hold_texts_of_one_length_and_no_more_tokens_than_a_pass() -> None:

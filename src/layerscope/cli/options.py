@@ -79,7 +79,7 @@ _OPTIONS: dict[str, Any] = {
         bool,
         Option(
             "--untrained-twin",
-            help="Ask the same architecture with fresh weights too: what it shows is not owed to training.",
+            help="Run the untrained twin too, the same architecture with fresh random weights, as a control.",
         ),
     ],
 }

@@ -1,7 +1,7 @@
 """The untrained twin of a model: the same architecture, freshly initialised.
 
-What is measured on the twin is owed to the architecture, the tokens, their positions and random mixing, not
-to training: it is the control that a measurement on the trained model must be held against. Any
+What is measured on the twin comes from the architecture, the tokens, their positions and random mixing, not
+from training: it is the control that a measurement on the trained model must be held against. Any
 experiment can be run on it, since it is a model like any other (`--untrained-twin`).
 """
 

@@ -86,12 +86,12 @@ def _write_growth(model: GPT2LMHeadModel, layer: int, directions: Tensor, rates:
 TRIALS = (
     Trial(
         experiment="hidden_states",
-        plants="the residual stream grows by 5 % per block, single words by 5 % ± 2 %",
+        plants="the residual stream grows by 5 % per layer, single words by 5 % ± 2 %",
         model=lambda rate: growing(rate=rate),
         answers=(Answer("growth_rate", float, 0.005, nothing=0.0, says="grows", opposite="shrinks"),),
         opposite=lambda: growing(rate=-0.05),
         texts=partial(dict, passages=passages()),
         strengths=(0.05, 0.01, 0.005, 0.0025, 0.001),
-        strength_is="growth per block; 12 passages of 24 words",
+        strength_is="growth per layer; 12 passages of 24 words",
     ),
 )

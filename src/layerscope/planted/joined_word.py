@@ -52,7 +52,7 @@ def word_place(word: str) -> int:
 TRIALS = (
     Trial(
         experiment="word_formation",
-        plants="block 1 (of 3) joins two pieces into a word, at the word's last piece",
+        plants="layer 1 (of 3) joins two pieces into a word, at the word's last piece",
         model=lambda strength: joined_word(strength=strength),
         answers=(
             Answer("mean_crossing", 1.5, 0.05, {"group": "words"}),

@@ -120,7 +120,7 @@ def crossing_at(depth: float) -> tuple[Answer, ...]:
 TRIALS = (
     Trial(
         experiment="causal_trace",
-        plants=f"head 1 of block {_PLANTED_LAYER} (of 4) moves the subject's identity to the last token",
+        plants=f"L{_PLANTED_LAYER}H1 (of 4 layers) moves the subject's identity to the last token",
         model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
         answers=crossing_at(_PLANTED_LAYER + 0.5),
         texts=open_questions,
@@ -129,7 +129,7 @@ TRIALS = (
     ),
     Trial(
         experiment="logit_lens",
-        plants=f"head 1 of block {_PLANTED_LAYER} (of 4) alone writes the answer: it leads from depth 3 on",
+        plants=f"L{_PLANTED_LAYER}H1 (of 4 layers) alone writes the answer: it leads from depth 3 on",
         model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
         answers=tuple(
             Answer(variable, _PLANTED_LAYER + 1.0, 0.01, {"group": f"prompts: {kind}", "lens": "logit lens"})
@@ -154,7 +154,7 @@ TRIALS = (
     ),
     Trial(
         experiment="attention_knockout",
-        plants=f"the last token reads the subject in block {_PLANTED_LAYER} (of 4) alone",
+        plants=f"the last token reads the subject in layer {_PLANTED_LAYER} (of 4) alone",
         model=lambda strength: mover(layer=_PLANTED_LAYER, n_layers=4, strength=strength),
         answers=tuple(
             Answer("subject_centroid", float(_PLANTED_LAYER), 0.01, {"category": kind})

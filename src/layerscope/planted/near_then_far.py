@@ -61,7 +61,7 @@ _STRENGTH_IS = f"factor on the {LOUD:.0f} nats between the key looked for and an
 TRIALS = (
     Trial(
         experiment="truncated_context",
-        plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one twenty back",
+        plants="a head of layer 1 (of 5) reads the token before, a head of layer 3 the one twenty back",
         model=lambda strength: near_then_far(far=20, strength=strength),
         opposite=lambda: near_then_far(far=20, far_first=True),
         answers=(
@@ -80,7 +80,7 @@ TRIALS = (
     ),
     Trial(
         experiment="context_reading",
-        plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one forty back",
+        plants="a head of layer 1 (of 5) reads the token before, a head of layer 3 the one forty back",
         model=lambda strength: near_then_far(far=40, strength=strength),
         opposite=lambda: near_then_far(far=40, far_first=True),
         answers=(
@@ -100,7 +100,7 @@ TRIALS = (
     ),
     Trial(
         experiment="attention_knockout",
-        plants="a head of block 1 (of 5) reads the token before, a head of block 3 the one forty back",
+        plants="a head of layer 1 (of 5) reads the token before, a head of layer 3 the one forty back",
         model=lambda strength: near_then_far(far=40, strength=strength),
         opposite=lambda: near_then_far(far=40, far_first=True),
         answers=(

@@ -51,7 +51,7 @@ def divergence_without_it(strength: float) -> float:
 TRIALS = (
     Trial(
         experiment="layer_ablation",
-        plants="the MLP of block 2 (of 4) alone decides what is said: without it every word is equally probable",
+        plants="the L2 MLP (of 4 layers) alone decides what is said: without it every word is equally probable",
         model=lambda strength: one_block_decides(strength=strength),
         answers=(
             Answer(

@@ -45,16 +45,16 @@ def passages(words: Sequence[str], *, number: int = 8, length: int = 24) -> list
 TRIALS = (
     Trial(
         experiment="context_reading",
-        plants="block 2 (of 4) reads nothing, though its attention looks about like that of the others",
+        plants="layer 2 (of 4) reads nothing, though its attention looks about like that of the others",
         model=lambda strength: reads_nothing(strength=1 - strength),
-        strength_is="share of that block's output projection that is taken away",
+        strength_is="share of that layer's output projection that is taken away",
     ),
     Trial(
         experiment="layer_ablation",
-        plants="block 2 (of 4) reads nothing: its attention can be replaced by its mean without any difference",
+        plants="layer 2 (of 4) reads nothing: its attention can be replaced by its mean without any difference",
         model=lambda strength: reads_nothing(strength=1 - strength),
         answers=(Answer("inert_layer", 2.0, 0.0, {"ablation": "mean attention"}),),
         texts=lambda: {"passages": passages(words=WORDS)},
-        strength_is="share of that block's output projection that is taken away",
+        strength_is="share of that layer's output projection that is taken away",
     ),
 )

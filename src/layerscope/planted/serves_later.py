@@ -44,7 +44,7 @@ _FAR = "5 to 16 tokens on"
 TRIALS = (
     Trial(
         experiment="future_use",
-        plants=f"up to block {BLOCK} (of 5) a state serves only the prediction {BY} tokens on, behind it only its own",
+        plants=f"up to layer {BLOCK} (of 5) a state serves only the prediction {BY} tokens on, behind it only its own",
         model=lambda strength: serves_later(strength=strength),
         answers=(
             # Between the input of the block and its output the share falls from 1 to 0.

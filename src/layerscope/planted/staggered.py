@@ -85,7 +85,7 @@ _PEOPLE_CROSS_AT = sum(LAYERS) / len(LAYERS) + 0.5
 TRIALS = (
     Trial(
         experiment="causal_trace",
-        plants=f"towns are moved {_LATEST} blocks later than people, who cross between depths 1.5 and 5.5",
+        plants=f"towns are moved {_LATEST} layers later than people, who cross between depths 1.5 and 5.5",
         model=lambda later: staggered(later=int(later)),
         opposite=lambda: staggered(later=-_LATEST),
         answers=(
@@ -102,6 +102,6 @@ TRIALS = (
         ),
         texts=lambda: {"prompts": prompts()},
         strengths=(_LATEST, 2.0, 1.0),
-        strength_is="blocks between the categories, 8 prompts each, within which it varies by 1.3 (SD)",
+        strength_is="layers between the categories, 8 prompts each, within which it varies by 1.3 (SD)",
     ),
 )

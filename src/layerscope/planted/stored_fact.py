@@ -79,7 +79,7 @@ def _write_head(model: GPT2LMHeadModel, layer: int) -> None:
 TRIALS = (
     Trial(
         experiment="causal_trace",
-        plants=f"the MLP of block {_PLANTED_MLP} (of 4) writes the fact at the subject, a head of block "
+        plants=f"the L{_PLANTED_MLP} MLP (of 4 layers) writes the fact at the subject, a head of layer "
         f"{_PLANTED_HEAD} moves it to the last token",
         model=lambda strength: stored_fact(mlp=_PLANTED_MLP, mover=_PLANTED_HEAD, strength=strength),
         answers=crossing_at(_PLANTED_HEAD + 0.5),

@@ -117,10 +117,10 @@ def test_categories_are_settled_later_or_earlier_or_alike_or_untested() -> None:
     assert later.significant
     assert earlier.significant
     assert alike.text.startswith(
-        "No detectable difference between a and b in the depth at which the answer is settled"
+        "No detectable difference in the depth at which the answer is settled between a and b"
     )
     assert few.text.startswith(
-        "Too few prompts to test the difference between a and b in the depth at which the answer"
+        "Too few prompts to test the difference in the depth at which the answer is settled between a and b"
     )
     assert "(2 against 2; smallest possible p = 0.33" in few.text
     assert single.text == (

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim, Untrained
-from layerscope.evidence import finding, strongest, untested
+from layerscope.evidence import claims_of_pairs, finding, strongest
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, groups_named
 from layerscope.experiments.logit_lens.claims.direct import direct_claims
-from layerscope.results.escaping import restored, stored
+from layerscope.results.escaping import stored
 
 _OWN_END: Untrained = ("effect", "residual streams come nearer to their own end in fresh weights too")
 
@@ -72,32 +72,13 @@ def _earliest_gain(gains: np.ndarray) -> np.ndarray:
 def _pairs(result: xr.Dataset) -> Iterator[Claim]:
     if "contrast" not in result.dims:
         return
-    p = result.p_adjusted.values
-    for place in np.flatnonzero(np.isfinite(p)):
-        here = result.isel(contrast=slice(place, place + 1))
-        first, second = (restored(str(here[f"contrast_{which}"].values[0])) for which in ("first", "second"))
-        gap = finding(
-            here,
-            "difference",
-            p="p_adjusted",
-            unit="layer",
-            units="prompts",
-            n=("difference_n_first", "difference_n_second"),
-            contrast=str(here.contrast.values[0]),
-        )
-        yield gap.claim(
-            f"the answer is settled {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}",
-            nothing=f"difference between {first} and {second} in the depth at which the answer is settled",
-            caveat="permutation over prompts, Holm's correction over pairs; prompts are not matched in confidence or "
-            "length unless the set says so",
-            untrained=("null", "answers of fresh weights are settled at depths that know no category"),
-        )
-    if np.isnan(p).any():
-        yield untested(
-            result,
-            "p_adjusted",
-            "p_adjusted",
-            nothing="difference in the depth at which the answer is settled",
-            of="pairs of categories",
-            units="prompts",
-        )
+    yield from claims_of_pairs(
+        result,
+        says=lambda gap, first, second: (
+            f"the answer is settled {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}"
+        ),
+        nothing="difference in the depth at which the answer is settled",
+        caveat="permutation over prompts, Holm's correction over pairs; prompts are not matched in confidence or "
+        "length unless the set says so",
+        untrained=("null", "answers of fresh weights are settled at depths that know no category"),
+    )
