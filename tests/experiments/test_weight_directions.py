@@ -294,7 +294,7 @@ def test_packed_weights_are_declined_by_name_before_anything_is_rated(tmp_path: 
     with pytest.raises(LayerscopeError, match="packed") as refusal:
         run(model, out=tmp_path)
 
-    assert "block 2: mlp.down_proj (_EightBits)" in str(refusal.value)
+    assert "layer 2: mlp.down_proj (_EightBits)" in str(refusal.value)
     assert not list(tmp_path.rglob("parts/*/*.nc"))
 
 
@@ -379,7 +379,7 @@ def test_a_block_without_attention_is_left_out_by_name() -> None:
 
     assert "attention" in result.lack_part.values
     assert any(
-        "attention left out in 3 blocks" in caution for caution in json.loads(result.attrs["cautions"])
+        "attention left out in 3 layers" in caution for caution in json.loads(result.attrs["cautions"])
     )
     assert set(result.direction_layer.values[rows(result, kind="OV writes")]) == {2}
 

@@ -105,7 +105,7 @@ def find_projections(model: LayeredModel, layer: int) -> Projections:
     Raises:
         LayerscopeError: the block's weights are packed (quantised).
     """
-    refuse_packed(model, model.blocks[layer], f"block {layer}")
+    refuse_packed(model, model.blocks[layer], f"layer {layer}")
     return _Finder(model, layer).find()
 
 

@@ -41,13 +41,7 @@ def guess_bars(
         fewest: cases that a bar needs.
         title, caption: as everywhere.
     """
-    if counts.ndim != 3 or counts.shape[0] != len(classes) or counts.shape[2] != len(classes):
-        raise LayerscopeError(
-            "bars of guesses cannot be drawn of this",
-            found=f"counts of shape {counts.shape} for {len(classes)} classes",
-            expected="true class, place, guessed class",
-            hint="counts[true, place, guess]",
-        )
+    _refuse_other_shapes(counts, classes)
     cases = counts.sum(axis=2)
     shares = np.where(cases[..., None] >= fewest, counts / np.maximum(cases[..., None], 1), np.nan)
     names, spacing = [escaped(name) for name in classes], 0.18 / len(classes)
@@ -74,6 +68,16 @@ def guess_bars(
     )
     finish(figure, title=title, caption=caption, height=_TOP + inside + 48, top=_TOP, min_width=640)
     return figure.update_layout(margin_r=80)
+
+
+def _refuse_other_shapes(counts: np.ndarray, classes: Sequence[str]) -> None:
+    if counts.ndim != 3 or counts.shape[0] != len(classes) or counts.shape[2] != len(classes):
+        raise LayerscopeError(
+            "bars of guesses cannot be drawn of this",
+            found=f"counts of shape {counts.shape} for {len(classes)} classes",
+            expected="true class, place, guessed class",
+            hint="counts[true, place, guess]",
+        )
 
 
 def _stack(

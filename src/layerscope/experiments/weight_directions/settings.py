@@ -68,7 +68,7 @@ class Settings(Intervals):
     )
     tokens_as: Literal["embedding", "after the first block"] = Field(
         "embedding",
-        description="what is read is held against embeddings, or against the states in which the first block leaves "
+        description="what is read is held against embeddings, or against the states in which the first layer leaves "
         "each token alone: what early layers meet where embeddings are tied",
     )
     pairs: int = Field(

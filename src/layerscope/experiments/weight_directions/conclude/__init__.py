@@ -84,7 +84,7 @@ def _refuse_nothing(directions: xr.Dataset, settings: Settings) -> NoReturn:
     named = zip(directions.lack_part.values.tolist(), directions.lack_why.values.tolist(), strict=True)
     reasons = dict.fromkeys(f"{part}: {why}" for part, why in named)
     raise LayerscopeError(
-        "no block of this model has a matrix whose directions were asked for",
+        "no layer of this model has a matrix whose directions were asked for",
         found="; ".join(reasons) or f"nothing of {', '.join(settings.kinds)}",
         expected="attention or MLPs between linear maps",
         hint="a transformer such as gpt2, or other kinds",
@@ -94,7 +94,7 @@ def _refuse_nothing(directions: xr.Dataset, settings: Settings) -> NoReturn:
 _COUNTED = {
     "direction": "direction, singular or rotated",
     "together": "subspace of near-equal singular values",
-    "lack": "part of a block that was left out",
+    "lack": "part of a layer that was left out",
     "pair": "pair of tokens that a head joins",
     "asked": "direction that the language model was asked about",
     "edit_text": "text on which removals were measured",
@@ -133,5 +133,5 @@ def _cautions(stages: Earlier, settings: Settings) -> list[str]:
         here = (lacks.lack_part.values == part) & (lacks.lack_why.values == why)
         layers = lacks.lack_layer.values[here]
         few = f"{', '.join(map(str, layers[:6]))}{' ...' if len(layers) > 6 else ''}"
-        cautions.append(f"{part} left out in {len(layers)} blocks ({few}): {why}")
+        cautions.append(f"{part} left out in {len(layers)} layers ({few}): {why}")
     return cautions

@@ -23,7 +23,7 @@ _STRETCHES = 6
 def depth_variables(
     rated: Rated, kinds: Sequence[str], n_layers: int, settings: Settings
 ) -> dict[str, xr.Variable]:
-    """A line through the rates, what it leaves, and the last block beside the others; by Holm over kinds."""
+    """A line through the rates, what it leaves, and the last layer beside the others; by Holm over kinds."""
     trends: list[list[Trend]] = []
     last = np.full((3, len(kinds), len(ALL_RATERS)), np.nan)
     last_p = np.full((len(kinds), len(ALL_RATERS)), np.nan)
@@ -67,7 +67,7 @@ def depth_variables(
         "structure_p": quantity(
             adjusted(of("structure_p")), dims, "p of as much left by chance, by Holm over kinds"
         ),
-        "last_block": quantity(last[0], dims, "rate of the last block less that of the others"),
+        "last_block": quantity(last[0], dims, "rate of the last layer less that of the others"),
         "last_block_low": quantity(last[1], dims, "lower end of the interval"),
         "last_block_high": quantity(last[2], dims, "upper end of the interval"),
         "last_block_p": quantity(adjusted(last_p), dims, "p of no difference, by Holm over kinds"),

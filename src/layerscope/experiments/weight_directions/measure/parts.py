@@ -43,7 +43,7 @@ def measure_vocabulary(
     from layerscope.models.projections import refuse_packed
 
     for layer, block in enumerate(model.blocks):
-        refuse_packed(model, block, f"block {layer}")
+        refuse_packed(model, block, f"layer {layer}")
     refuse_packed(model, model.module, "the embeddings")
     return vocabulary(model, settings)
 
@@ -121,7 +121,7 @@ def _lacks(lacking: Sequence[tuple[str, str]], layer: int) -> xr.Dataset:
 
     return xr.Dataset(
         {
-            "lack_part": column([name for name, _ in lacking], "part of a block that was left out"),
+            "lack_part": column([name for name, _ in lacking], "part of a layer that was left out"),
             "lack_why": column([why for _, why in lacking], "why it was left out"),
         },
         coords={"lack_layer": number_coordinate([layer] * len(lacking), "lack", "layer of the part")},
