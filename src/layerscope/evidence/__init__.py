@@ -36,8 +36,9 @@ from layerscope.evidence.coordinates import (
     text_coordinate,
 )
 from layerscope.evidence.curves import as_curve, as_rows, as_variables, measure
-from layerscope.evidence.findings import (
-    Finding,
+from layerscope.evidence.families import holm_over, labelled, side_by_side
+from layerscope.evidence.findings import Finding
+from layerscope.evidence.found import (
     finding,
     level_of,
     on_either_side,
@@ -48,9 +49,10 @@ from layerscope.evidence.findings import (
     untested,
 )
 from layerscope.evidence.naming import along, cell_by_cell, named, samples
-from layerscope.evidence.over import Over, Resampled, holm_over, labelled, side_by_side
+from layerscope.evidence.over import Over
 from layerscope.evidence.pairs import claims_of_pairs
 from layerscope.evidence.places import at_depths, head_name, places_in_words
+from layerscope.evidence.resampled import Resampled
 from layerscope.evidence.settings import CutPassages, Intervals
 
 __all__ = [

@@ -3,20 +3,21 @@ median, difference and test is over them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence.coordinates import groups_along, number_coordinate, text_coordinate
+from layerscope.evidence.coordinates import groups_along, number_coordinate
 from layerscope.evidence.curves import REPLICATES
+from layerscope.evidence.families import with_p
 from layerscope.evidence.findings import FEWEST_UNITS
 from layerscope.evidence.groups import per_unit
-from layerscope.evidence.naming import cell_by_cell, named
+from layerscope.evidence.naming import cell_by_cell
 from layerscope.evidence.quantities import contrast_variables, interval_variables
+from layerscope.evidence.resampled import Resampled
 from layerscope.evidence.settings import Intervals
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import (
@@ -29,7 +30,6 @@ from layerscope.maths.bootstrap import (
 )
 from layerscope.maths.max_statistic import compare_pairs
 from layerscope.maths.permutation import (
-    holm,
     least_p_of_signs,
     least_p_of_splits,
     pairwise_contrasts,
@@ -42,40 +42,6 @@ from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
 
 Dims = str | tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Resampled:
-    """A statistic of the data, and the same of every resample of the units.
-
-    Sums, differences and ratios of several are taken cell by cell and draw by draw, which is right because all
-    resamples of one `Over` draw the same units.
-
-    Attributes:
-        value: of the data.
-        draws: [draw, ...], over the dimensions of `value`.
-        n: units that have a value, in each cell.
-        units: how many were resampled, where these are fewer than those of the `Over`.
-    """
-
-    value: xr.DataArray
-    draws: xr.DataArray
-    n: xr.DataArray
-    units: int | None = None
-
-    def named(self, name: str, long_name: str, units: str = "1") -> Resampled:
-        """The same under a name."""
-        return replace(self, value=named(self.value, name, long_name, units))
-
-    def map(self, formula: Callable[[xr.DataArray], xr.DataArray]) -> Resampled:
-        """A formula of the data and of each resample; cells that it joins rest on the fewest units among them."""
-        value, draws = formula(self.value), formula(self.draws)
-        lost = [dim for dim in self.n.dims if dim not in value.dims]
-        return Resampled(value, draws, self.n.min(lost) if lost else self.n, self.units)
-
-    def __sub__(self, other: Resampled) -> Resampled:
-        fewer = xr.apply_ufunc(np.minimum, self.n, other.n)
-        return Resampled(self.value - other.value, self.draws - other.draws, fewer, self.units)
 
 
 class Over:
@@ -455,78 +421,7 @@ class Over:
         return xr.Dataset(variables, coords=coords)
 
 
-def with_p(
-    name: str, dims: Iterable[str | Any], p: Any, least: Any, what: str, called: str = ""
-) -> dict[str, xr.Variable]:
-    """`name_p_adjusted` (or what it is called) and `name_least_p`: a p and the smallest that could have come out."""
-    over = [str(dim) for dim in dims]
-    return {
-        called or f"{name}_p_adjusted": quantity(p, over, what),
-        f"{name}_least_p": quantity(least, over, "smallest adjusted p that was possible"),
-    }
-
-
-def holm_over(found: xr.Dataset, *names: str, along: str = "") -> xr.Dataset:
-    """p of several tests made into p adjusted for all of them, by Holm's method.
-
-    Each p was right for its own cells; the smallest that is possible grows by the number of tests.
-
-    Args:
-        found: with `name_p_adjusted` and `name_least_p`.
-        names: variables whose cells are one family together.
-        along: a dimension whose places are the family, each of the other cells having its own.
-    """
-    if along:
-        return found.assign(dict(part for name in names for part in _holm_along(found, name, along).items()))
-    columns = [f"{name}_p_adjusted" for name in names]
-    flat = np.concatenate([found[column].values.ravel() for column in columns])
-    adjusted, known = holm(flat), int(np.isfinite(flat).sum())
-    sizes = np.cumsum([found[column].size for column in columns])[:-1]
-    written = {}
-    for name, column, values in zip(names, columns, np.split(adjusted, sizes), strict=True):
-        old, least = found[column], found[f"{name}_least_p"]
-        written[column] = _by_holm(old, values.reshape(old.shape))
-        written[f"{name}_least_p"] = least.copy(data=np.minimum(1, least.values * known))
-    return found.assign(written)
-
-
-def _holm_along(found: xr.Dataset, name: str, dimension: str) -> dict[str, xr.DataArray]:
-    old, least = found[f"{name}_p_adjusted"], found[f"{name}_least_p"]
-    rows = old.transpose(..., dimension)
-    adjusted = np.apply_along_axis(holm, -1, rows.values)
-    family = rows.notnull().sum(dimension)
-    return {
-        f"{name}_p_adjusted": _by_holm(old, rows.copy(data=adjusted).transpose(*old.dims).values),
-        f"{name}_least_p": (least * family).clip(max=1).transpose(*old.dims).assign_attrs(least.attrs),
-    }
-
-
-def _by_holm(p: xr.DataArray, adjusted: np.ndarray) -> xr.DataArray:
-    return p.copy(data=adjusted).assign_attrs(long_name=f"{p.attrs['long_name']}, by Holm's method")
-
-
-def side_by_side(parts: Mapping[str, xr.Dataset], dimension: str, long_name: str) -> xr.Dataset:
-    """Quantities of several kinds laid along a new dimension, whose labels are their names."""
-    found = xr.concat(
-        list(parts.values()),
-        dim=dimension,
-        data_vars="all",
-        coords="minimal",
-        compat="override",
-        join="exact",
-    )
-    return found.assign_coords({dimension: text_coordinate(list(parts), dimension, long_name)})
-
-
-def labelled(name: str, labels: Iterable[str], long_name: str) -> dict[str, xr.Variable]:
-    """A coordinate of labels, in stored form, ready to be assigned."""
-    return {name: text_coordinate(list(labels), name, long_name)}
-
-
 def _name(values: xr.DataArray) -> str:
     if values.name is None or "long_name" not in values.attrs:
         raise ValueError("expected an array with a name and a long name: named(values, name, long_name)")
     return str(values.name)
-
-
-__all__ = ["Over", "Resampled", "holm_over", "labelled", "named", "side_by_side", "with_p"]

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim, Untrained
-from layerscope.evidence.findings import Finding, finding, rest_of, untested
+from layerscope.evidence.findings import Finding
+from layerscope.evidence.found import finding, rest_of, untested
 from layerscope.evidence.wording import ALPHA
 from layerscope.results.escaping import restored
 

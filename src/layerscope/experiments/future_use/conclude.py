@@ -18,7 +18,7 @@ from layerscope.evidence import (
     text_coordinate,
 )
 from layerscope.evidence.distances import cautions_of_unread
-from layerscope.evidence.over import with_p
+from layerscope.evidence.families import with_p
 from layerscope.experiments.future_use.settings import Settings
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import resampled_counts

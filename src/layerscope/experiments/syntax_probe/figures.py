@@ -14,7 +14,7 @@ from layerscope.plots import curve_over_depth, rows_by_category
 from layerscope.results.escaping import restored, visible
 from layerscope.results.schema import read_json
 
-_SINCE = (1, 8, 64)  # three bands can be told apart
+_SINCE = (1, 8, 64)  # more bands would hide each other
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def _by_category(result: xr.Dataset, *, traits: bool) -> Any:
     if np.isnan(curve["value"].values).all():
         return None
     every = as_curve(result, "median_similarity").sel(context_length=int(result.attrs["local"]), drop=True)
-    # Bands of several categories on top of each other cannot be told apart: each has a panel, beside all tokens.
+    # Bands of several categories would hide each other: each has a panel, beside all tokens.
     both = xr.concat([curve, every.expand_dims(category=names)], dim="row", coords="minimal").assign_coords(
         category=text_coordinate(_counted(result, names), "category", "category"),
         row=text_coordinate(["the category", "all tokens"], "row", "line"),

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence import text_coordinate
-from layerscope.evidence.over import with_p
+from layerscope.evidence.families import with_p
 from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments.causal_trace.conclude.averages import (
     averages,

@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence import Over, Resampled, named, number_coordinate, side_by_side
+from layerscope.evidence.families import with_p
 from layerscope.evidence.findings import FEWEST_UNITS
-from layerscope.evidence.over import with_p
 from layerscope.evidence.probing import scored
 from layerscope.experiments.syntax_probe.items.passages import FOLDS, folds_of, numbered_labels, read_since
 from layerscope.experiments.syntax_probe.settings import Settings

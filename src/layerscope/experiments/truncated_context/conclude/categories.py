@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence import Over, Resampled, holm_over, named, side_by_side
-from layerscope.evidence.over import with_p
+from layerscope.evidence.families import with_p
 from layerscope.experiments.truncated_context.settings import Settings
 from layerscope.maths.quantiles import matched_weights, weighted_quantiles
 from layerscope.maths.simultaneous import two_sided_p
