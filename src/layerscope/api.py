@@ -5,6 +5,7 @@ What needs torch is imported where it is used: saved runs are read and drawn wit
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ def run(
     chat: bool = False,
     limit: int | None = None,
     longest: int | None = LONGEST,
+    untrained_twins: int = 0,
     workers: Workers = 0,
     progress: Progress | bool = True,
     **settings: Any,
@@ -62,6 +64,8 @@ def run(
         chat: put prompts into the tokenizer's chat template.
         limit: at most this many texts of each category.
         longest: length to which passages are cut, in tokens.
+        untrained_twins: run so many untrained twins too, each in a run folder beside the model's below `out`, where
+            claims, reports and the atlas find them; the result is the model's alone.
         workers: processes that share the work, which load the model by its name; 0 for this one alone, "auto" for
             what the machine has cores and memory for. The result is the same.
         progress: True for a bar or lines, False for silence, or an object of your own.
@@ -73,7 +77,9 @@ def run(
     from layerscope.jobs import running
     from layerscope.jobs.measuring import threads
     from layerscope.jobs.prepare import prepare
+    from layerscope.jobs.twins import twin_seeds
     from layerscope.jobs.workers import number_of, threads_of_each
+    from layerscope.models.untrained import kept_twin
 
     request = Request(
         experiment,
@@ -92,15 +98,30 @@ def run(
     if texts is not None:
         free = [kind for kind in KINDS if kind in takes and request.texts[kind] is None]
         request = replace(request, **{free[0] if free else "prompts": texts})
+    if untrained_twins and out is None:
+        raise LayerscopeError(
+            "untrained twins are kept in run folders, and none was named",
+            found=f"untrained_twins={untrained_twins}, out=None",
+            expected="a folder for the runs",
+            hint='out="runs"',
+        )
     if workers == "auto":
         request = replace(request, model=request.loaded())
-        workers = number_of(workers, request.model)
+        workers = number_of(workers, request.model, twins=untrained_twins > 0)
     shown = progress if not isinstance(progress, bool) else for_this_terminal() if progress else Silent()
     with threads(threads_of_each(workers, None)):
         job = prepare(request)
         if out is None:
             return running.run_in_memory(job, shown, workers)
-        return running.run(job, Path(out), shown, workers).result()
+        result = running.run(job, Path(out), shown, workers).result()
+        for seed in twin_seeds(job.settings.seed, untrained_twins):
+            try:
+                running.run(
+                    prepare(replace(request, model=kept_twin(job.model, seed))), Path(out), shown, workers
+                )
+            except LayerscopeError as error:  # a twin may have no answer to a prompt
+                warnings.warn(f"{experiment} on untrained twin {seed}: {error.short}", stacklevel=2)
+        return result
 
 
 def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from layerscope.cli.every_experiment import every_experiment
 from layerscope.cli.options import Question, asking
 from layerscope.cli.program import NamedAgain, Out, RunFolderPath, Trusted, Workers, cli
 from layerscope.cli.telling import (
@@ -31,12 +31,6 @@ from layerscope.cli.telling import (
     told_of_a_twin,
 )
 from layerscope.errors import LayerscopeError
-
-if TYPE_CHECKING:
-    from layerscope.engines.engine import Engine
-    from layerscope.jobs.prepare import Job
-    from layerscope.models.layered import LayeredModel
-    from layerscope.results.store import RunFolder
 
 
 @cli.command()
@@ -60,7 +54,7 @@ def run(
 
     saved: list[str] = []
     for job in asked.jobs(experiment):
-        with told_of_a_twin(job, experiment):
+        with told_of_a_twin(job.model, experiment):
             folder = running.run(job, out, for_this_terminal(), asked.workers)
             tell_run(folder)
             typer.echo(f"\nsaved {folder.path}")
@@ -91,12 +85,14 @@ def plan(
     for name in experiments.names() if every else [experiment]:
         started = time.monotonic()
         with going_on(name, refused) if every else nullcontext():
-            for job in (asked.for_experiment(name, quick=quick) if every or quick else asked).jobs(name):
-                whose = name if job.model.facts.untrained is None else f"{name}, untrained twin"
+            heard = asked.for_experiment(name, quick=quick) if every or quick else asked
+            for job in replace(heard, twins=min(1, asked.n_twins)).jobs(name):
+                one, each = job.model.facts.untrained is None, f", each of {asked.n_twins} untrained twins"
                 workers = asked.processes(job.model)
-                with told_of_a_twin(job, name):
-                    plans.append(planning.plan(job, out, load_seconds=time.monotonic() - started))
-                    tell_plan(whose, plans[-1], workers)
+                with told_of_a_twin(job.model, name):
+                    found = planning.plan(job, out, load_seconds=time.monotonic() - started)
+                    plans += [found] * (1 if one else asked.n_twins)  # the others cost what this one does
+                    tell_plan(name + ("" if one else each), found, workers)
                 started = time.monotonic()
     if every and plans:
         tell_plans(plans, workers)
@@ -132,7 +128,7 @@ def report(
     else:
         model = asked.loaded()
         with engine_of(asked.processes(model)) as engine:
-            folders = _every_experiment(asked, model, engine, out, quick, refused)
+            folders = every_experiment(asked, model, engine, out, quick, refused)
             sections = sections_of(folders, page, engine)
     write_report(folders, page, refused=refused, sections=sections)
     for folder, section in zip(folders, sections, strict=True):
@@ -142,54 +138,19 @@ def report(
     end_with(refused)
 
 
-def _every_experiment(
-    asked: Question,
-    model: LayeredModel,
-    engine: Engine,
-    out: Path,
-    quick: bool,
-    refused: dict[str, LayerscopeError],
-) -> list[RunFolder]:
-    """Run them all on one model; what stops one is told, and does not keep the others off the page."""
-    from layerscope import experiments
-
-    keep_memory()
-    folders: list[RunFolder] = []
-    ready: list[Job] = []
-    for name in experiments.names():
-        with going_on(name, refused):
-            for job in asked.for_experiment(name, quick=quick).jobs(name, loaded=model):
-                ready.append(job)
-                if not engine.workers:  # which would share them: else each as it comes
-                    folders += _carried_out([ready.pop()], out, engine, refused)
-    folders += _carried_out(ready, out, engine, refused)
-    if not folders:
-        raise next(iter(refused.values()))
-    return folders
-
-
-def _carried_out(
-    jobs: Sequence[Job], out: Path, engine: Engine, refused: dict[str, LayerscopeError]
-) -> list[RunFolder]:
-    """The folders of the jobs that were not refused, which are carried out together."""
-    from layerscope.jobs import running
-    from layerscope.jobs.progress import for_this_terminal
-
-    folders = []
-    for job, (folder, error) in zip(
-        jobs, running.run_all(jobs, out, for_this_terminal(), engine), strict=True
-    ):
-        name = job.experiment.name
-        with going_on(name, refused), told_of_a_twin(job, name):
-            if error is not None:
-                raise error
-            folders.append(folder)
-    return folders
-
-
 @cli.command()
 @asking(
-    without=("prompts", "passages", "treebank", "words", "limit", "longest", "untrained_twin", "workers"),
+    without=(
+        "prompts",
+        "passages",
+        "treebank",
+        "words",
+        "limit",
+        "longest",
+        "twins",
+        "untrained_twin",
+        "workers",
+    ),
 )
 def trace(
     asked: Question,

@@ -109,6 +109,7 @@ def annotate(
         "seed",
         "limit",
         "longest",
+        "twins",
         "untrained_twin",
     )
 )

@@ -75,13 +75,15 @@ _OPTIONS: dict[str, Any] = {
     "trust_remote_code": Annotated[
         bool, Option("--trust-remote-code", help="Run code that comes with the weights.")
     ],
-    "untrained_twin": Annotated[
-        bool,
+    "twins": Annotated[
+        int,
         Option(
-            "--untrained-twin",
-            help="Run the untrained twin too, the same architecture with fresh random weights, as a control.",
+            min=0,
+            help="Run this many untrained twins too, the same architecture with fresh random weights, as a "
+            "control; from five on they decide.",
         ),
     ],
+    "untrained_twin": Annotated[bool, Option("--untrained-twin", help="The same as --twins 1.")],
 }
 """How what is asked is written on the command line, in the order of the help: fields of a Request and of a Question."""
 
@@ -95,7 +97,13 @@ class Question:
     seed: int | None = None
     threads: int | None = None
     workers: Workers = 0
+    twins: int = 0
     untrained_twin: bool = False
+
+    @property
+    def n_twins(self) -> int:
+        """How many untrained twins are asked too."""
+        return max(self.twins, int(self.untrained_twin))
 
     def job(self, experiment: str, *, loaded: LayeredModel | None = None) -> Job:
         """The job that answers this question with one experiment, on a model that is loaded if need be."""
@@ -107,14 +115,13 @@ class Question:
         asked = replace(self.request, experiment=experiment, settings=self.chosen())
         return prepare(asked if loaded is None else replace(asked, model=loaded))
 
-    def jobs(self, experiment: str, *, loaded: LayeredModel | None = None) -> Iterator[Job]:
-        """The job, and the same of the model's untrained twin where that was asked for."""
-        from layerscope.models.untrained import kept_twin
+    def jobs(self, experiment: str) -> Iterator[Job]:
+        """The job, and the same of as many untrained twins of the model as were asked for."""
+        from layerscope.jobs.twins import twin_jobs
 
-        job = self.job(experiment, loaded=loaded)
+        job = self.job(experiment)
         yield job
-        if self.untrained_twin:
-            yield self.job(experiment, loaded=kept_twin(job.model, job.settings.seed))
+        yield from twin_jobs(job, self.n_twins, lambda twin: self.job(experiment, loaded=twin))
 
     def loaded(self) -> LayeredModel:
         """The model that is asked."""
@@ -127,7 +134,7 @@ class Question:
         """How many workers this model is given to."""
         from layerscope.jobs.workers import number_of
 
-        return number_of(self.workers, model, self.threads)
+        return number_of(self.workers, model, self.threads, twins=bool(self.n_twins))
 
     def for_experiment(self, experiment: str, *, quick: bool = False) -> Question:
         """This question as one of many experiments hears it: the texts it reads, and fewer when in a hurry."""

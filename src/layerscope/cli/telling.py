@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from layerscope.contract import Claim
     from layerscope.jobs.checking import PromptCheck, Unreadable
     from layerscope.jobs.planning import Plan
-    from layerscope.jobs.prepare import Job
     from layerscope.jobs.tracing import TracedPrompt
+    from layerscope.models.layered import LayeredModel
     from layerscope.results.store import RunFolder
 
 
@@ -44,12 +44,12 @@ def refuse_early(experiment: str | None, out: Path) -> None:
 
 
 @contextmanager
-def told_of_a_twin(job: Job, experiment: str) -> Iterator[None]:
+def told_of_a_twin(model: LayeredModel, experiment: str) -> Iterator[None]:
     """An experiment that has nothing to measure on an untrained twin says so; that is no mistake of the user's."""
     try:
         yield
     except LayerscopeError as error:
-        if job.model.facts.untrained is None:
+        if model.facts.untrained is None:
             raise
         say(f"layerscope: {experiment} on the untrained twin: {error}", err=True)
 

@@ -103,7 +103,13 @@ def _model(at: AtWork, record: RunRecord) -> LayeredModel:
     loaded = _loaded(
         request.model, asked.device, asked.dtype, request.revision, at.trust_remote_code, asked.files
     )
-    return loaded if asked.untrained is None else kept_twin(loaded, asked.untrained)
+    return loaded if asked.untrained is None else _twin(loaded, asked.untrained)
+
+
+@lru_cache(maxsize=1)
+def _twin(model: LayeredModel, seed: int) -> LayeredModel:
+    _opened.cache_clear()  # runs on another twin would keep its weights; they come twin after twin
+    return kept_twin(model, seed)
 
 
 @lru_cache(maxsize=1)

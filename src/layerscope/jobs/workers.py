@@ -46,13 +46,16 @@ def threads_of_each(workers: Workers, threads: int | None) -> int | None:
     return 1 if workers == "auto" else max(1, usable_cores() // workers)
 
 
-def number_of(workers: Workers, model: LayeredModel | None, threads: int | None = None) -> int:
+def number_of(
+    workers: Workers, model: LayeredModel | None, threads: int | None = None, *, twins: bool = False
+) -> int:
     """How many processes share the work on a model.
 
     Args:
         workers: as asked.
         model: the model; None for small ones that workers make by themselves.
         threads: of each; one, unless more are asked for.
+        twins: whether its untrained twins are measured too: each process holds one beside the model then.
 
     Raises:
         LayerscopeError: some were asked for, and the model exists in this process alone.
@@ -65,17 +68,17 @@ def number_of(workers: Workers, model: LayeredModel | None, threads: int | None 
         return workers
     found = usable_cores() // (threads or 1)
     if model is not None:
-        found = min(found, _that_hold(model))
+        found = min(found, _that_hold(model, copies=2 if twins or model.facts.untrained is not None else 1))
     return found if found > 1 else 0
 
 
-def _that_hold(model: LayeredModel) -> int:
-    """Workers that the machine's memory holds a copy of the model for; none where they could not load it."""
+def _that_hold(model: LayeredModel, copies: int) -> int:
+    """Workers that the machine's memory holds these copies of the model for; none where they could not load it."""
     from layerscope.runs.budget import memory_bytes
 
     if not model.facts.loadable or model.device.type != "cpu":
         return 0
-    weights = sum(weight.numel() * weight.element_size() for weight in model.module.parameters())
+    weights = copies * sum(weight.numel() * weight.element_size() for weight in model.module.parameters())
     return int(_SHARE_OF_MEMORY * memory_bytes(model.device) // max(weights, 1)) - 1  # one is held here
 
 

@@ -23,7 +23,7 @@ class Recipe:
     Attributes:
         replay: computes this very run again and says whether it agrees; empty where the model was handed
             over by the caller.
-        command: asks the same of the model anew.
+        command: asks the same of the model anew; empty where no command does.
         python: the same in Python, down to the cell that a claim rests on.
     """
 
@@ -61,16 +61,25 @@ def _texts(record: RunRecord, experiment: Experiment) -> dict[str, str]:
 
 
 def _command(record: RunRecord, changed: Mapping[str, Any], texts: Mapping[str, str]) -> str:
-    asked = record.asked
+    asked, twin = record.asked, _twins(record)
+    if twin == {
+        "twins": 0
+    }:  # the twin of the run's own seed, which older versions ran: no command asks for it
+        return ""
     words = ["layerscope", "run", asked.experiment, "--model", asked.model]
     for kind, name in texts.items():
         words += [f"--{kind}", name]
     for name, value in changed.items():
         words += ["--seed", written(value)] if name == "seed" else ["--set", f"{name}={written(value)}"]
-    twin = {"untrained-twin": True} if asked.untrained is not None else {}
     for option, value in (_unusual(record) | _about_texts(record) | twin).items():
         words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     return " ".join(shlex.quote(word) for word in words)
+
+
+def _twins(record: RunRecord) -> dict[str, int]:
+    """Of how many twins a twin's run is the last: their seeds follow the run's own, one by one."""
+    seed = record.asked.untrained
+    return {} if seed is None else {"twins": max(0, seed - int(record.asked.settings.get("seed", 0)))}
 
 
 def _unusual(record: RunRecord) -> dict[str, str]:
