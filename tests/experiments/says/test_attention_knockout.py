@@ -10,6 +10,7 @@ import xarray as xr
 from layerscope import experiments
 from layerscope.contract import Claim
 from layerscope.experiments.attention_knockout import Settings, claims, conclude, draw
+from layerscope.experiments.attention_knockout.conclude.maps import _with_nothing
 from turned import said_of
 
 LAYERS, FATES = 6, ("renormalise", "first", "mean")
@@ -284,3 +285,22 @@ def test_the_effect_per_attention_is_divided_by_what_was_cut() -> None:
     result = _result(_passages())
 
     np.testing.assert_allclose(result.effect_per_mass, result.effect / 0.2, rtol=1e-6)
+
+
+def test_of_significant_costs_the_largest_is_named_whichever_way_it_goes() -> None:
+    kept = _passages(cost=-0.5)
+    loss = kept["loss"].copy(deep=True)
+    loss[{"edges": 0, "layer": 2}] += 0.2
+
+    said = said_of(list(claims(_result(passages=kept.assign(loss=loss)))), "lost")
+
+    assert said.text.startswith(f"Cutting {FAR} adds most in layer 4: 0.5")
+
+
+def test_units_without_random_keys_count_as_no_excess_where_most_have_some() -> None:
+    excess = xr.DataArray(
+        [[1.0, 1.0], [1.0, np.nan], [1.0, np.nan], [np.nan, np.nan]], dims=["unit", "layer"]
+    )
+
+    assert _with_nothing(excess, "unit").values[:, 0].tolist() == [1, 1, 1, 0]
+    assert np.isnan(_with_nothing(excess, "unit").values[1:, 1]).all()
