@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
+
 from layerscope.maths.quantiles import weighted_quantiles
 from type_checker import check
 
