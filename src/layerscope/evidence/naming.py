@@ -39,6 +39,13 @@ def named(
     return found.drop_attrs(deep=False).assign_attrs(attributes)
 
 
+def name_of(values: xr.DataArray) -> str:
+    """The name of an array that has a long name too, which variables and axes are called after."""
+    if values.name is None or "long_name" not in values.attrs:
+        raise ValueError("expected an array with a name and a long name: named(values, name, long_name)")
+    return str(values.name)
+
+
 def samples(*arrays: xr.DataArray, **coordinates: xr.Variable) -> xr.Dataset:
     """What `measure` gives: named arrays over shared coordinates, averaged over nothing."""
     return xr.Dataset({str(one.name): one.variable for one in arrays}, coords=coordinates)

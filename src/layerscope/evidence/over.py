@@ -4,27 +4,30 @@ median, difference and test is over them."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from layerscope.evidence.coordinates import groups_along, number_coordinate
-from layerscope.evidence.curves import REPLICATES
 from layerscope.evidence.families import with_p
-from layerscope.evidence.findings import FEWEST_UNITS
 from layerscope.evidence.groups import per_unit
-from layerscope.evidence.naming import cell_by_cell
+from layerscope.evidence.naming import cell_by_cell, name_of
 from layerscope.evidence.quantities import contrast_variables, interval_variables
-from layerscope.evidence.resampled import Resampled
+from layerscope.evidence.resampled import (
+    Dims,
+    Resampled,
+    ends_together,
+    interval_of,
+    kept_draws,
+    p_above,
+)
 from layerscope.evidence.settings import Intervals
 from layerscope.maths.arrays import divide
 from layerscope.maths.bootstrap import (
     Interval,
     bootstrap_difference,
     bootstrap_mean,
-    interval_of_draws,
     means_of_resamples,
     resampled_counts,
 )
@@ -37,11 +40,8 @@ from layerscope.maths.permutation import (
 )
 from layerscope.maths.quantiles import quantile_draws
 from layerscope.maths.ratios import bootstrap_ratio, known_mean, ratio_draws
-from layerscope.maths.simultaneous import largest_t_interval, largest_t_p
 from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
-
-Dims = str | tuple[str, ...]
 
 
 class Over:
@@ -88,6 +88,10 @@ class Over:
             means, dims=(self.unit, *rows.dims[1:]), coords=kept, name=values.name, attrs=values.attrs
         )
 
+    def drawn(self) -> np.ndarray:
+        """How often each unit is drawn in each resample [draw unit], units in rising order of their names."""
+        return resampled_counts(self.n, seed=self.settings.seed, resamples=self.settings.resamples)
+
     # -- quantities ------------------------------------------------------------------------------------
 
     def mean(self, values: xr.DataArray, *, together: Dims = (), draws: bool = False) -> xr.Dataset:
@@ -104,8 +108,7 @@ class Over:
         interval = bootstrap_mean(units.values, seed=how.seed, level=how.level, resamples=how.resamples)
         found = self._variables(units, interval)
         if (together or draws) and self.n:
-            again = self.means(values)
-            found |= self._joint(again, interval, together) | self._kept(again, draws)
+            found |= self._further(self.means(values), interval, together, draws)
         return self._dataset(units, found)
 
     def quantity(
@@ -126,23 +129,19 @@ class Over:
                 `name_p_adjusted`, with the smallest that was possible, `name_least_p`; unknown below six units.
             p: another name for that p.
         """
-        interval = self._interval(found)
-        variables = self._variables(found.value, interval)
-        variables |= self._joint(found, interval, together) | self._kept(found, draws)
+        interval = interval_of(found, units=self.n, level=self.settings.level)
+        variables = self._variables(found.value, interval) | self._further(found, interval, together, draws)
         if above is not None:
-            variables |= self._above(found, above, together, p)
+            variables |= p_above(found, above, together, p)
         return self._dataset(found.value, variables)
 
     def means(self, values: xr.DataArray) -> Resampled:
         """Mean over units of the data and of each resample, to compute with; NaN is a missing value."""
         units = self.units(values).transpose(self.unit, ...)
-        counts = resampled_counts(self.n, seed=self.settings.seed, resamples=self.settings.resamples)
-        counts = counts[:, self._ranks]
-        whole = means_of_resamples(units.values, np.ones((1, self.n)))[0]
-        return self._resampled(
+        return Resampled.like(
             units.isel({self.unit: 0}, drop=True),
-            whole,
-            means_of_resamples(units.values, counts),
+            means_of_resamples(units.values, np.ones((1, self.n)))[0],
+            means_of_resamples(units.values, self.drawn()[:, self._ranks]),
             (~np.isnan(units.values)).sum(axis=0),
         )
 
@@ -157,7 +156,7 @@ class Over:
             weights=weights,
             resamples=how.resamples,
         )
-        return self._resampled(rows.isel({self.row: 0}, drop=True), found.value, found.draws, found.present)
+        return Resampled.like(rows.isel({self.row: 0}, drop=True), found.value, found.draws, found.present)
 
     def sums(self, values: xr.DataArray) -> Resampled:
         """Sums over all rows, of the data and of each resample of whole units, to compute with; NaN counts nothing.
@@ -171,11 +170,10 @@ class Over:
         flat = np.nan_to_num(rows.values.astype(np.float64)).reshape(len(rows), -1)
         by_unit = np.zeros((self.n, flat.shape[1]))
         np.add.at(by_unit, self._ranks if summed else self._numbers, flat)
-        counts = resampled_counts(self.n, seed=self.settings.seed, resamples=self.settings.resamples)
-        return self._resampled(
+        return Resampled.like(
             like,
             by_unit.sum(axis=0).reshape(like.shape),
-            (counts @ by_unit).reshape(len(counts), *like.shape),
+            (self.drawn() @ by_unit).reshape(-1, *like.shape),
             np.full(like.shape, self.n),
         )
 
@@ -220,11 +218,10 @@ class Over:
         like = up.isel(dict.fromkeys((self.unit, *last), 0), drop=True)
         found = self._variables(like, interval)
         if (together or draws) and self.n > 1:
-            counts = resampled_counts(self.n, seed=how.seed, resamples=how.resamples)
-            again = ratio_draws(up.values, down.values, counts)
+            again = ratio_draws(up.values, down.values, self.drawn())
             again = known_mean(again) if mean_over else again
-            whole = self._resampled(like, interval.value, again, interval.n)
-            found |= self._joint(whole, interval, together) | self._kept(whole, draws)
+            whole = Resampled.like(like, interval.value, again, interval.n)
+            found |= self._further(whole, interval, together, draws)
         return self._dataset(like, found)
 
     def difference(self, values: xr.DataArray, other: Over, others: xr.DataArray) -> xr.Dataset:
@@ -244,7 +241,7 @@ class Over:
         )
         found = self._variables(own, interval)
         for which, units in (("first", own), ("second", there)):
-            found[f"{_name(own)}_n_{which}"] = quantity(
+            found[f"{name_of(own)}_n_{which}"] = quantity(
                 (~np.isnan(units.values)).sum(axis=0),
                 [str(dim) for dim in own.dims[1:]],
                 f"{own.attrs['long_name']}, units of the {which} group",
@@ -313,103 +310,21 @@ class Over:
         )
         return found.rename({str(one): f"{name}_{one}" for one in found.variables}) if name else found
 
-    def pairs(self, groups: Iterable[object]) -> list[tuple[str, str]]:
-        """Pairs of groups of at least two units, in order of first appearance."""
-        names = [str(group) for group in groups]
-        return list(combinations([name for name in dict.fromkeys(names) if names.count(name) > 1], 2))
-
     # -- parts -----------------------------------------------------------------------------------------
-
-    def _resampled(self, like: xr.DataArray, value: Any, draws: Any, n: Any) -> Resampled:
-        coords = {dim: like[dim] for dim in like.dims if dim in like.coords}
-        whole = xr.DataArray(
-            np.asarray(value), dims=like.dims, coords=coords, name=like.name, attrs=like.attrs
-        )
-        again = xr.DataArray(draws, dims=("draw", *like.dims), coords=coords)
-        return Resampled(whole, again, xr.DataArray(np.asarray(n), dims=like.dims, coords=coords))
-
-    def _interval(self, found: Resampled) -> Interval:
-        order = found.value.dims
-        value, draws = found.value.values, found.draws.transpose("draw", *order).values
-        n = found.n.broadcast_like(found.value).transpose(*order).values
-        units = self.n if found.units is None else found.units
-        interval = interval_of_draws(np.asarray(value), draws, units=units, level=self.settings.level)
-        low, high = (np.asarray(np.where(n < 2, np.nan, end)) for end in (interval.low, interval.high))
-        return Interval(interval.value, low, high, n)
 
     def _variables(self, like: xr.DataArray, interval: Interval) -> dict[str, xr.Variable]:
         dims = [str(dim) for dim in like.dims if dim != self.unit]
-        found = interval_variables(
-            _name(like),
-            interval.holding_its_value(),
-            dims,
-            str(like.attrs["long_name"]),
-            str(like.attrs["units"]),
-        )
-        found[_name(like)].attrs["over"] = self.unit
+        name, long_name, units = name_of(like), str(like.attrs["long_name"]), str(like.attrs["units"])
+        found = interval_variables(name, interval.holding_its_value(), dims, long_name, units)
+        found[name].attrs["over"] = self.unit
         return found
 
-    def _joint(self, found: Resampled, interval: Interval, together: Dims) -> dict[str, xr.Variable]:
-        """Ends that hold for all cells along some dimensions at once, never inside those of one cell."""
-        if not together:
-            return {}
-        over = (together,) if isinstance(together, str) else together
-        order = [str(dim) for dim in found.value.dims if dim not in over] + list(over)
-        apart = len(order) - len(over)
-        value = found.value.transpose(*order).values
-        draws = found.draws.transpose("draw", *order).values
-        n = found.n.broadcast_like(found.value).transpose(*order).values
-        ends = {"low": np.full(value.shape, np.nan), "high": np.full(value.shape, np.nan)}
-        for cell in np.ndindex(*value.shape[:apart]):
-            joint = largest_t_interval(
-                value[cell], draws[(slice(None), *cell)], units=n[cell], level=self.settings.level
-            )
-            ends["low"][cell], ends["high"][cell] = joint.low, joint.high
-        like, written = found.value, {}
-        for end, pick in (("low", np.fmin), ("high", np.fmax)):
-            alone = getattr(interval.holding_its_value(), end)
-            whole = xr.DataArray(ends[end], dims=order).transpose(*like.dims).values
-            written[f"{_name(like)}_joint_{end}"] = quantity(
-                np.where(np.isnan(alone), np.nan, pick(whole, alone)),
-                [str(dim) for dim in like.dims],
-                f"{like.attrs['long_name']}, {end} end for all {' and '.join(f'{one}s' for one in over)} at once",
-                str(like.attrs["units"]),
-            )
-        return written
-
-    def _above(self, found: Resampled, nothing: float, together: Dims, called: str) -> dict[str, xr.Variable]:
-        over = (together,) if isinstance(together, str) else together
-        dims = [str(dim) for dim in found.value.dims]
-        order = [dim for dim in dims if dim not in over] + list(over)
-        value, draws = found.value.transpose(*order), found.draws.transpose("draw", *order)
-        n, apart = found.n.broadcast_like(found.value).transpose(*order).values, len(order) - len(over)
-        p = np.full(value.shape, np.nan)
-        for cell in np.ndindex(*value.shape[:apart]):
-            drawn = draws.values[(slice(None), *cell)]
-            p[cell] = largest_t_p(value.values[cell], drawn, units=n[cell], nothing=nothing)
-        p = np.where(n < FEWEST_UNITS, np.nan, p)
-        known = xr.DataArray(p, dims=order).transpose(*dims).values
-        least = np.where(np.isnan(known), np.nan, 1 / (1 + draws.sizes["draw"]))
-        what = (
-            f"one-sided p, adjusted for all {' and '.join(f'{one}s' for one in over)}"
-            if over
-            else "one-sided p"
-        )
-        return with_p(_name(found.value), dims, known, least, what, called)
-
-    def _kept(self, found: Resampled, keep: bool) -> dict[str, xr.Variable]:
-        if not keep:
-            return {}
-        like = found.value
-        draws = found.draws.transpose("draw", *like.dims).values[:REPLICATES]
-        return {
-            f"{_name(like)}_draws": quantity(
-                draws,
-                ["draw", *(str(dim) for dim in like.dims)],
-                f"{like.attrs['long_name']}, resamples of whole {self.unit}s",
-                str(like.attrs["units"]),
-            )
-        }
+    def _further(
+        self, found: Resampled, interval: Interval, together: Dims, draws: bool
+    ) -> dict[str, xr.Variable]:
+        """Ends that hold for all cells along some dimensions at once, and resamples of the whole curve."""
+        joint = ends_together(found, interval, together, level=self.settings.level) if together else {}
+        return joint | (kept_draws(found, self.unit) if draws else {})
 
     def _dataset(self, like: xr.DataArray, variables: dict[str, xr.Variable]) -> xr.Dataset:
         coords: dict[str, Any] = {
@@ -419,9 +334,3 @@ class Over:
         if count:
             coords["draw"] = number_coordinate(range(count), "draw", "bootstrap replicate")
         return xr.Dataset(variables, coords=coords)
-
-
-def _name(values: xr.DataArray) -> str:
-    if values.name is None or "long_name" not in values.attrs:
-        raise ValueError("expected an array with a name and a long name: named(values, name, long_name)")
-    return str(values.name)
