@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
-from layerscope.evidence import Finding, claims_of_pairs, finding, places_in_words, strongest
+from layerscope.evidence import Finding, claims_of_pairs, finding, on_either_side, strongest
 from layerscope.evidence.distances import MIXING, context_of_range
+from layerscope.evidence.wording import ALPHA
 from layerscope.experiments.attention_knockout.conclude import ALL
-from layerscope.experiments.attention_knockout.conclude.maps import LEVEL
 from layerscope.experiments.attention_knockout.items import SUBJECT
 from layerscope.experiments.attention_knockout.settings import PLACED
 from layerscope.results.escaping import restored
@@ -145,8 +145,7 @@ def _against_random(result: xr.Dataset, prefix: str, edges: str) -> Iterator[Cla
     if not p.notnull().any():
         return
     most = strongest(result, name, "layer", by=np.abs, p=f"{name}_p", unit="1", units=units, **row)
-    excess, layers = result[name].sel(row), result.layer.to_numpy()
-    more, less = (places_in_words(layers[(p < LEVEL) & side], "layer") for side in (excess > 0, excess < 0))
+    sides = on_either_side(result.sel(row), name, "layer", "more", "less", p=f"{name}_p")
     here: dict[str, Any] = row | {"layer": most.select["layer"]}
     held, drawn = (
         finding(result, f"{prefix}{kind}removed", unit="share", **here).estimate
@@ -157,7 +156,7 @@ def _against_random(result: xr.Dataset, prefix: str, edges: str) -> Iterator[Cla
         f"cutting {what} {_round(result, most.select['layer'])} changes predictions "
         f"{most.which('more', 'less')} than cutting random keys: relative excess {most.estimate}",
         nothing=f"difference between cutting {what} and random keys, in any layer",
-        caveat=f"difference of both effects over their sum; significantly more in {more}, less in {less}; the cut "
+        caveat=f"difference of both effects over their sum; significantly {sides}; the cut "
         f"holds {held} of attention there and the random keys {drawn}; sign-flip permutation over {units}, corrected "
         "for the whole map",
         untrained=("effect", MIXING),
@@ -171,7 +170,7 @@ def _agreement(result: xr.Dataset) -> Iterator[Claim]:
     if result.sizes["fate"] < 2:
         return
     here = result.isel(edges=slice(int(result.attrs["bands"]))).sel(window=window)
-    sure = (here.lost_p.isel(fate=0) < LEVEL) & (here.fates_here > 1)
+    sure = (here.lost_p.isel(fate=0) < ALPHA) & (here.fates_here > 1)
     everywhere = sure & (here.fates_told == here.fates_here)
     ratios = here.agreement.where(sure)
     if not ratios.notnull().any():  # nothing significant, or only cells whose effects have no ratio

@@ -11,8 +11,8 @@ import xarray as xr
 
 from layerscope.evidence import as_curve, text_coordinate
 from layerscope.evidence.distances import context_of_range
+from layerscope.evidence.wording import ALPHA
 from layerscope.experiments.attention_knockout.conclude import farthest_seen
-from layerscope.experiments.attention_knockout.conclude.maps import LEVEL
 from layerscope.experiments.attention_knockout.settings import PLACED
 from layerscope.plots.axes import label
 from layerscope.plots.curves import curve_over_depth
@@ -72,7 +72,7 @@ def _bands(result: xr.Dataset) -> slice:
 def _map(result: xr.Dataset, prefix: str) -> Any:
     """Lost log-probability, with a dot where it is significant; a ring where it is, wherever attention goes."""
     here = result.isel(window=0)
-    significant = here[f"{prefix}lost_p"].isel(fate=0) < LEVEL
+    significant = here[f"{prefix}lost_p"].isel(fate=0) < ALPHA
     everywhere = significant & (here[f"{prefix}fates_told"] == here[f"{prefix}fates_here"])
     return _marked(
         here[f"{prefix}lost"].isel(fate=0),
@@ -96,7 +96,7 @@ def _against_random(result: xr.Dataset, prefix: str) -> Any:
     return _marked(
         here[f"{prefix}relative_excess"].where(compared),
         f"{prefix}edges",
-        (here[f"{prefix}relative_excess_p"] < LEVEL,),
+        (here[f"{prefix}relative_excess_p"] < ALPHA,),
         f"Divergence less that of {keys} over the sum of both. Dot: significant, corrected for the whole map.",
         hatched="cells for which most texts have no such random keys",
     )

@@ -8,10 +8,10 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence import Over, cell_by_cell, named
+from layerscope.evidence.wording import ALPHA
 from layerscope.maths.arrays import divide
 from layerscope.results.schema import quantity
 
-LEVEL = 0.05
 _LEAST_MASS = 1e-4
 """Mean attention below which no effect is divided by it."""
 
@@ -152,7 +152,7 @@ def _agreement(cuts: Cuts, p: xr.DataArray) -> xr.Dataset:
     several = known.sum("fate") > 1
     share = cell_by_cell(divide, mean.min("fate").where(several, 0), mean.max("fate").where(several, 0))
     sign = xr.apply_ufunc(np.sign, loss)
-    alike = (p < LEVEL) & (sign == sign.isel(fate=0, drop=True))
+    alike = (p < ALPHA) & (sign == sign.isel(fate=0, drop=True))
     columns = (
         ("agreement", share, "smallest over largest divergence by where removed attention goes"),
         (

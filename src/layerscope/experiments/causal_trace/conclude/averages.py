@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import Over, named, side_by_side
+from layerscope.evidence import Over, cell_by_cell, named, side_by_side, text_coordinate
 from layerscope.experiments.causal_trace.conclude.readouts import (
     ROWS,
     ends_of,
+    owners_of,
     read_out,
     rows_of_tokens,
     scale_of,
@@ -32,47 +32,54 @@ def mean_over_prompts(settings: Settings) -> Any:
     return partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
 
 
-def by_class(
-    values: np.ndarray, owners: np.ndarray, classes: np.ndarray, prompts: Sequence[str]
-) -> np.ndarray:
-    """Mean over the tokens of each class within each prompt [prompt class ...]; NaN where it has none."""
-    out = np.full((len(prompts), len(TOKEN_CLASSES), *values.shape[1:]), np.nan)
-    for index, prompt in enumerate(prompts):
-        own = owners == prompt
-        for number, name in enumerate(TOKEN_CLASSES):
-            here = own & (classes == name)
-            if here.any():
-                out[index, number] = values[here].mean(axis=0)
-    return out
+def over_used(result: xr.Dataset, settings: Settings, rows: np.ndarray | None = None) -> Over:
+    """The prompts that are used, or some of them."""
+    here = used_prompts(result) if rows is None else rows
+    return Over(result[["prompt"]].isel(prompt=np.flatnonzero(here)), settings, rows="prompt")
 
 
 def indirect_by_class(
     result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Settings
-) -> np.ndarray:
-    """Change of the metric by an exchange, by prompt and class of token."""
-    values = read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
-    base, _ = scale_of(result, settings)
-    owners = stage[f"{dimension}_prompt"].values
-    start = dict(zip(result.prompt.values.tolist(), base.tolist(), strict=True))
-    nothing = np.array([start[owner] for owner in owners.tolist()])
+) -> xr.DataArray:
+    """Change of the metric by an exchange, by prompt and class of token [prompt token_class_name ...]."""
+    values, nothing, _ = _beside_ends(result, stage, which, dimension, settings)
     sign = 1.0 if settings.direction == "restore" else -1.0
-    change = sign * (values - nothing.reshape(-1, *[1] * (values.ndim - 1)))
-    return by_class(change, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
+    return _by_class(result, stage, sign * (values - nothing.astype(np.float64)), dimension)
 
 
 def recovered_by_class(
     result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Settings
-) -> np.ndarray:
-    """Recovery by prompt and class of token [prompt class ...]."""
-    values = read_out(stage, which, settings).mean("sample").transpose(dimension, ...).values
-    nothing, everything = scale_of(result, settings)
-    index = {name: place for place, name in enumerate(result.prompt.values.tolist())}
-    owners = stage[f"{dimension}_prompt"].values
-    rows = np.array([index[owner] for owner in owners.tolist()])
-    shape = (-1, *[1] * (values.ndim - 1))
-    scaled = recovery(values, noised=nothing[rows].reshape(shape), clean=everything[rows].reshape(shape))
-    scaled[~used_prompts(result)[rows]] = np.nan
-    return by_class(scaled, owners, stage[f"{dimension}_class"].values, result.prompt.values.tolist())
+) -> xr.DataArray:
+    """Recovery by prompt and class of token [prompt token_class_name ...]."""
+    values, nothing, everything = _beside_ends(result, stage, which, dimension, settings)
+    scaled = cell_by_cell(
+        lambda patched, low, high: recovery(patched, noised=low, clean=high), values, nothing, everything
+    )
+    used = xr.DataArray(used_prompts(result)[owners_of(result, stage, dimension)], dims=dimension)
+    return _by_class(result, stage, scaled.where(used), dimension)
+
+
+def _beside_ends(
+    result: xr.Dataset, stage: xr.Dataset, which: str, dimension: str, settings: Settings
+) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray]:
+    """The metric of each token's exchanges, draws averaged, and where they would do nothing, and everything."""
+    values = read_out(stage, which, settings).mean("sample").transpose(dimension, ...)
+    owners = owners_of(result, stage, dimension)
+    nothing, everything = (xr.DataArray(end[owners], dims=dimension) for end in scale_of(result, settings))
+    return values, nothing, everything
+
+
+def _by_class(result: xr.Dataset, stage: xr.Dataset, values: xr.DataArray, dimension: str) -> xr.DataArray:
+    """Mean over the tokens of each class within each prompt; NaN where it has none."""
+    owners, classes = owners_of(result, stage, dimension), stage[f"{dimension}_class"].to_numpy()
+    out = np.full((result.sizes["prompt"], len(TOKEN_CLASSES), *values.shape[1:]), np.nan)
+    for prompt, number in np.ndindex(*out.shape[:2]):
+        here = (owners == prompt) & (classes == TOKEN_CLASSES[number])
+        if here.any():
+            out[prompt, number] = values.to_numpy()[here].mean(axis=0)
+    names = text_coordinate(TOKEN_CLASSES, "token_class_name", "class of token")
+    coords = {dim: values[dim].variable for dim in values.dims[1:]} | {"token_class_name": names}
+    return xr.DataArray(out, coords, ("prompt", "token_class_name", *values.dims[1:]))
 
 
 def over_draws(result: xr.Dataset, settings: Settings) -> dict[str, xr.Variable]:
@@ -110,9 +117,8 @@ def _half_width(
 
 def averages(
     result: xr.Dataset,
-    values: np.ndarray,
+    values: xr.DataArray,
     name: str,
-    dims: tuple[str, ...],
     what: str,
     settings: Settings,
     *,
@@ -124,17 +130,14 @@ def averages(
         result: with the prompts.
         values: [prompt ...].
         name, what: of the variable, for a program and for a person.
-        dims: of the values behind the prompts.
         settings: how intervals are made.
         together: dimensions from which claims pick the best: ends that hold for all their places are added.
     """
     used = used_prompts(result)
 
     def mean(rows: np.ndarray, called: str, said: str, joint: tuple[str, ...]) -> xr.Dataset:
-        here = result[["prompt"]].isel(prompt=np.flatnonzero(rows))
-        return Over(here, settings, rows="prompt").mean(
-            named(values[rows], called, said, dims=("prompt", *dims)), together=joint
-        )
+        some = named(values.isel(prompt=np.flatnonzero(rows)), called, said)
+        return over_used(result, settings, rows).mean(some, together=joint)
 
     by_category = {
         restored(str(one)): mean(

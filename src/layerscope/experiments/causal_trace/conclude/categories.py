@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import text_coordinate
+from layerscope.evidence import named, text_coordinate
 from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments.causal_trace.conclude.averages import (
     indirect_by_class,
     mean_over_prompts,
+    over_used,
 )
-from layerscope.experiments.causal_trace.conclude.readouts import (
-    ends_of,
-    used_prompts,
-)
-from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
+from layerscope.experiments.causal_trace.conclude.readouts import ends_of, used_prompts
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.bootstrap import bootstrap_difference
 from layerscope.maths.max_statistic import compare_curves
@@ -30,24 +27,15 @@ from layerscope.results.schema import quantity
 
 def effects(result: xr.Dataset, settings: Settings) -> xr.Dataset:
     """ROME's total effect, and the indirect effect of one state by class of token and depth."""
-    used, mean = used_prompts(result), mean_over_prompts(settings)
+    used, over = used_prompts(result), over_used(result, settings)
     clean, noised = ends_of(result, settings)
-    total = interval_variables(
-        "total_effect", mean((clean - noised)[used]), "", "mean fall of the metric under corruption (ATE)"
-    )
-    if "token_class" not in result.coords:
-        return xr.Dataset(total)
-    indirect = indirect_by_class(result, result, "restored", "token", settings)
-    averages = interval_variables(
-        "indirect_effect",
-        mean(indirect[used]),
-        "token_class_name depth",
-        "mean change of the metric with one state patched (AIE)",
-    )
-    return xr.Dataset(
-        total | averages,
-        coords={"token_class_name": text_coordinate(TOKEN_CLASSES, "token_class_name", "class of token")},
-    )
+    fall = "mean fall of the metric under corruption (ATE)"
+    found = [over.mean(named((clean - noised)[used], "total_effect", fall, dims=("prompt",)))]
+    if "token_class" in result.coords:
+        indirect = indirect_by_class(result, result, "restored", "token", settings).isel(prompt=used)
+        what = "mean change of the metric with one state patched (AIE)"
+        found.append(over.mean(named(indirect, "indirect_effect", what)))
+    return xr.merge(found)
 
 
 def contrasts_over_depth(result: xr.Dataset, settings: Settings) -> xr.Dataset:
@@ -55,7 +43,7 @@ def contrasts_over_depth(result: xr.Dataset, settings: Settings) -> xr.Dataset:
     used = used_prompts(result)
     category = result.prompt_category.values
     names = [name for name in dict.fromkeys(category[used].tolist()) if (used & (category == name)).sum() > 1]
-    rows = result.prompt_recovery.sel(row="last token").values
+    rows = result.prompt_recovery.sel(row="last token").to_numpy()
     pairs = list(combinations(names, 2))
     if not pairs:
         return xr.Dataset()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import groups_along
+from layerscope.evidence import cell_by_cell, groups_along
 from layerscope.experiments.causal_trace.settings import Settings
 
 ROWS = ("noised tokens", "last token", "other tokens")
@@ -16,8 +16,7 @@ ROWS = ("noised tokens", "last token", "other tokens")
 def read_out(result: xr.Dataset, which: str, settings: Settings) -> xr.DataArray:
     """The chosen metric of some runs: "clean", "noised", "subject", "restored", ..."""
     if settings.metric == "probability":
-        log_probability: xr.DataArray = result[f"{which}_log_probability"]
-        return log_probability.copy(data=np.exp(log_probability.values))
+        return cell_by_cell(np.exp, result[f"{which}_log_probability"])
     return result[f"{which}_{settings.metric if settings.of_answer else 'metric'}"]
 
 
@@ -41,6 +40,12 @@ def traced(result: xr.Dataset) -> Iterator[tuple[int, np.ndarray]]:
     for index, name in enumerate(result.prompt.values):
         if str(name) in tokens:
             yield index, tokens[str(name)]
+
+
+def owners_of(result: xr.Dataset, stage: xr.Dataset, dimension: str) -> np.ndarray:
+    """Index of the prompt of each token of a stage."""
+    place = {name: index for index, name in enumerate(result.prompt.to_numpy().tolist())}
+    return np.array([place[name] for name in stage[f"{dimension}_prompt"].to_numpy().tolist()], dtype=int)
 
 
 def rows_of_tokens(result: xr.Dataset) -> Iterator[tuple[int, tuple[np.ndarray, int, np.ndarray]]]:

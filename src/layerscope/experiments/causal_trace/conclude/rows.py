@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import Over, named, text_coordinate
-from layerscope.evidence.quantities import interval_variables, stacked
+from layerscope.evidence import named, side_by_side
+from layerscope.experiments.causal_trace.conclude.averages import over_used
 from layerscope.experiments.causal_trace.conclude.readouts import (
     ROWS,
     ends_of,
@@ -16,9 +14,9 @@ from layerscope.experiments.causal_trace.conclude.readouts import (
     rows_of_tokens,
     scale_of,
     traced,
+    used_prompts,
 )
 from layerscope.experiments.causal_trace.settings import Settings
-from layerscope.maths.bootstrap import Interval, bootstrap_mean
 from layerscope.maths.recovery import range_is_large_enough, recovery
 from layerscope.maths.transitions import routed_elsewhere, transition
 from layerscope.results.escaping import restored, stored
@@ -144,45 +142,36 @@ def transitions_of(result: xr.Dataset, settings: Settings) -> dict[str, xr.Varia
 
 def averages_of_rows(result: xr.Dataset, settings: Settings) -> xr.Dataset:
     """Rows and crossovers averaged over prompts, and categories against each other."""
-    used = result.left_out_because.values == ""
-    category = result.prompt_category.values
-    names = [str(name) for name in dict.fromkeys(category)]
-    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
-
-    def over_prompts(values: np.ndarray, rows: np.ndarray) -> Interval:
-        return mean(values[rows])
-
-    by_category = [used & (category == name) for name in names]
-    rows, layers = result.prompt_recovery.values, result.transition_layer.values
-    averages = xr.Dataset(
-        interval_variables(
-            "average_recovery",
-            stacked([over_prompts(rows, group) for group in by_category]),
-            "category row depth",
-            "mean recovery over prompts",
+    used, category = used_prompts(result), result.prompt_category.to_numpy()
+    curves, crossover = result.prompt_recovery, result.transition_layer
+    by_category = {
+        restored(str(one)): _means_of(
+            result,
+            used & (category == one),
+            settings,
+            named(curves, "average_recovery", "mean recovery over prompts"),
+            named(crossover, "mean_transition", "mean crossover depth over prompts", "layer"),
         )
-        | interval_variables(
-            "mean_transition",
-            stacked([over_prompts(layers, group) for group in by_category]),
-            "category",
-            "mean crossover depth over prompts",
-            "layer",
-        )
-        | interval_variables(
-            "mean_routed_elsewhere",
-            over_prompts(result.routed_elsewhere.values, used),
-            "",
-            "mean share of recovery at tokens neither corrupted nor last",
-        ),
-        coords={
-            "category": text_coordinate([restored(name) for name in names], "category", "category of prompts")
-        },
+        for one in dict.fromkeys(category)
+    }
+    elsewhere = named(
+        result.routed_elsewhere,
+        "mean_routed_elsewhere",
+        "mean share of recovery at tokens neither corrupted nor last",
     )
-    over = Over(result.isel(prompt=np.flatnonzero(used)), settings, rows="prompt")
-    crossover = named(layers[used], "crossover", "crossover depth", "layer", dims=("prompt",))
+    over = over_used(result, settings)
     # Whole curves of resamples are kept: what lies beside other experiments' curves is resampled with them.
-    overall = named(
-        rows[used], "overall_recovery", "mean recovery over all prompts", dims=("prompt", "row", "depth")
-    )
-    parts = [averages, over.mean(overall, draws=True), over.contrasts(crossover, category[used])]
+    overall = named(curves.isel(prompt=used), "overall_recovery", "mean recovery over all prompts")
+    gaps = named(crossover.isel(prompt=used), "crossover", "crossover depth", "layer")
+    parts = [
+        side_by_side(by_category, "category", "category of prompts"),
+        _means_of(result, used, settings, elsewhere),
+        over.mean(overall, draws=True),
+        over.contrasts(gaps, category[used]),
+    ]
     return xr.merge(parts, join="outer")
+
+
+def _means_of(result: xr.Dataset, rows: np.ndarray, settings: Settings, *values: xr.DataArray) -> xr.Dataset:
+    over = over_used(result, settings, rows)
+    return xr.merge([over.mean(one.isel(prompt=rows)) for one in values])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +9,11 @@ import xarray as xr
 
 from layerscope.evidence import text_coordinate
 from layerscope.evidence.quantities import interval_variables, stacked
-from layerscope.experiments.causal_trace.conclude.readouts import (
-    read_out,
-    scale_of,
-)
+from layerscope.experiments.causal_trace.conclude.averages import mean_over_prompts
+from layerscope.experiments.causal_trace.conclude.readouts import read_out, scale_of, used_prompts
 from layerscope.experiments.causal_trace.measure.screen import KINDS, best_scores, over_draws, strongest
 from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
 from layerscope.experiments.causal_trace.settings import Settings
-from layerscope.maths.bootstrap import bootstrap_mean
 from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.permutation import holm, least_p_of_signs, sign_flip_p
 from layerscope.results.schema import quantity
@@ -64,7 +60,7 @@ def screen(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Data
     shape = (len(names), len(KINDS), len(METHODS))
     numbers = {name: np.full(shape, np.nan) for name in ("missed", "order", "best_missed")}
     chance, error = np.full(shape[:2], np.nan), np.full(shape[:2], np.nan)
-    for row in np.flatnonzero(result.left_out_because.values == ""):
+    for row in np.flatnonzero(used_prompts(result)):
         for column, kind in enumerate(KINDS):
             here = np.flatnonzero((screened.prompt == names[row]) & (screened.kind == kind))
             error[row, column] = _error(screened, here)
@@ -150,7 +146,7 @@ def _error(screened: _Screened, here: np.ndarray) -> float:
 def _averages(
     numbers: dict[str, np.ndarray], chance: np.ndarray, error: np.ndarray, settings: Settings
 ) -> xr.Dataset:
-    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
+    mean = mean_over_prompts(settings)
     words = {
         "missed": f"share of the {settings.strongest} strongest patches that the screen misses",
         "order": "rank correlation of the screen with the sizes of exact effects",
@@ -208,8 +204,8 @@ def _fixes(missed: np.ndarray, mean: Any, settings: Settings) -> xr.Dataset:
 
 def _over_depth(result: xr.Dataset, screened: _Screened, settings: Settings) -> xr.Dataset:
     """Exact and estimated effects of the two states that matter most, over depth."""
-    mean = partial(bootstrap_mean, seed=settings.seed, level=settings.level, resamples=settings.resamples)
-    used = np.flatnonzero(result.left_out_because.values == "")
+    mean = mean_over_prompts(settings)
+    used = np.flatnonzero(used_prompts(result))
     places = {LAST_SUBJECT: LAST_SUBJECT, LAST: LAST}
     values = np.full((len(used), 2, len(places), result.sizes["depth"]), np.nan)
     classes = dict(

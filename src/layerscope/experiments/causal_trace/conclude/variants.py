@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import text_coordinate
+from layerscope.evidence import number_coordinate, text_coordinate
 from layerscope.evidence.quantities import interval_variables, stacked
-from layerscope.experiments.causal_trace.conclude.averages import (
-    mean_over_prompts,
-)
-from layerscope.experiments.causal_trace.conclude.readouts import (
-    ends_of,
-    read_out,
-    used_prompts,
-)
+from layerscope.experiments.causal_trace.conclude.averages import mean_over_prompts
+from layerscope.experiments.causal_trace.conclude.readouts import ends_of, owners_of, read_out, used_prompts
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.permutation import Contrast, least_p_of_splits, pairwise_contrasts
 from layerscope.maths.recovery import recovery
@@ -22,64 +16,69 @@ from layerscope.maths.transitions import transition
 from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity
 
+_HANDED_TO = ("the subject's last token", "the last token")
+
 
 def one_by_one(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> xr.Dataset:
     """Where the subject's last token, and the prompt's, take over from each token of a subject."""
-    alone = read_out(stage, "alone", settings).mean("sample")
-    values = alone.transpose("subject_token", "place", "depth").values
-    loss = read_out(stage, "alone_noised", settings).mean("sample").values
-    clean, _ = ends_of(result, settings)
-    index = {name: place for place, name in enumerate(result.prompt.values.tolist())}
-    rows = np.array([index[owner] for owner in stage.subject_token_prompt.values.tolist()])
-    ends = (loss, clean[rows]) if settings.direction == "restore" else (clean[rows], loss)
-    scaled = recovery(values, noised=ends[0][:, None, None], clean=ends[1][:, None, None])
-    enough = (clean[rows] - loss >= settings.smallest) & used_prompts(result)[rows]
-    scaled[~enough] = np.nan
-    handover = np.full((len(rows), 2), np.nan)
-    for token in np.flatnonzero(enough):
-        own, of_subject, last = scaled[token]
-        handover[token, 0] = transition(own, of_subject).layer
-        handover[token, 1] = transition(own, last).layer
-    from_end = np.array(
-        [
-            int((stage.subject_token_position.values[rows == row]).max()) - int(position)
-            for row, position in zip(rows, stage.subject_token_position.values, strict=True)
-        ]
-    )
-    variables = {
-        "alone_recovery": quantity(
-            scaled, "subject_token place depth", "recovery, one token corrupted alone"
-        ),
-        "handover": quantity(
-            handover, "subject_token handed_to", "crossover depth from a token of the subject", "layer"
-        ),
-        "tokens_to_subject_end": quantity(from_end, "subject_token", "tokens to the subject's last one"),
-        "peak_depth": quantity(
-            _peaks(scaled[:, 1], enough & (from_end > 0)),
-            "subject_token",
+    recovered, position = _recovered_alone(result, stage, settings), stage.subject_token_position.to_numpy()
+    owners = stage.subject_token_prompt.to_numpy()
+    from_end = np.array([position[owners == owner].max() for owner in owners]) - position
+    taken_over = [[transition(own, other).layer for other in others] for own, *others in recovered]
+    peaks = _peaks(recovered[:, 1], from_end > 0)
+    each = {
+        "alone_recovery": (recovered, "place depth", "recovery, one token corrupted alone", "1"),
+        "handover": (taken_over, "handed_to", "crossover depth from a token of the subject", "layer"),
+        "peak_depth": (
+            peaks,
+            "",
             "depth at which the subject's last token restores most of what was lost by one before it",
             "layer",
         ),
+        "tokens_to_subject_end": (from_end, "", "tokens to the subject's last one", "1"),
     }
-    near = sorted(set(from_end.tolist()))
-    for name, dims, long_name, units in (
-        ("handover", "handed_to", "mean crossover depth", "layer"),
-        ("peak_depth", "", "mean depth of that peak", "layer"),
-        ("alone_recovery", "place depth", "mean recovery, one token of the subject corrupted alone", "1"),
-    ):
-        values = variables[name].values
-        means = stacked([mean_over_prompts(settings)(values[from_end == distance]) for distance in near])
-        variables |= interval_variables(
-            f"mean_{name}", means, f"subject_end_distance {dims}".strip(), long_name, units
-        )
-    return xr.merge([stage, xr.Dataset(variables)], join="outer").assign_coords(
-        handed_to=text_coordinate(
-            ("the subject's last token", "the last token"), "handed_to", "to which token"
-        ),
-        subject_end_distance=xr.Variable(
-            ("subject_end_distance",), np.array(near), {"long_name": "tokens to the subject's last one"}
-        ),
+    variables = {
+        name: quantity(values, f"subject_token {dims}", what, units)
+        for name, (values, dims, what, units) in each.items()
+    }
+    found = xr.Dataset(
+        variables, coords={"handed_to": text_coordinate(_HANDED_TO, "handed_to", "to which token")}
     )
+    return xr.merge([stage, found, _by_distance(found, settings)], join="outer")
+
+
+def _recovered_alone(result: xr.Dataset, stage: xr.Dataset, settings: Settings) -> np.ndarray:
+    """Recovery with one token corrupted and one restored [subject_token place depth].
+
+    NaN where the prompt is left out, or where corrupting this token alone changes too little.
+    """
+    alone = read_out(stage, "alone", settings).mean("sample")
+    values = alone.transpose("subject_token", "place", "depth").to_numpy()
+    loss = read_out(stage, "alone_noised", settings).mean("sample").to_numpy()
+    owners = owners_of(result, stage, "subject_token")
+    clean = ends_of(result, settings)[0][owners]
+    ends = (loss, clean) if settings.direction == "restore" else (clean, loss)
+    scaled = recovery(values, noised=ends[0][:, None, None], clean=ends[1][:, None, None])
+    scaled[~((clean - loss >= settings.smallest) & used_prompts(result)[owners])] = np.nan
+    return np.asarray(scaled)
+
+
+def _by_distance(each: xr.Dataset, settings: Settings) -> xr.Dataset:
+    """Means over tokens that stand equally far before the last one of their subject."""
+    from_end = each.tokens_to_subject_end.to_numpy()
+    near = sorted(set(from_end.tolist()))
+    variables: dict[str, xr.Variable] = {}
+    for name, long_name in (
+        ("handover", "mean crossover depth"),
+        ("peak_depth", "mean depth of that peak"),
+        ("alone_recovery", "mean recovery, one token of the subject corrupted alone"),
+    ):
+        values = each[name]
+        means = stacked([mean_over_prompts(settings)(values.to_numpy()[from_end == n]) for n in near])
+        dims = ("subject_end_distance", *map(str, values.dims[1:]))
+        variables |= interval_variables(f"mean_{name}", means, dims, long_name, values.attrs["units"])
+    distance = number_coordinate(near, "subject_end_distance", "tokens to the subject's last one")
+    return xr.Dataset(variables, coords={"subject_end_distance": distance})
 
 
 def _peaks(recoveries: np.ndarray, counted: np.ndarray) -> np.ndarray:

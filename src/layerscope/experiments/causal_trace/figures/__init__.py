@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import as_curve, groups_along, settings_of, text_coordinate
+from layerscope.evidence import as_curve, groups_along, level_of, settings_of, text_coordinate
 from layerscope.experiments.causal_trace.figures import components, screen
 from layerscope.plots import (
     NamedHeatmap,
@@ -94,7 +94,7 @@ def _contrasts(result: xr.Dataset) -> Any:
 
 
 def _percent(result: xr.Dataset) -> str:
-    return f"{settings_of(result).get('level', 0.95):.0%}"
+    return f"{level_of(result):.0%}"
 
 
 def _gallery(result: xr.Dataset, used: xr.Dataset) -> list[NamedHeatmap]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import as_curve, head_name, text_coordinate
+from layerscope.evidence import as_curve, head_name, places_in_words, text_coordinate
+from layerscope.evidence.wording import ALPHA
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.plots import curve_over_depth, differences, rows_by_category
 from layerscope.results.escaping import restored
@@ -33,12 +34,12 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     return figures
 
 
-def _lines(result: xr.Dataset, name: str, chosen: dict[str, dict[str, str]], what: str) -> xr.Dataset:
+def lines(result: xr.Dataset, name: str, chosen: dict[str, dict[str, str]], what: str) -> xr.Dataset:
     """Some cells of a variable as named lines over depth or layer."""
     columns: dict[str, Any] = {}
     for column, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-        lines = [result[f"{name}{suffix}"].sel(cells).reset_coords(drop=True) for cells in chosen.values()]
-        columns[column] = xr.concat(lines, dim="line", coords="minimal", compat="override").assign_attrs(
+        cells = [result[f"{name}{suffix}"].sel(cell).reset_coords(drop=True) for cell in chosen.values()]
+        columns[column] = xr.concat(cells, dim="line", coords="minimal", compat="override").assign_attrs(
             result[f"{name}{suffix}"].attrs
         )
     return xr.Dataset(columns).assign_coords(line=text_coordinate(list(chosen), "line", what))
@@ -51,11 +52,11 @@ def _classes(result: xr.Dataset) -> Any:
         if np.isfinite(result.indirect_effect.sel(token_class_name=name)).any()
         and name != "before the subject"
     ]
-    lines = _lines(
+    curves = lines(
         result, "indirect_effect", {name: {"token_class_name": name} for name in known}, "class of token"
     )
     return curve_over_depth(
-        lines,
+        curves,
         caption=f"Mean change of {metric_of(result)[0]} with one token's state patched (average indirect effect), "
         "prompts weighing alike; bands are bootstrap intervals over prompts.",
     )
@@ -66,12 +67,12 @@ def _depths(result: xr.Dataset) -> Any:
     found = []
     for pair in result.category_pair.values:
         here = result.sel(category_pair=pair)
-        depths = here.depth.values[here.depth_p.values < 0.05]
-        found.append(f"{restored(str(pair))}: {', '.join(map(str, depths)) or 'none'}")
+        depths = here.depth.values[here.depth_p.values < ALPHA]
+        found.append(f"{restored(str(pair))}: {places_in_words(depths, 'depth')}")
     return curve_over_depth(
         values,
-        caption="Difference in recovery at the last token; bands are intervals of each depth on its own. Depths "
-        f"significant after correction for all depths and pairs: {'; '.join(found)}.",
+        caption="Difference in recovery at the last token; bands are intervals of each depth on its own. "
+        f"Significant after correction for all depths and pairs: {'; '.join(found)}.",
     )
 
 
@@ -106,8 +107,8 @@ def _lines_by_category(
     known = np.isfinite(result[f"category_{name}"].transpose("category", ...).values)
     filled = result.isel(category=np.flatnonzero(known.reshape(len(known), -1).any(axis=1)))
     if not 1 < filled.sizes["category"] <= _MOST_PANELS:
-        return curve_over_depth(_lines(result, name, chosen, what), caption=caption)
-    columns = _lines(filled, f"category_{name}", chosen, what).rename(line="row")
+        return curve_over_depth(lines(result, name, chosen, what), caption=caption)
+    columns = lines(filled, f"category_{name}", chosen, what).rename(line="row")
     return rows_by_category(columns.transpose("category", "row", ...), caption=caption)
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from layerscope.evidence import text_coordinate
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.experiments.causal_trace.conclude.screen import LAST, LAST_SUBJECT, SOURCES
+from layerscope.experiments.causal_trace.figures.components import lines
 from layerscope.plots import curve_over_depth, differences
 from layerscope.results.escaping import restored
 
@@ -32,16 +33,8 @@ def _effects(result: xr.Dataset) -> Any:
         for place in (LAST_SUBJECT, LAST)
         for source in SOURCES
     }
-    columns: dict[str, Any] = {}
-    for column, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-        lines = [
-            result[f"screen_effect{suffix}"].sel(cells).reset_coords(drop=True) for cells in chosen.values()
-        ]
-        columns[column] = xr.concat(lines, dim="line", coords="minimal", compat="override").assign_attrs(
-            result.screen_effect.attrs
-        )
     return curve_over_depth(
-        xr.Dataset(columns).assign_coords(line=text_coordinate(list(chosen), "line", "state and source")),
+        lines(result, "screen_effect", chosen, "state and source"),
         caption=f"Mean change of {metric_of(result)[0]} with one token's state patched, run exactly and estimated from "
         "one backward pass; bands are bootstrap intervals over prompts.",
     )
