@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from layerscope import LayerscopeError
-from layerscope.evidence.batches import in_batches
+from layerscope.evidence.batches import in_batches, in_turn
 from layerscope.evidence.groups import (
     FIRST,
     PASSAGES,
@@ -76,3 +76,8 @@ def test_batches_hold_texts_of_one_length_and_no_more_tokens_than_a_pass() -> No
 
     assert batches == [["b", "e"], ["aa", "cc"], ["dd"]]
     assert list(in_batches(["a" * 9], 4, length=len)) == [["a" * 9]]
+
+
+def test_kinds_are_taken_in_turn_in_the_order_in_which_they_come() -> None:
+    assert in_turn(["b1", "a1", "a2", "b2", "a3"], lambda name: name[0]) == ["b1", "a1", "b2", "a2", "a3"]
+    assert in_turn([], str) == []

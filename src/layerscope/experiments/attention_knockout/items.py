@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ from pydantic import Field
 
 from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
+from layerscope.evidence.batches import in_turn
 from layerscope.evidence.distances import ends_of_ranges, far_targets, longest_first, longest_passage
 from layerscope.evidence.groups import prompts_by_length, span_name
 from layerscope.experiments.attention_knockout.settings import Settings
@@ -96,12 +96,7 @@ def value_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
 
 def prompts_in_turn(inputs: Inputs, settings: Settings) -> list[TokenisedPrompt]:
     """Prompts that are cut: the first of every category, then the second of every one, and so on."""
-    categories: dict[str, list[TokenisedPrompt]] = defaultdict(list)
-    for prompt in inputs.prompts:
-        categories[prompt.category].append(prompt)
-    most = max((len(some) for some in categories.values()), default=0)
-    in_turn = [some[i] for i in range(most) for some in categories.values() if i < len(some)]
-    return in_turn[: settings.cut_prompts]
+    return in_turn(inputs.prompts, lambda prompt: prompt.category)[: settings.cut_prompts]
 
 
 def _size_of_target(inputs: Inputs, settings: Settings, sets: int) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
 
 from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
-from layerscope.evidence.batches import in_batches
+from layerscope.evidence.batches import in_batches, in_turn
 from layerscope.experiments.attention_patterns.settings import Settings
 from layerscope.text.tokenised import TokenisedPassage
 from layerscope.text.tokenised_words import TokenisedSentence
@@ -62,13 +61,8 @@ def chosen_sentences(inputs: Inputs, settings: Settings) -> list[TokenisedSenten
         return []
     splits = {sentence.sentence.split for sentence in inputs.treebank}
     split = next((name for name in ("test", "dev", "", "train") if name in splits), "")
-    documents: dict[str, list[TokenisedSentence]] = defaultdict(list)
-    for sentence in inputs.treebank:
-        if sentence.sentence.split == split and len(sentence.tokens) > 2:
-            documents[sentence.sentence.document].append(sentence)
-    deepest = max((len(sentences) for sentences in documents.values()), default=0)
-    in_turn = [own[i] for i in range(deepest) for own in documents.values() if i < len(own)]
-    return in_turn[: settings.sentences]
+    wanted = (one for one in inputs.treebank if one.sentence.split == split and len(one.tokens) > 2)
+    return in_turn(wanted, lambda one: one.sentence.document)[: settings.sentences]
 
 
 def fixed_queries(inputs: Inputs, settings: Settings) -> tuple[int, int] | None:

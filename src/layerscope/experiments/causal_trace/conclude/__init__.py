@@ -14,7 +14,7 @@ from layerscope.experiments.causal_trace.conclude.categories import (
     regression,
 )
 from layerscope.experiments.causal_trace.conclude.components import heads, outputs, severed
-from layerscope.experiments.causal_trace.conclude.readouts import ROWS
+from layerscope.experiments.causal_trace.conclude.readouts import ROWS, used_prompts
 from layerscope.experiments.causal_trace.conclude.rows import (
     averages_of_rows,
     filled_subjects,
@@ -67,7 +67,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
 
 
 def _cautions(result: xr.Dataset, settings: Settings) -> list[str]:
-    used = result.left_out_because.values == ""
+    used = used_prompts(result)
     many = int((result.crossings.values[used] > 1).sum())
     long = int((result.answer_tokens.values[used] > 1).sum()) if settings.answer == "first" else 0
     notes = [str(note) for note in result.note.values[used] if note]
@@ -106,9 +106,9 @@ def _further(result: xr.Dataset, stages: Earlier, settings: Settings) -> xr.Data
         effects(result, settings),
         contrasts_over_depth(result, settings),
         matched_pairs(result, settings),
+        regression(result, settings),
+        xr.Dataset(over_draws(result, settings)),
     ]
-    pieces.append(regression(result, settings))
-    pieces.append(xr.Dataset(over_draws(result, settings)))
     for name, conclude in (
         ("outputs", outputs),
         ("severed", severed),
