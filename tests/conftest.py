@@ -18,6 +18,8 @@ import torch
 
 from quick import PROMPTS, QUICK, Command, Outcome
 
+pytest.register_assert_rewrite("turned")
+
 torch.set_num_threads(1)
 
 

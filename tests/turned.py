@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,22 @@ def said_of(claims: list[Claim], variable: str, **labels: Any) -> Claim:
     return next(
         one for one in claims if one.select.get("variable") == variable and wanted <= one.select.items()
     )
+
+
+def compares(one: Claim, other: Claim, null: Claim, few: Claim, nothing: str, *, n: str = "") -> None:
+    """Two opposite sentences are significant; the null's and that of too little say `nothing`, and are not.
+
+    Args:
+        one, other: what is said of two opposite effects.
+        null: what is said of none.
+        few: what is said of too few units.
+        nothing: what was looked for.
+        n: how the brackets of the last begin.
+    """
+    flags = [claim.significant for claim in (one, other, null, few)]
+    assert flags == [True, True, False, False]
+    assert null.text.startswith(f"No detectable {nothing} (")
+    assert re.match(rf"Too few \w+ to test the {re.escape(f'{nothing} ({n}')}", few.text), few.text
 
 
 NAN = float(np.nan)

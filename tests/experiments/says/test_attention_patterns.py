@@ -291,3 +291,58 @@ def test_a_distance_that_no_key_of_a_layer_has_is_unknown_and_not_zero() -> None
     far = _of_passages(passages).bin_share.sel(definition=DEFINITIONS[0], distance_bin="51–200")
 
     np.testing.assert_array_equal(np.isnan(far), [False, True, False, False])
+
+
+def test_each_statistic_is_the_ratio_of_its_two_sums() -> None:
+    passages, sentences = _passages(), _sentences()
+    for sums, changed in (
+        (passages.uniform_sums, {"every": 80, "entropy queries": 50, "self": 3}),
+        (sentences.uniform_sentence_sums, {"every": 80, "to head": 7, "to dependent": 3}),
+    ):
+        for name, value in changed.items():
+            sums.loc[{sums.dims[-1]: name}] = value
+
+    result = conclude(
+        {"passages": passages, "repeats": xr.Dataset(), "sentences": sentences}, Settings(resamples=20)
+    )
+
+    expected = {
+        "kept_share": 80 / 100, "first_token_share": 2 / 80, "entropy": 300 / 50, "span": 2000 / 50,
+        "distance": 3000 / 80, "fixed_distance": 2000 / 50, "own_token_share": 3 / 80,
+        "previous_token_share": 5 / 80, "duplicate_share": 2 / 50, "induction_share": 2 / 40,
+        "dependency_share": 10 / 80, "to_head_share": 7 / 80, "to_dependent_share": 3 / 80,
+    }  # fmt: skip
+    for name, value in expected.items():
+        np.testing.assert_allclose(result[f"uniform_{name}"], value, rtol=0.02, err_msg=name)
+
+
+def test_attention_rests_on_the_first_token_on_sink_tokens_or_there_by_what_is_written() -> None:
+    passages = _passages()
+    every, _, no_sinks, by_value = DEFINITIONS
+    sums = passages.model_sums
+    sums.loc[{"definition": by_value, "sum": "first token"}] *= 0.5
+    for definition, share in ((every, 0.95), (no_sinks, 0.7), (by_value, 0.8)):
+        sums.loc[{"definition": definition, "sum": "every"}] = share * QUERIES
+
+    result = _of_passages(passages)
+
+    first, sinks, written = result.resting_share
+    np.testing.assert_allclose(written, first * 0.5 / 0.8, rtol=1e-5)
+    # Of what is not on other tokens, a learned sink takes 5%.
+    np.testing.assert_allclose(sinks, 0.3 - 0.05, rtol=1e-5)
+    np.testing.assert_array_equal(result.sink_heads, [0, 0, 2, 0])
+
+
+def test_sentences_weigh_by_what_they_hold_whatever_document_they_are_of() -> None:
+    sentences = _sentences()
+    sentences["document"] = ("sentence", ["one"] * 11 + ["other"])
+    sums = sentences.model_sentence_sums
+    sums[{"sentence": -1}] = 3 * sums[{"sentence": 0}]
+
+    result = conclude(
+        {"passages": _passages(), "repeats": xr.Dataset(), "sentences": sentences}, Settings(resamples=20)
+    )
+
+    every = sums.sel(definition=DEFINITIONS[0]).sum("sentence").mean("head")
+    share = every.sel(sentence_sum="dependency") / every.sel(sentence_sum="every")
+    np.testing.assert_allclose(result.dependency_share.sel(definition=DEFINITIONS[0]), share, rtol=1e-5)

@@ -9,6 +9,7 @@ import xarray as xr
 
 from layerscope.contract import Claim
 from layerscope.experiments.truncated_context import Settings, claims, conclude
+from turned import compares
 
 DEPTHS, LADDER, TARGETS = 11, (12, 24, 40), 6
 KEPT = (*range(1, 11), *LADDER)
@@ -103,14 +104,7 @@ def test_each_direction_nothing_and_too_little(
     assert says in said.text
     assert opposite in turned.text
     assert "(95% CI " in said.text
-    assert (said.significant, turned.significant, null.significant, few.significant) == (
-        True,
-        True,
-        False,
-        False,
-    )
-    assert null.text.startswith(f"No detectable {nothing}")
-    assert few.text.startswith(f"Too few passages to test the {nothing} (4 passages; ")
+    compares(said, turned, null, few, nothing, n="4 passages; ")
 
 
 def test_the_least_preserved_depth_is_said_with_an_interval_for_all_of_them() -> None:
@@ -190,3 +184,50 @@ def test_p_of_a_category_counts_all_the_categories_that_are_compared() -> None:
     comma = result.sel(category="comma")
     assert float(comma.category_p_adjusted) == pytest.approx(tested * 2 / 201)
     assert float(comma.category_difference_least_p) == pytest.approx(tested * 2 / 201)
+
+
+def _result(cut: xr.Dataset) -> xr.Dataset:
+    return conclude({"cut": cut, "prefix": xr.Dataset()}, Settings(resamples=50, ladder=LADDER))
+
+
+def test_categories_are_compared_as_if_they_stood_at_the_same_positions() -> None:
+    cut = _cut()
+    rises, most_commas = (
+        np.tile(np.repeat(each, 2), 8) for each in ([-0.2, 0.0, 0.2], [7, 4, 1])
+    )  # both by position
+    passage = np.repeat(np.arange(8), TARGETS)
+    cut["similarity"] = cut.similarity + xr.DataArray(rises, dims="token")
+    cut["token_category"] = ("token", np.where(passage < most_commas, "comma", "alphabetic"))
+
+    similarity = _result(cut).category_similarity
+
+    for name in ("comma", "alphabetic"):
+        np.testing.assert_allclose(similarity.sel(category=name), 0.5, atol=0.02, err_msg=name)
+
+
+def test_shares_of_norm_are_squares_and_norms_are_those_of_cut_states() -> None:
+    cut = _cut(curve=FALLS)
+    cut["cut_norm"] = 3 * cut.cut_norm
+    result = _result(cut)
+
+    np.testing.assert_allclose(result.explained, result.median_similarity**2, rtol=0.01)
+    np.testing.assert_allclose(result.category_norm_ratio, 3)
+
+
+@pytest.mark.parametrize(("curve", "said"), [(0.05, True), (0.5, False)])
+def test_a_state_less_like_the_full_one_than_another_text_gives_has_a_caution(
+    curve: float, said: bool
+) -> None:
+    assert (
+        "At 11 of 11 depths the local context alone" in _result(_cut(curve=curve)).attrs["cautions"]
+    ) == said
+
+
+def test_tokens_whose_cut_states_are_long_are_sinks_too() -> None:
+    cut = _cut(commas=0.2)
+    long = np.arange(cut.sizes["token"]) < 2
+    cut["cut_norm"] = cut.cut_norm + 20 * xr.DataArray(long, dims="token")
+
+    sinks = _result(cut).category_sinks
+
+    assert (int(sinks.sel(category="comma")), int(sinks.sel(category="alphabetic"))) == (1, 1)
