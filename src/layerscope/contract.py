@@ -34,6 +34,7 @@ __all__ = [
     "Earlier",
     "Experiment",
     "ExperimentSettings",
+    "Group",
     "Inputs",
     "Judged",
     "Passage",
@@ -130,6 +131,9 @@ class Stage:
     combine: Callable[[xr.Dataset, xr.Dataset], xr.Dataset] | None = None
     along: tuple[str, ...] = GROWS
 
+
+Group = Literal["where information moves", "context", "attention", "state", "what is decodable", "weights"]
+"""Groups of questions about layers: what the atlas sorts measures by, and gives equal weight."""
 
 Untrained = tuple[Literal["null", "effect", "not applicable"], str]
 """What a claim must come to on an untrained twin, declared before anything is measured, and the reason."""

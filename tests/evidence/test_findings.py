@@ -179,6 +179,14 @@ def test_formulas_run_along_named_dimensions_in_whatever_order_they_stand() -> N
 
 def test_a_measure_has_a_short_label() -> None:
     with pytest.raises(ValueError, match="at most 6 words"):
-        measure(_scores([0.1] * 4), "score", label="one two three four five six seven", sense="x")
-    curve = measure(_scores([0.1] * 4), "score", label="word index decodable", sense="x", null=0.0)
+        measure(
+            _scores([0.1] * 4),
+            "score",
+            label="one two three four five six seven",
+            sense="x",
+            questions="state",
+        )
+    curve = measure(
+        _scores([0.1] * 4), "score", label="word index decodable", sense="x", questions="state", null=0.0
+    )
     assert {"value", "low", "high", "null"} == set(curve.data_vars)

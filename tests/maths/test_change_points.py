@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from layerscope.maths.change_points import cut, phases
+from layerscope.maths.change_points import cut, phases, phases_in_resamples, standardised
 
 
 def squares_left(rows: np.ndarray, places: tuple[int, ...]) -> float:
@@ -62,3 +62,34 @@ def test_what_cannot_be_cut_is_refused() -> None:
         cut(np.zeros((3, 1)), 3)
     with pytest.raises(ValueError, match="NaN"):
         phases(np.array([[1.0], [np.nan], [2.0]]))
+
+
+def resamples(rows: np.ndarray, noise: float) -> np.ndarray:
+    return rows + np.random.default_rng(1).normal(0, noise, (200, *rows.shape))
+
+
+def test_where_phases_begin_has_an_interval_over_resamples() -> None:
+    rows = np.repeat([0.0, 3.0, 1.0], [4, 5, 3])[:, None] * [1, -1] + np.random.default_rng(0).normal(
+        0, 0.2, (12, 2)
+    )
+
+    found = phases_in_resamples(rows, resamples(rows, 0.1), units=30)
+
+    assert found.begins.value.tolist() == found.begins.low.tolist() == found.begins.high.tolist() == [4, 9]
+    assert found.better == 1.0
+
+
+def test_a_slope_has_no_phases_in_any_resample() -> None:
+    rows = np.linspace(0, 3, 12)[:, None] * [1, -1, 0.5] + np.random.default_rng(0).normal(0, 0.05, (12, 3))
+
+    assert phases_in_resamples(rows, resamples(rows, 0.02), units=30).better == 0.0
+
+
+def test_curves_are_standardised_one_by_one_and_a_level_one_is_zero() -> None:
+    curves = np.stack([np.array([1.0, 2.0, 3.0]), np.full(3, 5.0)], axis=-1)
+
+    np.testing.assert_allclose(standardised(curves)[:, 0], np.array([-1, 0, 1]) * np.sqrt(1.5))
+    assert standardised(curves)[:, 1].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(
+        standardised(np.stack([curves, 2 * curves])), np.stack([standardised(curves)] * 2)
+    )

@@ -10,7 +10,7 @@ from layerscope.maths.permutation import (
     permutation_difference,
     sign_flip_p,
 )
-from layerscope.maths.prediction import prediction_interval
+from layerscope.maths.prediction import prediction_interval, prediction_p
 from layerscope.maths.simultaneous import largest_t_interval, largest_t_p, two_sided_p
 
 
@@ -71,3 +71,17 @@ def test_the_next_of_six_values_lies_in_the_prediction_interval() -> None:
         (3 - 2.7764 * 1.5811 * np.sqrt(1.2), 3 + 2.7764 * 1.5811 * np.sqrt(1.2)), abs=1e-3
     )
     assert np.isnan(prediction_interval(np.array([1.0, 2, 3, 4, np.nan]))).all()
+
+
+def test_a_value_outside_the_prediction_interval_has_a_p_below_the_level() -> None:
+    values = np.array([1.0, 2, 3, 4, 5])
+    low, high = prediction_interval(values)
+    just = np.array([low * (1 - 1e-9), high * (1 - 1e-9), high * (1 + 1e-9), 3.0])
+
+    p = prediction_p(just, np.stack([values] * 4, axis=1))
+
+    np.testing.assert_allclose(p[:3], 0.05, rtol=1e-6)
+    assert p[2] < 0.05 < p[1]
+    assert p[3] == 1
+    assert np.isnan(prediction_p(np.array(9.0), values[:4]))
+    assert prediction_p(np.array(9.0), np.ones(5)) == 0

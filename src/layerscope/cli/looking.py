@@ -10,7 +10,7 @@ import typer
 
 from layerscope.cli.options import Question, asking
 from layerscope.cli.program import Out, RunFolderPath, Workers, cli
-from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_run
+from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_layers, tell_run
 from layerscope.errors import LayerscopeError
 
 
@@ -49,11 +49,22 @@ def show(
     folders: Annotated[
         list[Path], typer.Argument(help="Run folders, or a folder above some.", metavar="DIR...")
     ],
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Layer by layer: where each stands out in all measures together.")
+    ] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="With --layers: a file for every measure of every layer.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """What runs found, in the terminal; of one that was refused, why.
 
     layerscope show runs/causal_trace-gpt2-0123456789ab
+    layerscope show --layers runs
     """
+    if layers or csv is not None:
+        tell_layers(folders, csv)
+        return
     from layerscope.results.store import RunFolder, runs_below
 
     refused: dict[str, LayerscopeError] = {}

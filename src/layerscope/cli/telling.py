@@ -62,6 +62,23 @@ def tell_run(folder: RunFolder, *, whole: bool = False, claims: Sequence[Claim] 
         say(line)
 
 
+def tell_layers(folders: Sequence[Path], csv: Path | None) -> None:
+    """What each layer of each model does, and the same as a table in a file where one is asked for."""
+    from layerscope.atlas.layers import layers_of_each
+    from layerscope.results.files import write_atomically
+
+    found = layers_of_each(folders)
+    for one in found:
+        for line in one.lines():
+            say(line)
+    if csv is not None:
+        import pandas as pd
+
+        table = pd.concat([one.table().assign(model=one.model) for one in found])
+        write_atomically(csv, lambda place: table.to_csv(place, index=False))
+        say(f"wrote {csv}")
+
+
 @contextmanager
 def going_on(name: str, refused: dict[str, LayerscopeError]) -> Iterator[None]:
     """What is refused is told and remembered, and keeps nothing else back."""

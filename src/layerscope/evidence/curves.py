@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from layerscope.contract import Group
 from layerscope.evidence.coordinates import text_coordinate
 
 _MOST_WORDS = 6
@@ -42,6 +43,7 @@ def measure(
     *,
     label: str,
     sense: str,
+    questions: Group,
     null: xr.DataArray | float | None = None,
     **labels: Any,
 ) -> xr.Dataset:
@@ -52,16 +54,17 @@ def measure(
         name: of the variable, written by `Over`.
         label: at most six words, as a column title: "direct reading, far context".
         sense: what a large value means, in one sentence.
+        questions: the group of questions that it belongs to.
         null: what no effect would give, where that is known: an array over the same axis, or one number.
         labels: the cell of the dimensions besides layer or depth.
 
     Returns:
-        `value`, `low`, `high`, `null` where there is one, and `draws` [draw layer] where the result keeps them
-        (not for weights, nor in results of older versions); attributes `name`, `label`, `sense`.
+        `value`, `low`, `high`, `n`, `null` where there is one, and `draws` [draw layer] where the result keeps them
+        (not for weights, nor in results of older versions); attributes `name`, `label`, `sense`, `questions`.
     """
     if len(label.split()) > _MOST_WORDS:
         raise ValueError(f"expected a label of at most {_MOST_WORDS} words, found {label!r}")
-    columns = {"value": name, "low": f"{name}_low", "high": f"{name}_high", "draws": f"{name}_draws"}
+    columns = {"value": name} | {column: f"{name}_{column}" for column in ("low", "high", "n", "draws")}
     found = xr.Dataset(
         {
             column: result[variable].sel(labels).reset_coords(drop=True)
@@ -75,4 +78,6 @@ def measure(
             if isinstance(null, xr.DataArray)
             else xr.full_like(found["value"], null)
         )
-    return found.drop_vars(labels, errors="ignore").assign_attrs(name=name, label=label, sense=sense)
+    return found.drop_vars(labels, errors="ignore").assign_attrs(
+        name=name, label=label, sense=sense, questions=questions
+    )

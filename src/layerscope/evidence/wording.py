@@ -54,6 +54,16 @@ def counted(n: Sequence[int], units: str) -> str:
     return " against ".join(map(str, n))
 
 
+def ordinal(place: int) -> str:
+    """What stands before "highest": nothing for the first, "second ", "third ", "4th "."""
+    return {1: "", 2: "second ", 3: "third "}.get(place, f"{place}th ")
+
+
+def article(noun: str) -> str:
+    """A noun with its article: "a sink", "an induction head"."""
+    return f"{'an' if noun[0] in 'aeio' else 'a'} {noun}"
+
+
 def sentence(text: str, *brackets: str) -> str:
     """A sentence with a capital, what stands in brackets at its end, and a full stop."""
     inside = [bracket for bracket in brackets if bracket]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from layerscope.maths.arrays import Array, to_float64
+from layerscope.maths.arrays import Array, divide, to_float64
+from layerscope.maths.bootstrap import Interval, interval_of_draws
 
 _NOTHING_LEFT = 1e-3
 """Share of the variance below which what is left counts as nothing: means over many texts hardly vary, and
@@ -109,6 +110,61 @@ def phases(signal: Float[Array, "place curve"], *, most: int = 3) -> Phases:
             best = (places, criterion, 1 - squares / total if total > 0 else math.nan)
     drift = min(_criterion(_smooth(rows, power), total, rows.size, (power + 1) * curves) for power in (1, 2))
     return Phases(changes=best[0], criterion=best[1], drift=drift, explained=best[2])
+
+
+@dataclass(frozen=True, eq=False)
+class PhasesInResamples:
+    """Phases of a curve, and how they hold when the texts are drawn anew.
+
+    Attributes:
+        found: of the curve itself.
+        begins: with `low` and `high`, the places at which phases begin, one for each change.
+        better: share of resamples in which phases, cut freely, describe the curve better than smooth drift.
+    """
+
+    found: Phases
+    begins: Interval
+    better: float
+
+
+def phases_in_resamples(
+    signal: Float[Array, "place curve"],
+    draws: Float[Array, "draw place curve"],
+    *,
+    units: int,
+    level: float = 0.95,
+    most: int = 3,
+) -> PhasesInResamples:
+    """Phases of a curve with intervals: each resample is cut into as many for the ends, and freely for `better`.
+
+    Args:
+        signal: as in `phases`.
+        draws: the same of resamples, standardised likewise.
+        units: how many units were resampled.
+        level: of the intervals.
+        most: changes to consider.
+
+    Source: ours; Efron & Tibshirani 1993, chapter 13, for the ends.
+    """
+    found = phases(signal, most=most)
+    cuts = np.array([cut(one, len(found.changes)) for one in draws], dtype=np.float64)
+    begins = interval_of_draws(
+        np.array(found.changes, dtype=np.float64),
+        cuts.reshape(len(draws), len(found.changes)),
+        units=units,
+        level=level,
+    )
+    better = [phases(one, most=most).better_than_drift for one in draws]
+    return PhasesInResamples(found, begins, float(np.mean(better)) if better and units > 1 else math.nan)
+
+
+def standardised(curves: Float[np.ndarray, "*batch place curve"]) -> Float[np.ndarray, "*batch place curve"]:
+    """Each curve less its mean over places, over its spread; a level curve becomes 0."""
+    centred = curves - curves.mean(axis=-2, keepdims=True)
+    spread = centred.std(axis=-2, keepdims=True)
+    # Numbers were measured in float32: a spread of its rounding is none.
+    level = spread <= np.maximum(1e-4 * np.abs(curves).max(axis=-2, keepdims=True), 1e-6)
+    return np.asarray(np.where(level, 0, divide(centred, np.where(level, 1, spread))))
 
 
 def _squares_left(rows: Float[np.ndarray, "place curve"]) -> Float[np.ndarray, "start end"]:

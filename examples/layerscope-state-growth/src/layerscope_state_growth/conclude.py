@@ -33,4 +33,8 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
 
 def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
     """What the report lays beside other experiments, depth by depth."""
-    return {"log_norm": measure(result, "log_norm", label="norm of the state", sense="states are long")}
+    return {
+        "log_norm": measure(
+            result, "log_norm", label="norm of the state", sense="states are long", questions="state"
+        )
+    }

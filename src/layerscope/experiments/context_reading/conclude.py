@@ -92,6 +92,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "fresh_share",
             label=f"direct reading, {where} context",
             sense=f"attention adds much that it reads directly from {context_of_range(name)}",
+            questions="context",
             range=name,
         )
         for where, name in (("far", ranges[-1]), ("near", ranges[0]))

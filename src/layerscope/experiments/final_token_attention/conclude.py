@@ -153,11 +153,16 @@ def _averages(
         )
 
     every = np.flatnonzero(used)
+    over = Over(result.isel(prompt=used), settings, rows="prompt")
+    cell = {"weighting": ATTENTION, "row": CORRUPTED}
+    excess = (rows.sel(cell, drop=True) - uniform.sel(row=CORRUPTED, drop=True))[used]
     return xr.merge(
         [
             side_by_side({n: of_category(c) for n, c in given.items()}, "category", "category of prompts"),
-            Over(result.isel(prompt=used), settings, rows="prompt").mean(
-                named(over_heads[used], "overall_attention", long_name), together="layer", draws=True
+            over.mean(named(over_heads[used], "overall_attention", long_name), together="layer", draws=True),
+            over.mean(
+                named(excess, "head_subject_excess", "attention of the last token to the subject, less uniform"),
+                together=("layer", "head"),
             ),
             mean(named(uniform, "uniform_overall"), every).uniform_overall,
         ]
@@ -303,8 +308,9 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "attention_to_corrupted": measure(
             result,
             "overall_attention",
-            label="last token's attention to the subject",
+            label="last-token attention to the subject",
             sense="the last token attends much to the tokens that a causal trace corrupts",
+            questions="attention",
             null=null.expand_dims(layer=result.layer),
             weighting=ATTENTION,
             row=CORRUPTED,

@@ -196,8 +196,9 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "late_share": measure(
             result,
             "late_share",
-            label="attention to the first token",
+            label="late attention to the first token",
             sense="heads give the first token much of their attention, late in the text",
+            questions="attention",
             null=result.uniform_late_share.sel(reading=main, drop=True).expand_dims(layer=result.layer),
             reading=main,
         )

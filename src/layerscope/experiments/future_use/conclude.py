@@ -231,6 +231,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "future_share",
             label="share of the future",
             sense="states here serve later tokens' predictions more than their own",
+            questions="where information moves",
             null=result.future_share.sel(perturbation="control", drop=True),
             perturbation="corruption",
         )

@@ -113,7 +113,8 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
     """Log10 of the divergence by skipping (or by the first ablation asked for), and what later tokens use."""
     names = [str(name) for name in result.ablation.values]
     chosen = "skip" if "skip" in names else names[0]
-    shown = as_variables(curve(result, chosen).map(_log), "harm")
+    measured = curve(result, chosen)
+    shown = as_variables(measured.map(_log), "harm").assign(harm_n=measured.n)
     if "mean_kl_draws" in result:
         shown["harm_draws"] = _log(result.mean_kl_draws.sel(ablation=chosen))
     null = _log(curve(result, "random push").value) if "random push" in names else None
@@ -123,6 +124,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "harm",
             label=f"log10 divergence after {chosen}",
             sense="predictions change much without the layer as it is",
+            questions="state",
             null=null,
         )
     }
@@ -132,6 +134,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "later_use",
             label="early work used later",
             sense="later tokens' predictions need what the layer did at earlier tokens",
+            questions="where information moves",
             null=0.0,
         )
     return found

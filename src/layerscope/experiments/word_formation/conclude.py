@@ -56,6 +56,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "mean_recovered",
             label="recovery by the last piece",
             sense="the last piece's state alone carries which word was read",
+            questions="where information moves",
             null=result.mean_recovered.sel(group="made up", **cell) if made_up else None,
             group="words",
             **cell,

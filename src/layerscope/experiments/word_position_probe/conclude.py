@@ -67,6 +67,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "score",
             label="word index beyond position",
             sense="a linear probe reads off which word of the prompt a token ends",
+            questions="what is decodable",
             null=twin,
             task="last",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Earlier
+from layerscope.contract import Earlier, Group
 from layerscope.errors import LayerscopeError
 from layerscope.evidence import Over, along, cell_by_cell, labelled, measure, named, side_by_side
 from layerscope.evidence.distances import cautions_of_unread, context_of_range
@@ -209,20 +209,27 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
     found = {}
     if "effect" in result:
         name = str(result.edges.to_numpy()[farthest_seen(result)])
-        found["needs_far"] = _measure(result, "", name, context_of_range(name), "need of far context")
+        found["needs_far"] = _measure(
+            result, "", name, context_of_range(name), "need of far context", "context"
+        )
     if "prompt_effect" in result:
         name = str(result.prompt_edges.to_numpy()[0])
-        found["needs_subject"] = _measure(result, "prompt_", name, restored(name), "need of the subject")
+        found["needs_subject"] = _measure(
+            result, "prompt_", name, restored(name), "need of the subject", "where information moves"
+        )
     return found
 
 
-def _measure(result: xr.Dataset, prefix: str, row: str, said: str, label: str) -> xr.Dataset:
+def _measure(
+    result: xr.Dataset, prefix: str, row: str, said: str, label: str, questions: Group
+) -> xr.Dataset:
     cell = {f"{prefix}edges": row, "window": result.window.to_numpy()[0]}
     return measure(
         result,
         f"{prefix}effect",
         label=label,
         sense=f"cutting off {said} in the layer changes predictions much",
+        questions=questions,
         null=result[f"{prefix}control_effect"].sel(cell),
         fate=result.fate.to_numpy()[0],
         **cell,

@@ -125,6 +125,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "first_token_share",
             label="attention to the first token",
             sense="heads rest on the first token (attention sink)",
+            questions="attention",
             null=result.uniform_first_token_share.sel(here, drop=True),
             **here,
         )

@@ -132,6 +132,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "overall_recovery",
             label=f"recovery at the {row}",
             sense=f"the clean state of the {row} alone brings the answer back",
+            questions="where information moves",
             null=beside,
             row=key,
         )

@@ -109,7 +109,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
     nulls = {"log_relative_step": None, "step_along_state": 0.0, "attention_part": 0.5}
     shown = result if "log_relative_step" in result else _of_older_result(result)
     return {
-        name: measure(shown, name, label=label, sense=sense, null=nulls[name])
+        name: measure(shown, name, label=label, sense=sense, questions="state", null=nulls[name])
         for name, (label, sense) in said.items()
         if name in shown and bool(np.isfinite(shown[name]).any())
     }

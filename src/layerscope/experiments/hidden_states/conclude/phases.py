@@ -12,9 +12,8 @@ import xarray as xr
 from layerscope.evidence import Finding, finding, settings_of, supported, text_coordinate
 from layerscope.evidence.quantities import interval_variables
 from layerscope.experiments.hidden_states.settings import Settings
-from layerscope.maths.arrays import divide
-from layerscope.maths.bootstrap import Interval, interval_of_draws, resampled_counts
-from layerscope.maths.change_points import cut, phases
+from layerscope.maths.bootstrap import resampled_counts
+from layerscope.maths.change_points import phases_in_resamples, standardised
 from layerscope.results.schema import quantity
 
 CURVES = {
@@ -54,22 +53,25 @@ def phase_variables(
     if not len(units):
         return {}
     signal = standardised(units.mean(axis=0))
-    most = _most_changes(len(signal), settings)
-    found = phases(signal, most=most)
-    places = _interval_of_changes(units, found.changes, settings)
+    again = phases_in_resamples(
+        signal,
+        standardised(_resampled(units, settings)),
+        units=len(units),
+        level=settings.level,
+        most=_most_changes(len(signal), settings),
+    )
+    found = again.found
     coords["phase_curve"] = text_coordinate([CURVES[name] for name in curves], "phase_curve", "curve")
     coords["change"] = xr.Variable(
         ("change",), np.arange(len(found.changes)), {"long_name": "change of phase"}
     )
     return {
         "phase_signal": quantity(signal.T, "phase_curve layer", "standardised over layers", "SD"),
-        "phase_better": quantity(
-            _share_better(units, most, settings), "", "share of resamples in which phases beat a smooth drift"
-        ),
+        "phase_better": quantity(again.better, "", "share of resamples in which phases beat a smooth drift"),
         "phase_explained": quantity(
             found.explained if found.changes else 0.0, "", "share of the curves' variance that phases explain"
         ),
-    } | interval_variables("phase_begins", places, "change", "layer at which a phase begins", "layer")
+    } | interval_variables("phase_begins", again.begins, "change", "layer at which a phase begins", "layer")
 
 
 def drift_beaten(result: xr.Dataset) -> Finding:
@@ -84,35 +86,9 @@ def _usable(values: np.ndarray) -> bool:
     return bool(known.any()) and not np.isnan(values[known]).any()
 
 
-def standardised(curves: np.ndarray) -> np.ndarray:
-    """Each curve [layer curve] less its mean over layers, over its spread; a level curve becomes 0."""
-    centred = curves - curves.mean(axis=0)
-    spread = centred.std(axis=0)
-    # Numbers were measured in float32: a spread of its rounding is none.
-    level = spread <= np.maximum(1e-4 * np.abs(curves).max(axis=0), 1e-6)
-    return np.where(level, 0, divide(centred, np.where(level, 1, spread)))
-
-
-def _interval_of_changes(units: np.ndarray, changes: tuple[int, ...], settings: Settings) -> Interval:
-    draws = [cut(standardised(curves), len(changes)) for curves in _resampled(units, settings)]
-    return interval_of_draws(
-        np.array(changes, dtype=np.float64),
-        np.array(draws, dtype=np.float64).reshape(len(draws), len(changes)),
-        units=len(units),
-        level=settings.level,
-    )
-
-
 def _most_changes(layers: int, settings: Settings) -> int:
     """At most half as many phases as layers: a stretch of one layer each is no phase, and fits any curve."""
     return min(settings.most_changes, layers // 2 - 1)
-
-
-def _share_better(units: np.ndarray, most: int, settings: Settings) -> float:
-    if len(units) < 2:
-        return np.nan
-    again = _resampled(units, settings)
-    return float(np.mean([phases(standardised(curves), most=most).better_than_drift for curves in again]))
 
 
 def _resampled(units: np.ndarray, settings: Settings) -> np.ndarray:

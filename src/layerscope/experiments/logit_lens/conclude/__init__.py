@@ -152,17 +152,19 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "divergence",
             label="divergence of the logit lens",
             sense="what the model would say here is far from what it ends up saying",
+            questions="what is decodable",
             null=float(result.kl_to_average.sel(group=stored(group))),
         )
     }
-    for kind, name in (("attention", "attention"), ("mlp", "MLP")):
+    for kind, writes in (("attention", "attention writes"), ("mlp", "MLPs write")):
         variable = f"{kind}_beyond_other"
         if variable in result and np.isfinite(result[variable].sel(answered=ALL_PROMPTS)).any():
             found[f"direct_{kind}"] = measure(
                 result,
                 variable,
-                label=f"direct logit attribution, {name}",
-                sense=f"{name} writes directly towards the answer, more than towards another prompt's answer",
+                label=f"direct logit attribution of {writes.partition(' ')[0]}",
+                sense=f"{writes} directly towards the answer, more than towards another prompt's answer",
+                questions="where information moves",
                 null=0.0,
                 answered=ALL_PROMPTS,
             )

@@ -77,6 +77,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "gain",
             label="syntax beyond the word type",
             sense=f"much more of {task} is decodable than the word type alone allows",
+            questions="what is decodable",
             null=null,
             task=task,
         )

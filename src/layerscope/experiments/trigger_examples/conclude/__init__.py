@@ -80,6 +80,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "mean_shared_last_token",
             label="contexts that end in one token",
             sense="two of a key's top contexts mostly end in the same token",
+            questions="weights",
             null=result.null_shared_last_token,
         ),
         "kept_without_last": measure(
@@ -87,6 +88,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "mean_kept_without_last",
             label="activation without the last token",
             sense="keys stay active when their last token is replaced",
+            questions="weights",
             null=result.mean_kept.sel(kept_tokens=0, drop=True),
         ),
         "agreement": measure(
@@ -94,6 +96,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "mean_agreement",
             label="value's top token follows",
             sense="contexts of a key are mostly followed by the token that its value raises most",
+            questions="weights",
             null=result.null_agreement,
         ),
         "active_share": measure(
@@ -101,5 +104,6 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "mean_active_share",
             label="active keys",
             sense="many of the layer's keys are above 0 at a token",
+            questions="weights",
         ),
     }

@@ -53,6 +53,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "median_similarity",
             label=f"state preserved by {local} tokens",
             sense=f"keeping only the last {local} tokens leaves the state nearly as it was",
+            questions="context",
             null=result.median_floor,
             context_length=local,
         ),
@@ -61,6 +62,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             "reach",
             label="context that preserves a state",
             sense="a state needs many tokens back to be preserved",
+            questions="context",
         ),
     }
 

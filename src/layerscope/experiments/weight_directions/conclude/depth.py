@@ -122,6 +122,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
                 "rate",
                 label=f"coherent directions, {said}",
                 sense=f"leading directions of {said} mostly have top tokens that are alike",
+                questions="weights",
                 null=rate.random,
             )
     return found

@@ -1,0 +1,1 @@
+"""What the experiments say together: each layer by all measures, phases, heads with a role."""

@@ -1,0 +1,213 @@
+"""What each layer of one model does: its place in every measure, and where it stands out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from layerscope import experiments
+from layerscope.atlas.measures import asked_of, side_by_side
+from layerscope.atlas.phases import Stretches, stretches
+from layerscope.atlas.roles import HeadWithRole, heads_with_roles
+from layerscope.atlas.standing_out import standing_out
+from layerscope.contract import Claim
+from layerscope.errors import LayerscopeError
+from layerscope.evidence import Finding
+from layerscope.evidence.wording import counted, ordinal
+from layerscope.results.store import RunFolder, runs_below
+from layerscope.results.twins import twins_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """All measures of one model, layer by layer.
+
+    Attributes:
+        model: its name.
+        data: `value`, `low`, `high`, `null`, `n`, `apart`, `rank`, `p_adjusted` [measure layer], `draws` [measure draw
+            layer] and, with twins, `untrained` [measure twin layer]; see `measures.side_by_side` and `standing_out`.
+        phases: stretches of layers that behave alike in all measures together.
+        roles: heads with a role, by their scores.
+    """
+
+    model: str
+    data: xr.Dataset
+    phases: Stretches
+    roles: tuple[HeadWithRole, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """How many layers the model has."""
+        return int(self.data.sizes["layer"])
+
+    def findings(self, layer: int) -> list[Claim]:
+        """What stands out in a layer, by group of questions.
+
+        Raises:
+            LayerscopeError: no such layer.
+        """
+        here = self.data.isel(layer=self._checked(layer))
+        return [self._said(here.isel(measure=place), layer) for place in here.stands_out.values.nonzero()[0]]
+
+    def describe(self, layer: int) -> str:
+        """What is known of a layer, in words: its stretch, heads with a role, and each measure it stands out in."""
+        place = self._checked(layer)
+        said = [claim.text for claim in self.findings(place)]
+        if not said:
+            tested = int(self.data.p_adjusted.isel(layer=place).notnull().sum())
+            said = [f"Nothing stands out in the {counted((tested,), 'measures')} that could be tested."]
+        stretch = self.phases.of(place)
+        roles = [role.said() for role in self.roles if role.layer == place]
+        return "\n".join(
+            [f"Layer {place}", *(f"  {line}" for line in (*[stretch] * bool(stretch), *said, *roles))]
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Everything in words: phases, then layer by layer what stands out."""
+        data = self.data
+        twins = data.sizes.get("twin", 0)
+        measures = counted((data.sizes["measure"],), "measures")
+        yield f"{self.model}: {measures} of {self.number} layers, {counted((twins,), 'untrained twins')}"
+        yield self.phases.said()
+        for layer in range(self.number):
+            yield from self.describe(layer).splitlines()
+
+    def table(self) -> pd.DataFrame:
+        """One row for each measure and layer, as for a csv file."""
+        shown = self.data.drop_vars(["draws", "untrained"], errors="ignore").drop_dims(
+            "draw", errors="ignore"
+        )
+        return shown.to_dataframe().reset_index()
+
+    def __repr__(self) -> str:
+        measured = self.data.sizes["measure"]
+        return f"Layers of {self.model}: {measured} measures of {self.number} layers; .describe(0), .data, .table()"
+
+    def _checked(self, layer: int) -> int:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < self.number:
+            raise LayerscopeError(
+                "no such layer",
+                found=repr(layer),
+                expected=f"a whole number from 0 to {self.number - 1}",
+                hint=f"describe({self.number - 1}) is the last layer",
+            )
+        return layer
+
+    def _said(self, cell: xr.Dataset, layer: int) -> Claim:
+        others = float(cell.value - cell.apart)
+        found = Finding(
+            value=float(cell.value),
+            low=float(cell.low),
+            high=float(cell.high),
+            unit=str(cell.unit.values),
+            n=tuple(int(n) for n in [float(cell.n)] if math.isfinite(n)),
+            units=f"{cell.over.values}s",
+            null=others,
+            tested=True,
+            p=float(cell.p_adjusted),
+            select={"measure": str(cell.measure.values), "layer": layer},
+        )
+        rank = int(cell["rank"])
+        twins = (
+            f"untrained twins {found.other(float(cell.untrained_mean))}; " if "untrained_mean" in cell else ""
+        )
+        return found.claim(
+            f"layer {layer} has the {ordinal(min(rank, self.number + 1 - rank))}"
+            f"{found.which('highest', 'lowest')} {cell.label.values}: {found.estimate}, against "
+            f"{found.other(others)} on average in the {self.number - 1} other layers",
+            caveat=f"{twins}a large value: {cell.sense.values}",
+        )
+
+
+def layers(runs: Any) -> Layers:
+    """What each layer of a model does, from saved runs.
+
+    Args:
+        runs: a folder of runs, run folders, what `open_run` gives, or results; of one model. Its untrained twins are
+            found beside the runs, or ship with the package for the bundled model.
+
+    Returns:
+        `Layers`: `.data` is a Dataset, `.describe(6)` words.
+
+    Raises:
+        LayerscopeError: no complete run, or runs of several models.
+    """
+    found = layers_of_each(runs)
+    if len(found) > 1:
+        raise LayerscopeError(
+            "these are not runs of one model",
+            found=", ".join(sorted(one.model for one in found)),
+            expected="complete runs of one model",
+            hint="a folder for each model",
+        )
+    return found[0]
+
+
+def layers_of_each(runs: Any) -> list[Layers]:
+    """The same for every model that runs were made on, in the order of its first run.
+
+    Raises:
+        LayerscopeError: no complete run.
+    """
+    by_model: dict[tuple[str, int | None], list[tuple[xr.Dataset, RunFolder | None]]] = {}
+    for one in _each(runs):
+        result, run = (one.result(), one) if isinstance(one, RunFolder) else (one, None)
+        asked = asked_of(result)
+        by_model.setdefault((asked["weights"], asked.get("untrained")), []).append((result, run))
+    if not by_model:
+        raise LayerscopeError(
+            "there is no complete run to read",
+            found="no result",
+            expected="complete runs",
+            hint="layerscope report --model MODEL makes them",
+        )
+    return [_of_one_model(pairs) for pairs in by_model.values()]
+
+
+def _of_one_model(pairs: Sequence[tuple[xr.Dataset, RunFolder | None]]) -> Layers:
+    results = [result for result, _ in pairs]
+    data = standing_out(side_by_side(results, _twins(run for _, run in pairs if run is not None)))
+    name = str(results[-1].attrs.get("model", ""))
+    return Layers(name, data, stretches(data), heads_with_roles(results))
+
+
+def _each(runs: Any) -> list[Any]:
+    """The runs one by one: a folder stands for all complete runs of trained models below it."""
+    alone = isinstance(runs, str | Path | xr.Dataset | RunFolder) or hasattr(runs, "folder")
+    found: list[Any] = []
+    for one in [runs] if alone else runs:
+        given = getattr(one, "folder", one)
+        if not isinstance(given, str | Path):
+            found.append(given)
+        elif RunFolder.is_one(Path(given)):
+            found.append(RunFolder.open(Path(given)))
+        else:
+            found += [run for run in runs_below(Path(given)) if _of_a_trained_model(run)]
+    return found
+
+
+def _of_a_trained_model(run: RunFolder) -> bool:
+    try:
+        record = run.record
+    except (LayerscopeError, OSError):
+        return False
+    return record.asked.untrained is None and record.state == "complete"
+
+
+def _twins(runs: Iterable[RunFolder]) -> dict[str, dict[int, xr.Dataset]]:
+    """Measures of the untrained twins of runs, by the measure's name and the twin's seed."""
+    found: dict[str, dict[int, xr.Dataset]] = {}
+    for run in runs:
+        name = run.record.asked.experiment
+        for seed, result in twins_of(run).items():
+            for key, measured in experiments.load(name).over_depth(result).items():
+                found.setdefault(f"{name}.{key}", {})[seed] = measured
+    return found

@@ -1,0 +1,139 @@
+"""The measures of all experiments on one model, laid side by side over layers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope import experiments
+from layerscope.contract import Group
+from layerscope.errors import LayerscopeError
+from layerscope.evidence import text_coordinate
+from layerscope.results.schema import quantity
+
+Twins = Mapping[str, Mapping[int, xr.Dataset]]
+"""Measures of untrained twins: by the measure's name (`experiment.measure`), then by the twin's seed."""
+
+GROUPS: tuple[Group, ...] = Group.__args__  # type: ignore[attr-defined]
+"""The groups of questions, in the order in which pages show them."""
+
+
+def asked_of(result: xr.Dataset) -> dict[str, Any]:
+    """What a result was asked: experiment, settings, model, texts, seed of an untrained twin.
+
+    Raises:
+        LayerscopeError: a dataset that does not say so.
+    """
+    if "asked" not in result.attrs:
+        raise LayerscopeError(
+            "this dataset does not say what was asked",
+            found=f"attributes {', '.join(map(str, result.attrs)) or '(none)'}",
+            expected="results of layerscope.run, or read from run folders",
+            hint="layerscope.open_run(FOLDER).result()",
+        )
+    return dict(json.loads(result.attrs["asked"]))
+
+
+def side_by_side(results: Iterable[xr.Dataset], twins: Twins) -> xr.Dataset:
+    """All measures of one model's results as one Dataset over measure and layer.
+
+    A measure over depth stands at the layer after which it was taken: depth d at layer d − 1. Depth 0, the
+    embeddings, is no layer and is left out.
+
+    Args:
+        results: of one model, each of another experiment (of two of one experiment, the later counts).
+        twins: the same measures of untrained twins; those of another length are refused by `xarray.concat`.
+
+    Returns:
+        `value`, `low`, `high`, `null`, `n` [measure layer], `draws` [measure draw layer] and `untrained` [measure twin
+        layer], NaN where a measure has none; coordinates of `measure` say experiment, label, sense, group and unit.
+
+    Raises:
+        LayerscopeError: no result has a measure over layers, or results are of models with different numbers of layers.
+    """
+    found: dict[str, xr.Dataset] = {}
+    for result in results:
+        name = str(asked_of(result)["experiment"])
+        for key, measured in experiments.load(name).over_depth(result).items():
+            found[f"{name}.{key}"] = _over_layers(measured)
+    if not found:
+        raise LayerscopeError(
+            "no result has a measure over layers",
+            found="no results" if not found else "results without one",
+            expected="results of experiments, complete ones",
+            hint="layerscope run EXPERIMENT --model MODEL, then the folder that it names",
+        )
+    _same_layers(found)
+    columns = [_column(name, one, twins.get(name, {})) for name, one in found.items()]
+    data = xr.concat(
+        columns, "measure", join="outer", coords="minimal", compat="override", combine_attrs="drop"
+    )
+    order = sorted(range(len(found)), key=lambda place: GROUPS.index(str(data.group.values[place])))
+    return data.isel(measure=order)
+
+
+def _over_layers(measured: xr.Dataset) -> xr.Dataset:
+    if "depth" not in measured["value"].dims:
+        return measured
+    after = measured.isel(depth=slice(1, None))
+    return after.assign_coords(depth=after.depth.values - 1).rename(depth="layer")
+
+
+def _same_layers(found: Mapping[str, xr.Dataset]) -> None:
+    numbers = {name: one.sizes["layer"] for name, one in found.items()}
+    if len(set(numbers.values())) > 1:
+        raise LayerscopeError(
+            "these results are not of one model",
+            found=", ".join(f"{name}: {number} layers" for name, number in numbers.items()),
+            expected="results of one model",
+            hint="one call for each model; layerscope.compare for several",
+        )
+
+
+def _column(name: str, measured: xr.Dataset, twins: Mapping[int, xr.Dataset]) -> xr.Dataset:
+    """One measure as a row of the atlas, with everything that is known of it."""
+    like = measured["value"].transpose("layer")
+    layers = like.layer.values if "layer" in like.coords else np.arange(like.size)
+    columns = {key: _row(measured, key, like) for key in ("value", "low", "high", "null", "n")}
+    found = xr.Dataset(
+        {key: quantity(values, "layer", _SAYS[key]) for key, values in columns.items()}, {"layer": layers}
+    )
+    if "draws" in measured:
+        draws = measured["draws"].transpose("draw", "layer").values
+        found["draws"] = quantity(draws, "draw layer", _SAYS["draws"])
+    if twins:
+        of_twins = [_over_layers(one)["value"].transpose("layer").values for one in twins.values()]
+        found["untrained"] = quantity(np.stack(of_twins), "twin layer", _SAYS["untrained"])
+        found = found.assign_coords(twin=list(twins))
+    said = {
+        "experiment": name.partition(".")[0],
+        "label": str(measured.attrs["label"]),
+        "sense": str(measured.attrs["sense"]),
+        "group": str(measured.attrs["questions"]),
+        "unit": str(like.attrs.get("units", "1")),
+        "over": str(like.attrs.get("over", "unit")),
+    }
+    return found.expand_dims(measure=text_coordinate([name], "measure", "measure")).assign_coords(
+        {key: ("measure", [value]) for key, value in said.items()}
+    )
+
+
+def _row(measured: xr.Dataset, key: str, like: xr.DataArray) -> np.ndarray:
+    if key not in measured:
+        return np.full(like.size, np.nan)
+    return np.asarray(measured[key].broadcast_like(like).transpose("layer").values, dtype=float)
+
+
+_SAYS = {
+    "value": "measure",
+    "low": "measure, lower end",
+    "high": "measure, upper end",
+    "null": "measure without an effect",
+    "n": "number of units",
+    "draws": "measure, bootstrap replicates",
+    "untrained": "measure of an untrained twin",
+}

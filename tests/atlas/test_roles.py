@@ -1,0 +1,52 @@
+"""A head has a role where it was planted, at its layer; elsewhere it moves along; where nothing was planted none has it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import layerscope as ls
+from layerscope.atlas.roles import heads_with_roles
+from layerscope.planted import asks_subject
+from layerscope.planted.looks_back import WORDS, looks_back
+
+TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=20)) for seed in range(8)]
+
+
+def read(model: Any) -> xr.Dataset:
+    """Attention of a model, with random text of eight tokens read twice."""
+    asked = {"repeated_tokens": 8, "mean_positions": 4, "progress": False}
+    return ls.run("attention_patterns", model, TEXTS, **asked)
+
+
+def roles_of(*results: xr.Dataset) -> set[tuple[str, int, int]]:
+    return {(one.role.name, one.layer, one.head) for one in heads_with_roles(results)}
+
+
+@pytest.mark.parametrize(
+    ("back", "role"), [(1, "previous-token head"), (7, "induction head"), (8, "duplicate-token head")]
+)
+def test_a_head_that_looks_back_has_the_role_of_its_distance(back: int, role: str) -> None:
+    assert (role, 1, 1) in roles_of(read(looks_back(by=back)))
+    assert (role, 2, 0) in roles_of(read(looks_back(by=back, layer=2, head=0))), "planted elsewhere"
+    assert not {one for one in roles_of(read(looks_back(by=back, strength=0.0))) if one[0] == role}
+
+
+def test_a_subject_reader_gives_the_subject_more_than_uniform_attention_does() -> None:
+    def asked(**planted: Any) -> xr.Dataset:
+        model = asks_subject.asks_subject(**planted)
+        return ls.run("final_token_attention", model, **asks_subject.prompts(), progress=False)
+
+    assert roles_of(asked()) == {("subject reader", asks_subject.PLANTED_LAYER, 1)}
+    assert roles_of(asked(layer=0, head=0)) == {("subject reader", 0, 0)}
+    assert roles_of(asked(strength=0.0)) == set()
+
+
+def test_the_score_and_its_ends_are_said() -> None:
+    head = next(one for one in heads_with_roles([read(looks_back(by=1))]) if one.role.name == "previous-token head")
+
+    assert head.said().startswith("L1H1 is a previous-token head: ")
+    assert "of its attention on the previous token (95% CI " in head.said()
+    assert head.low > 0.3
+    assert head.high <= 1
