@@ -29,7 +29,10 @@ class Role:
 _PATTERNS = "attention_patterns"
 ROLES = (
     Role(
-        "previous-token head", _PATTERNS, "head_previous_token_share", "of its attention on the previous token"
+        "previous-token head",
+        _PATTERNS,
+        "head_previous_token_share",
+        "of its attention on the previous token",
     ),
     Role(
         "induction head",

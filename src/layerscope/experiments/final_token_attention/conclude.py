@@ -161,7 +161,9 @@ def _averages(
             side_by_side({n: of_category(c) for n, c in given.items()}, "category", "category of prompts"),
             over.mean(named(over_heads[used], "overall_attention", long_name), together="layer", draws=True),
             over.mean(
-                named(excess, "head_subject_excess", "attention of the last token to the subject, less uniform"),
+                named(
+                    excess, "head_subject_excess", "attention of the last token to the subject, less uniform"
+                ),
                 together=("layer", "head"),
             ),
             mean(named(uniform, "uniform_overall"), every).uniform_overall,
