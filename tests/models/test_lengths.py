@@ -1,6 +1,7 @@
 """What differs only beyond the few tokens of the load check is found at the length of the texts."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import zoo
 from layerscope.errors import LayerscopeError
 from layerscope.models.attention import AttentionCall
 from layerscope.models.lengths import check_length, prefixes_hold_to
+from layerscope.models.load import load_model
 from layerscope.models.sites import THROUGH_ATTENTION
 from layerscope.runs import branch_check
 from layerscope.runs.branch_check import EDGE, NAME, check_branches
@@ -93,6 +95,53 @@ def test_a_model_that_goes_wrong_beyond_a_length_is_refused_there(
     assert model.refused == {}
     with pytest.raises(LayerscopeError, match=problem):
         check_length(model, 40)
+
+
+def at_the_end(fault: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A fault of the last token alone."""
+    return lambda output: torch.cat([output[:, :-1], fault(output)[:, -1:]], dim=1)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_that_a_batch_changes_at_the_last_token_alone_are_refused(
+    family: str, dtype: torch.dtype
+) -> None:
+    model = load_model(zoo.make(family).to(dtype), tokenizer=zoo.tokenizer())
+    batch_matters = at_the_end(lambda output: output * 9 ** (len(output) - 1))
+    model.blocks[1].mlp.register_forward_hook(
+        lambda module, args, output: batch_matters(output) if output.shape[1] > FEW else output
+    )
+
+    with pytest.raises(LayerscopeError, match="gives other states in a batch at 40 tokens"):
+        check_length(model, 40)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_a_last_token_that_is_read_in_another_way_limits_what_prefixes_hold(family: str) -> None:
+    model = zoo.layered(family)
+    wrong = at_the_end(lambda output: output * 2)
+    model.blocks[1].mlp.register_forward_hook(
+        lambda module, args, output: wrong(output) if output.shape[1] > FEW else output
+    )
+
+    check_length(model, 40)
+
+    assert model.prefixes_to == FEW + 1
+
+
+def test_only_a_model_without_experts_must_agree_at_every_token_before_the_last() -> None:
+    for family, refused in (("llama", True), ("mixtral", False)):
+        model = zoo.layered(family)
+
+        def at_one(module: object, args: object, output: Tensor) -> Tensor:
+            output = output.clone()
+            output[:, 30:31] *= len(output) if output.shape[1] == 60 else 1
+            return output
+
+        model.blocks[-1].mlp.register_forward_hook(at_one)
+        with pytest.raises(LayerscopeError, match="in a batch") if refused else nullcontext():
+            check_length(model, 60)
 
 
 def test_what_a_model_raises_at_a_length_becomes_a_refusal() -> None:
