@@ -134,6 +134,9 @@ def test_recoveries_are_those_of_plain_hooks(family: str) -> None:
                 assert float(result.recovered[row, piece, depth]) == pytest.approx(expected, abs=2e-3)
         np.testing.assert_allclose(result.recovered[row, :, 0], [1, 0], atol=1e-3)
         np.testing.assert_allclose(result.recovered[row, :, -1], [0, 1], atol=1e-3)
+    # With one part put in and the other as it was, the two parts differ; with both put in they would not.
+    attention, mlp = result.recovered_whole_part.values.T
+    assert np.isnan(attention).all() or not np.allclose(attention, mlp, atol=1e-3)
 
 
 def _blocks(module: Any) -> Any:
@@ -183,16 +186,21 @@ def test_likeness_is_the_centred_cosine_of_states_from_plain_hooks() -> None:
     words = [restored(str(word)) for word in result.word.values]
     twins = {t.word: t for t in twins_of(tokenizer, tokenised(), "merges", 100, np.random.default_rng(5))}
 
-    whole = torch.stack([_states(module, [*head, *twins[word].whole])[depth][-1] for word in words])
-    split = torch.stack([_states(module, [*head, *twins[word].split])[depth][-1] for word in words])
-    cosines = torch.nn.functional.cosine_similarity(
-        (split - whole.mean(0))[:, None], (whole - whole.mean(0))[None], dim=-1
-    )
+    def last_states(form: str) -> torch.Tensor:
+        return torch.stack(
+            [_states(module, [*head, *getattr(twins[word], form)])[depth][-1] for word in words]
+        )
 
-    own = result.own_similarity.sel(form="split", depth=depth)
-    np.testing.assert_allclose(own, cosines.diagonal(), atol=1e-4)
-    found = result.found_twin.sel(form="split", depth=depth)
-    assert found.values.tolist() == (cosines.argmax(1) == torch.arange(len(words))).tolist()
+    whole, n = last_states("whole"), len(words)
+    for form in ("split", "swapped"):
+        cosines = torch.nn.functional.cosine_similarity(
+            (last_states(form) - whole.mean(0))[:, None], (whole - whole.mean(0))[None], dim=-1
+        )
+        here = result.sel(form=form, depth=depth)
+        np.testing.assert_allclose(here.own_similarity, cosines.diagonal(), atol=1e-4)
+        others = (cosines.sum(1) - cosines.diagonal()) / (n - 1)
+        np.testing.assert_allclose(here.other_similarity, others, atol=1e-4)
+        assert here.found_twin.values.tolist() == (cosines.argmax(1) == torch.arange(n)).tolist()
 
 
 def test_probes_for_the_piece_before_have_cases_of_both_kinds_and_are_tested_on_other_words() -> None:
@@ -216,6 +224,25 @@ def test_probes_for_the_piece_before_have_cases_of_both_kinds_and_are_tested_on_
     )
     assert ((result.told >= 0) & (result.told <= 1)).all()
     assert np.isfinite(float(result.erasure))
+
+
+def test_a_token_that_ends_two_words_of_a_class_is_never_learnt_from_and_held_out() -> None:
+    words = [
+        TokenisedWord(word=f"{first}{piece}{last}", ids=(first, piece, last), texts=("a", "b", "c"), alone=())
+        for piece in (8, 9)
+        for last in (5, 6, 7)
+        for first in (1, 2)
+    ]
+
+    for seed in range(20):
+        cases = erased_cases(words, 8, 2, np.random.default_rng(seed))
+
+        assert {case.kind for case in cases} == {"within"}
+        sides = [
+            {(case.label, case.ids[-1]) for case in cases if case.test == test} for test in (False, True)
+        ]
+        assert [len(side) for side in sides] == [4, 2]
+        assert not sides[0] & sides[1]
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,17 @@ def test_convergence_is_said_at_its_best_depth_with_an_interval_for_all_depths()
     assert few.text.startswith(f"Too few words to test the {NOTHING} (4 words; estimate 0.3")
 
 
+def test_fewer_than_six_words_with_two_forms_have_no_interval() -> None:
+    few, enough = _result(5, gain=0.3), _result(6, gain=0.3)
+
+    for name in ("mean_likeness", "mean_found_twin", "likeness_gain"):
+        for end in ("low", "high"):
+            assert few[f"{name}_{end}"].isnull().all()
+            assert enough[f"{name}_{end}"].notnull().all()
+    assert few.likeness_gain_joint_low.isnull().all()
+    assert few.likeness_gain.notnull().all()
+
+
 def test_the_share_of_words_nearest_to_their_token_is_said_beside_chance_and_the_control() -> None:
     said = _said("mean_found_twin", 20)
 

@@ -133,9 +133,9 @@ def _means(pairs: xr.Dataset, settings: Settings) -> xr.Dataset:
         (centre, "mean_centre_of_part", "layer about which the part's recoveries lie, mean", "layer"),
         (later, "mlp_behind_attention", "layers by which the MLP's part lies after attention's", "layer"),
     )
-    overs, found = {}, {}
+    found = {}
     for group, rows in _groups(pairs).items():
-        over = overs[group] = Over(pairs.isel(prompt=rows), settings, rows="prompt")
+        over = Over(pairs.isel(prompt=rows), settings, rows="prompt")
         found[group] = xr.merge(
             over.mean(
                 named(values.where(kept).isel(prompt=rows), name, said, unit), draws=name == "mean_recovered"

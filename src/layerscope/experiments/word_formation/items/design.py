@@ -14,6 +14,8 @@ from layerscope.text.word_pieces import token_cutter
 
 Ids = tuple[int, ...]
 
+_MOST_MEMBERS = 6  # of a class of the erasure probes
+
 
 class Pair(BaseModel):
     """Two words with the same last piece and as many pieces, that differ before.
@@ -159,25 +161,46 @@ def erased_cases(
     )[:classes]
     if len(groups) < 2:
         return []
-    cases = []
     before = singles or [group[0] for group in groups]
+    cases = []
     for label, group in enumerate(groups):
-        members = _shuffled(group, rng)[:6]
-        held = max(1, len(members) // 3)
-        for number, word in enumerate(members):
-            for _ in range(contexts):
-                start = before[int(rng.integers(len(before)))].ids
-                cases.append(Erased(kind="within", label=label, test=number < held, ids=(*start, *word.ids)))
+        members = _one_of_each_token(_shuffled(group, rng))[:_MOST_MEMBERS]
+        cases += _cases("within", label, before, (), members, contexts, rng)
     if len(singles) >= 3 * len(groups):
         heads, rest = singles[: len(groups)], singles[len(groups) :]
         for label, (head, group) in enumerate(zip(heads, groups, strict=True)):
-            members = [rest[int(i)] for i in rng.choice(len(rest), size=min(len(group), 6), replace=False)]
-            held = max(1, len(members) // 3)
-            for number, word in enumerate(members):
-                for _ in range(contexts):
-                    start = rest[int(rng.integers(len(rest)))].ids
-                    ids = (*start, *head.ids, *word.ids)
-                    cases.append(Erased(kind="across", label=label, test=number < held, ids=ids))
+            several = min(len(_one_of_each_token(group)), _MOST_MEMBERS)
+            members = [rest[int(i)] for i in rng.choice(len(rest), size=several, replace=False)]
+            cases += _cases("across", label, rest, head.ids, members, contexts, rng)
+    return cases
+
+
+def _one_of_each_token(words: Sequence[TokenisedWord]) -> list[TokenisedWord]:
+    """The first word of each last token: with two, one could be learnt from and the other be held out."""
+    found: dict[int, TokenisedWord] = {}
+    for word in words:
+        found.setdefault(word.ids[-1], word)
+    return list(found.values())
+
+
+def _cases(
+    kind: str,
+    label: int,
+    before: Sequence[TokenisedWord],
+    between: Ids,
+    members: Sequence[TokenisedWord],
+    contexts: int,
+    rng: np.random.Generator,
+) -> list[Erased]:
+    """A class's words, a third of them held out, each behind some words drawn from those before."""
+    held = max(1, len(members) // 3)
+    cases = []
+    for number, word in enumerate(members):
+        for _ in range(contexts):
+            start = before[int(rng.integers(len(before)))].ids
+            cases.append(
+                Erased(kind=kind, label=label, test=number < held, ids=(*start, *between, *word.ids))
+            )
     return cases
 
 
