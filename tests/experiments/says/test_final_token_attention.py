@@ -108,9 +108,9 @@ def test_pairs_of_categories_are_corrected_for_one_another() -> None:
     np.testing.assert_allclose(least, 6 * four.head_difference_least_p)
 
 
-def test_a_difference_that_turns_over_uniform_attention_is_none() -> None:
-    """A subject of more tokens gets more as a share, and less than its tokens are worth."""
-    long, short = (_attention({name: factor}) for name, factor in (("long", 1.0), ("short", 1.5)))
+def _longer(factor: float, other: float) -> xr.Dataset:
+    """Prompts with a subject of six tokens, and with one of two, to which one head gives so many times as much."""
+    long, short = (_attention({name: times}) for name, times in (("long", factor), ("short", other)))
     noised = long.noised.values.reshape(-1, TOKENS)
     noised[:, 4:8] = True
     long = long.assign_coords(noised=("token", noised.ravel()))
@@ -118,10 +118,22 @@ def test_a_difference_that_turns_over_uniform_attention_is_none() -> None:
     tokens = xr.concat(
         [long.drop_dims("prompt"), short.drop_dims("prompt")], dim="token", data_vars="minimal"
     )
-    result = _result(both.drop_dims("token").merge(tokens, compat="override"))
+    return _result(both.drop_dims("token").merge(tokens, compat="override"))
+
+
+def test_a_difference_that_turns_over_uniform_attention_is_none() -> None:
+    """A subject of more tokens gets more as a share, and less than its tokens are worth."""
+    result = _longer(1.0, 1.5)
 
     assert float(result.head_difference.sel(kept_row="noised tokens", layer=2, head=1).item()) > 0.5
     np.testing.assert_array_equal(result.head_p_adjusted.sel(kept_row="noised tokens", layer=2, head=1), 1)
+
+
+def test_a_difference_that_is_none_over_uniform_attention_is_not_significant_in_any_head() -> None:
+    result = _longer(1.0, 1.0)
+
+    assert (result.head_difference.sel(kept_row="noised tokens") > 0.5).all()
+    assert (result.head_p_adjusted.sel(kept_row="noised tokens") > 0.05).all()
 
 
 def test_the_layer_in_which_attention_to_the_subject_peaks_is_said_for_each_category() -> None:

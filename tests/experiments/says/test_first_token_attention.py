@@ -74,6 +74,26 @@ def test_the_layer_and_the_head_that_give_most_are_named_with_what_they_give() -
     )
 
 
+def test_late_in_the_text_is_the_share_of_positions_that_is_asked_for() -> None:
+    result = conclude({"attention": _shares((1, 1, 1))}, Settings(resamples=50, late_share=0.25))
+
+    late = np.mean(1 / np.arange(25, POSITIONS))  # without the last position, which one reading has not
+    np.testing.assert_allclose(result.uniform_late_share, late)
+    np.testing.assert_allclose(result.late_share, late, rtol=0.05)
+
+
+def test_passages_that_agree_to_the_last_bit_have_intervals_of_what_float32_rounds() -> None:
+    alike = _shares((2, 2, 2))
+    alike["attention_to_first"] = alike.attention_to_first.copy(
+        data=np.broadcast_to(alike.attention_to_first.values[:1], alike.attention_to_first.shape)
+    )
+    result = conclude({"attention": alike}, Settings(resamples=50))
+
+    for name in ("late_excess", "head_late_excess"):
+        np.testing.assert_allclose(result[f"{name}_high"] - result[name], 1e-6, rtol=0.01)
+        np.testing.assert_allclose(result[name] - result[f"{name}_low"], 1e-6, rtol=0.01)
+
+
 def test_more_or_less_than_uniform_attention_is_said_so() -> None:
     more = _about(_said(5, 5, 5), "late_excess")[0]
     every = _shares((1, 1, 1))

@@ -130,6 +130,21 @@ def _said(name: str, **how: Any) -> Claim:
     return said_of(list(claims(_result(**how))), name)
 
 
+def test_the_gain_for_words_seen_in_training_is_of_those_alone() -> None:
+    """Half of the tested words are unseen, and the probe is right about all of these and half of the others."""
+    words, fits = _words(8), _fits(8, FLAT, FLAT, None)
+    tested = np.flatnonzero(np.repeat(words.sentence_draws < 0, WORDS))
+    unseen = tested % 4 < 2
+    words["form"].values[tested[unseen]] = "y"
+    fits.predicted.values[..., unseen] = np.tile([0, 1], len(tested) // 2)[unseen]
+    stages = {"words": words, "fits": fits, "passages": xr.Dataset(), "labels": xr.Dataset()}
+
+    result = conclude(stages, Settings(tasks=("part of speech",), next_word=False, fewest=5, resamples=50))
+
+    np.testing.assert_allclose(result.gain, 0.25, atol=0.06)
+    np.testing.assert_allclose(result.gain_met, 0.0, atol=0.1)
+
+
 GAIN = "gain over the word type in decoding part of speech, at any depth"
 
 
