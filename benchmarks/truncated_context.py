@@ -20,7 +20,8 @@ import torch
 from layerscope.maths.similarity import centred_cosine
 from layerscope.models.layered import LayeredModel
 from layerscope.models.load import load_model
-from layerscope.runs.windows import Cell, FullRun, every_length, full_run, read_truncated
+from layerscope.runs.window_passes import Cell, every_length
+from layerscope.runs.windows import FullRun, full_run, read_truncated
 
 SAMPLED = 25
 

@@ -10,16 +10,13 @@ import zoo
 from layerscope import LayerscopeError
 from layerscope.models.layered import LayeredModel
 from layerscope.runs.swapped import read_swapped
+from layerscope.runs.window_passes import Positions, every_length, passes, windows_for
 from layerscope.runs.windows import (
     FullRun,
-    Positions,
-    every_length,
     full_run,
-    passes,
     read_moved,
     read_truncated,
     takes_positions,
-    windows_for,
 )
 
 TEXT = "the red fox met the old dog in the town of stone and a small bird sang to the young king"

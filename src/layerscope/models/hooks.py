@@ -68,6 +68,11 @@ def at_depth(model: LayeredModel, changes: Mapping[int, Change]) -> Iterator[Non
         yield
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody watches or edits a module or one inside it: what it gives is not its weights' alone."""
+    return any(one._forward_hooks or one._forward_pre_hooks for one in module.modules())
+
+
 def input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The residual stream among a block's arguments."""
     return args[0] if args else kwargs["hidden_states"]

@@ -18,10 +18,9 @@ an expert that every token meets.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +29,7 @@ from layerscope.models.arguments import Call
 from layerscope.models.dense_keys import MlpKeys
 from layerscope.models.expert_keys import ExpertKeys, find_expert_keys
 from layerscope.models.hooks import first_of, input_of, on_input, on_output, with_input
+from layerscope.models.probe import moved
 
 _MOST_MIXERS = 8
 
@@ -178,20 +178,10 @@ def _randomised(block: nn.Module, call: Call) -> tuple[nn.Module, Call]:
         drawn = torch.randn(parameter.shape, generator=generator).to(parameter.device)
         scale = parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 0.1
         parameter.data = drawn * scale + (1.0 if parameter.dim() == 1 else 0.0)
-    args, kwargs = _in_float32(call)
+    args, kwargs = moved(call, torch.float32)
     states = input_of(args, kwargs)
     random = torch.randn(states.shape, generator=generator).to(states)
     return twin, with_input(args, kwargs, random)
-
-
-def _in_float32(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.float() if value.is_floating_point() else value
-    if isinstance(value, tuple | list):
-        return type(value)(_in_float32(entry) for entry in value)
-    if isinstance(value, Mapping) and type(value) is dict:
-        return {key: _in_float32(entry) for key, entry in value.items()}
-    return value
 
 
 def _keeper(kept: dict[str, Tensor], name: str) -> Callable[[Tensor], None]:

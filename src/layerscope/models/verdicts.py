@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from layerscope.models.hooks import has_hooks
 from layerscope.models.layered import LayeredModel
 from layerscope.models.structure import Addition
 from layerscope.results import remembered
@@ -159,7 +160,7 @@ def _kept(about: dict[str, Any]) -> Verdicts:
 
 def _asked_about(model: LayeredModel) -> dict[str, Any] | None:
     """What decides a verdict on this model; None where none are kept."""
-    if _ANEW.get() or not model.facts.loadable or model.facts.trust_remote_code or _has_hooks(model):
+    if _ANEW.get() or not model.facts.loadable or model.facts.trust_remote_code or has_hooks(model.module):
         return None
     now = f"{model.fingerprint()} {model.facts.context}"
     known = _ABOUT.get(model)
@@ -205,10 +206,6 @@ def _made(model: LayeredModel) -> list[str]:
     kind = type(model.module)
     versions = (version(name) for name in ("torch", "transformers"))
     return [f"{kind.__module__}.{kind.__qualname__}", model.facts.dtype, *versions, sources_digest(_ROOMS)]
-
-
-def _has_hooks(model: LayeredModel) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.module.modules())
 
 
 @contextmanager

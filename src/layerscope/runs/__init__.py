@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from layerscope.first_use import imported_at_first_use
 
 if TYPE_CHECKING:
+    from layerscope.models.lengths import need_prefixes as need_prefixes
+    from layerscope.models.lengths import prefixes_hold_to as prefixes_hold_to
     from layerscope.runs.answers import Answer as Answer
     from layerscope.runs.answers import answer_of as answer_of
     from layerscope.runs.attention_fixed import FIXED_SUMS as FIXED_SUMS
@@ -79,8 +81,6 @@ if TYPE_CHECKING:
     from layerscope.runs.windows import can_watch as can_watch
     from layerscope.runs.windows import full_run as full_run
     from layerscope.runs.windows import need_positions as need_positions
-    from layerscope.runs.windows import need_prefixes as need_prefixes
-    from layerscope.runs.windows import prefixes_hold_to as prefixes_hold_to
     from layerscope.runs.windows import read_moved as read_moved
     from layerscope.runs.windows import read_truncated as read_truncated
     from layerscope.runs.windows import takes_positions as takes_positions

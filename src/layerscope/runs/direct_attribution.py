@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -151,11 +152,7 @@ def _heads(
     bias, why = head[..., 0].clone(), model.refused.get("head_out", "")
     maps = head_maps(model) if outputs else {}
     for layer, given in outputs.items():
-        parts = (
-            None
-            if maps.get(layer) is None
-            else _split(model, layer, given, maps[layer], found.attention[layer])
-        )
+        parts = _split(model, layer, given, maps.get(layer), found.attention[layer])
         if parts is None or given.shape[1] != n_heads:
             why = f"in layer {layer} no single projection of what heads give was found that attention adds"
             continue
@@ -167,9 +164,8 @@ def _split(
     model: LayeredModel, layer: int, given: Tensor, one: LinearMap | None, added: Tensor
 ) -> tuple[Tensor, Tensor] | None:
     """What each head and the biases add [text head width], [text 1 width]; None where that is not what was added."""
-    assert one is not None
     addition, texts = model.additions[layer], len(given)
-    if addition is None or addition.attention is None or len(one.matrix) != given[0].numel():
+    if one is None or len(one.matrix) != given[0].numel() or addition is None or addition.attention is None:
         return None
     by_head = one.matrix.float().reshape(given.shape[1], -1, one.matrix.shape[1])
     heads = torch.einsum("thi,hiw->thw", given, by_head) * addition.multiplier
@@ -211,16 +207,9 @@ def _masked(whole: DirectLogits, wanted: Int[Tensor, "text target"]) -> DirectLo
     """NaN for tokens that are not known."""
     unknown = wanted == UNKNOWN
 
-    def masked(values: Tensor) -> Tensor:
-        return values.masked_fill(unknown.reshape(*unknown.shape, *[1] * (values.dim() - 2)), torch.nan)
-
-    return replace(
-        whole,
-        logit=masked(whole.logit),
-        embedding=masked(whole.embedding),
-        bias=masked(whole.bias),
-        attention=masked(whole.attention),
-        mlp=masked(whole.mlp),
-        head=masked(whole.head),
-        attention_bias=masked(whole.attention_bias),
-    )
+    parts: dict[str, Any] = {
+        name: values.masked_fill(unknown.reshape(*unknown.shape, *[1] * (values.dim() - 2)), torch.nan)
+        for name, values in vars(whole).items()
+        if isinstance(values, Tensor)
+    }
+    return replace(whole, **parts)

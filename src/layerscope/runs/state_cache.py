@@ -36,8 +36,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from layerscope.models.hooks import at_depth
+from layerscope.models.hooks import at_depth, has_hooks
 from layerscope.models.layered import LayeredModel
+from layerscope.runs.unit_states import equal_length_batches
 
 _FORMAT = 1
 _FOLDER, _BOUND = "LAYERSCOPE_STATE_CACHE", "LAYERSCOPE_STATE_CACHE_GB"
@@ -78,7 +79,7 @@ class StateCache:
         self.model, self.tokens_per_pass = model, tokens_per_pass
         self.folder = _default_folder() if folder == "default" else None if folder is None else Path(folder)
         self.bound = _default_bound() if bound is None else bound
-        if _has_hooks(model):
+        if has_hooks(model.module):
             self.folder = None  # somebody watches or edits this model: its states are not its weights' alone
         self.dtype, weights = _stream_of(model)
         self._about = _about(model, weights, tokens_per_pass)
@@ -244,7 +245,7 @@ def _passes(
 ) -> Iterator[tuple[int, np.ndarray, Tensor]]:
     """Depth, rows of the group, and their states, pass by pass: texts of equal length together, never padded."""
     starts = np.cumsum([0, *map(len, texts)])
-    for batch in _batches(texts, cache.tokens_per_pass):
+    for batch in equal_length_batches([len(ids) for ids in texts], cache.tokens_per_pass):
         seen: dict[int, Tensor] = {}
         ids = torch.tensor([list(texts[index]) for index in batch])
         with at_depth(cache.model, {depth: _keeper(seen, depth, cache.dtype) for depth in depths}):
@@ -259,15 +260,6 @@ def _keeper(seen: dict[int, Tensor], depth: int, dtype: torch.dtype) -> Callable
         seen[depth] = stream.detach().reshape(-1, stream.shape[-1]).to("cpu", dtype, copy=True).contiguous()
 
     return keep
-
-
-def _batches(texts: Texts, tokens: int) -> Iterator[list[int]]:
-    by_length: dict[int, list[int]] = {}
-    for index, ids in enumerate(texts):
-        by_length.setdefault(len(ids), []).append(index)
-    for length, indices in sorted(by_length.items()):
-        rows = max(1, tokens // length)
-        yield from (indices[start : start + rows] for start in range(0, len(indices), rows))
 
 
 # -- keys and places ----------------------------------------------------------------------------------
@@ -308,10 +300,6 @@ def _stream_dtype(model: LayeredModel) -> torch.dtype:
     with at_depth(model, dict.fromkeys(range(model.n_layers + 1), note)):
         model.logits(torch.zeros((1, 1), dtype=torch.long), last=True)
     return reduce(torch.promote_types, found)
-
-
-def _has_hooks(model: LayeredModel) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.module.modules())
 
 
 def _default_folder() -> Path | None:

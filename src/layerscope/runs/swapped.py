@@ -20,20 +20,16 @@ from layerscope.models.attention import AttentionCall, attend, replaced
 from layerscope.models.layered import LayeredModel
 from layerscope.models.rounding import close
 from layerscope.runs.reading import read_states
+from layerscope.runs.window_passes import Cell, WindowPass, check_cells, passes, windows_for
 from layerscope.runs.windows import (
-    Cell,
     FullRun,
     See,
-    WindowPass,
     can_watch,
-    check_cells,
     full_run,
     mask_of_pass,
-    passes,
     run_pass,
     showing,
     takes_positions,
-    windows_for,
 )
 
 _PROBE = 10
