@@ -173,7 +173,7 @@ def test_prompts_are_checked_one_by_one(command: Command, tmp_path: Path, tiny: 
     assert outcome.code == 1
     assert "good  [<b>]  ok" in outcome.out
     assert "bad  [uncategorised]  left out" in outcome.out
-    assert "last token not noised" in outcome.out
+    assert "last token not corrupted" in outcome.out
     assert "(own): p = " in outcome.out
     assert outcome.out.splitlines()[-1] == "1 of 2 prompts would be traced"
 

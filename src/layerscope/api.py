@@ -125,7 +125,7 @@ def run(
 
 
 def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:
-    """The causal trace of one prompt, with *stars* round what is noised.
+    """The causal trace of one prompt, with *stars* round what is corrupted.
 
     The model's own top-1 is traced unless the prompt is a mapping with an answer. Averages over
     prompts have no interval here; draw() shows the prompt's own trace.

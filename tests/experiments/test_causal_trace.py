@@ -164,11 +164,11 @@ def test_a_subject_at_the_end_is_refused_or_left_out_as_asked() -> None:
         {"id": "end", "prompt": "a coat of anna", "subject": "anna", "answer": ""},
     ]
 
-    with pytest.raises(LayerscopeError, match="last token not noised"):
+    with pytest.raises(LayerscopeError, match="last token not corrupted"):
         ls.run("causal_trace", mover(layer=2), prompts, unfit="refuse", progress=False)
     result = ls.run("causal_trace", mover(layer=2), prompts, samples=1, progress=False)
 
-    assert "last token not noised" in str(result.sel(prompt="end").left_out_because.values)
+    assert "last token not corrupted" in str(result.sel(prompt="end").left_out_because.values)
     assert result.sizes["prompt"] == 5
 
 

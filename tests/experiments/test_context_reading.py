@@ -77,7 +77,7 @@ def test_it_runs_on_families_of_every_kind(family: str) -> None:
 
 @pytest.mark.parametrize("family", ["gptj", "recurrent_gemma"])
 def test_families_out_of_reach_are_refused_by_name(family: str) -> None:
-    with pytest.raises(LayerscopeError, match=r"not available on|cannot be told apart"):
+    with pytest.raises(LayerscopeError, match=r"not available on|cannot be separated"):
         run(family)
 
 

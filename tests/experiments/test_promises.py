@@ -177,7 +177,7 @@ def test_unknown_settings_are_answered_with_the_nearest_name(made: tuple[str, xr
 def test_every_experiment_runs_on_families_of_every_kind(made: tuple[str, xr.Dataset], family: str) -> None:
     if family in OUT_OF_REACH.get(made[0], ()):
         # Where attention cannot be reached, what rests on it is refused by name, as the load check found it.
-        with pytest.raises(LayerscopeError, match=r"not available on|cannot be told apart"):
+        with pytest.raises(LayerscopeError, match=r"not available on|cannot be separated"):
             run(made[0], family)
         return
     result = run(made[0], family)

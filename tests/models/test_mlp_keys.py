@@ -252,7 +252,7 @@ def test_experts_that_are_not_told_who_chose_them_are_refused_by_name() -> None:
         "interleave_moe_layer_step": 1,
         "intermediate_size_mlp": 40,
     }
-    with pytest.raises(LayerscopeError, match=r"block 0 of .*\n.*experts \(feed_forward.experts\)"):
+    with pytest.raises(LayerscopeError, match=r"layer 0 of .*\n.*experts \(feed_forward.experts\)"):
         mlp_keys(mixture("llama4_text", **shape))
 
 

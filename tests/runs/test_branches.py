@@ -229,7 +229,7 @@ def test_flipped_experts_are_counted() -> None:
     ("edit", "message"),
     [
         (Put("state", (5,), (2,)), "no such depth"),
-        (Put("mlp_out", (4,), (2,)), "no such block"),
+        (Put("mlp_out", (4,), (2,)), "no such layer"),
         (Put("state", (1,), (8,)), "no such token"),
         (Put("state", (), (2,)), "changes nothing"),
         (Put("attn_out", (1,), (2,), heads=(0,)), "has no heads"),

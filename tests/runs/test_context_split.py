@@ -198,5 +198,5 @@ def test_families_whose_attention_is_out_of_reach_are_refused_by_name(family: st
     model = zoo.layered(family)
     text = full_run(model, ids_of(TEXT))
 
-    with pytest.raises(LayerscopeError, match=r"not available on|cannot be told apart"):
+    with pytest.raises(LayerscopeError, match=r"not available on|cannot be separated"):
         split_context(model, text, TARGETS, distances=DISTANCES, cuts=CUTS)

@@ -89,7 +89,7 @@ def test_sinks_take_the_share_that_rows_leave() -> None:
 def test_a_block_without_attention_is_named() -> None:
     model = zoo.layered("recurrent_gemma")
 
-    with pytest.raises(LayerscopeError, match=r"block 0 .* has no attention"):
+    with pytest.raises(LayerscopeError, match=r"layer 0 .* has no attention"):
         read_sites(model, IDS, [Site("pattern", 0)])
 
 

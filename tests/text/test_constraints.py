@@ -26,9 +26,9 @@ def test_a_fit_prompt_meets_every_constraint(small):
     assert list(by_name(prompt)) == [
         "fits the context",
         "subject found in tokens",
-        "first token not noised",
-        "last token not noised",
-        "noised tokens lie exactly on the subject",
+        "first token not corrupted",
+        "last token not corrupted",
+        "corrupted tokens lie exactly on the subject",
         "one noised token",
         "answer is one token",
     ]
@@ -46,20 +46,20 @@ def test_the_first_token_is_noised_only_without_bos(gpt2):
     starred = "*The* Eiffel Tower"
 
     assert broken(tokenised(gpt2, starred)) == []
-    assert broken(tokenised(gpt2, starred, bos="never")) == ["first token not noised"]
+    assert broken(tokenised(gpt2, starred, bos="never")) == ["first token not corrupted"]
 
 
 def test_the_last_token_noised_is_named(gpt2):
     prompt = tokenised(gpt2, "The *Eiffel*")
 
-    assert broken(prompt) == ["last token not noised"]
-    assert "“·Eiffel”" in by_name(prompt)["last token not noised"].detail
+    assert broken(prompt) == ["last token not corrupted"]
+    assert "“·Eiffel”" in by_name(prompt)["last token not corrupted"].detail
 
 
 def test_a_token_that_reaches_beyond_the_subject_is_named(gpt2):
     prompt = tokenised(gpt2, "The Eif*fel* Tower is")
 
-    constraint = by_name(prompt)["noised tokens lie exactly on the subject"]
+    constraint = by_name(prompt)["corrupted tokens lie exactly on the subject"]
     assert not constraint.holds
     assert not constraint.needed
     assert constraint.detail == "“·Eiffel” reaches beyond the subject"
@@ -69,7 +69,7 @@ def test_a_subject_without_tokens_is_not_found(gpt2):
     prompt = tokenised(gpt2, "The *Eiffel* Tower is").model_copy(update={"noised": ()})
 
     assert "subject found in tokens" in broken(prompt)
-    assert by_name(prompt)["noised tokens lie exactly on the subject"].detail == "no token is noised"
+    assert by_name(prompt)["corrupted tokens lie exactly on the subject"].detail == "no token is corrupted"
 
 
 def test_several_noised_tokens_and_answer_tokens_are_counted(gpt2):
@@ -133,7 +133,7 @@ def test_unfit_prompts_are_refused_together_with_reasons(gpt2):
 
     message = str(caught.value)
     assert "5 of 6 prompts" in message
-    assert "bad-2: not “last token not noised”" in message
+    assert "bad-2: not “last token not corrupted”" in message
     assert "bad-3" not in message
     assert "and 2 more" in message
     assert "leave out --set unfit=refuse" in message

@@ -97,7 +97,7 @@ def test_a_missing_field_is_refused_with_the_nearest_name(write, field):
 
 
 def test_a_prompt_without_subject_or_stars_is_refused():
-    assert "what is noised" in refusal({"prompt": "The Eiffel Tower"})
+    assert "what is corrupted" in refusal({"prompt": "The Eiffel Tower"})
 
 
 def test_an_absent_subject_is_refused(write):

@@ -167,7 +167,7 @@ def test_a_subject_is_found_as_whole_words_before_it_is_found_inside_one() -> No
 
     assert prompt.text[prompt.subject[0] : prompt.subject[1]] == "art"
     assert prompt.subject == (13, 16)
-    assert "the first whole word is noised" in prompt.note
+    assert "the first whole word is corrupted" in prompt.note
 
 
 def test_stars_beside_a_subject_are_read_as_they_stand_and_noted() -> None:

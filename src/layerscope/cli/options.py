@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Option = typer.Option
 _NOTATION = (
     "A .jsonl, .csv or .json file, a bundled set, several of these joined by '+', or text with *stars* round what "
-    "is noised."
+    "is corrupted."
 )
 _QUICK_SAMPLES = 3
 _BESIDE = " By default those beside the model (prompts.jsonl), else a bundled set."

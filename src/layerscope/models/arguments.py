@@ -111,7 +111,7 @@ def refuse_differences(before: Call, after: Call) -> None:
     others = dict(leaves(after))
     for path, value in leaves(before):
         if isinstance(value, Tensor) and not torch.equal(value, others.get(path, value.new_empty(0))):
-            raise NotUnderstoodError(f"{_named(path)} is made from what earlier blocks wrote")
+            raise NotUnderstoodError(f"{_named(path)} is made from what earlier layers wrote")
 
 
 def at_positions(call: Call, axes: Axes, pick: Callable[[Tensor, int], Tensor]) -> Call:

@@ -51,9 +51,9 @@ def check_model(model: LayeredModel) -> None:
     if states_belong_to_tokens(model, ids, recorded):
         with failing_refuses(model, "a state can be put in another's place", *OF_THE_STREAM, "branches"):
             states_can_be_put(model, ids, recorded)
-        with failing_refuses(model, "block-by-block replay gives the model's own logits", "unembed"):
+        with failing_refuses(model, "layer-by-layer replay gives the model's own logits", "unembed"):
             replay_gives_the_logits(model, recorded)
-        with failing_refuses(model, "what a block adds is found", "attn_out", "mlp_out"):
+        with failing_refuses(model, "what a layer adds is found", "attn_out", "mlp_out"):
             additions_close(model, recorded)
     with failing_refuses(model, "attention can be watched and edited", *THROUGH_ATTENTION):
         attention_is_ours_to_watch(model, ids, recorded.logits)
@@ -118,8 +118,8 @@ def _device_agrees_with_cpu(model: LayeredModel, recorded: Recorded) -> None:
         raise refusal(
             model,
             "this device computes something else than the CPU",
-            f"block 0 differs by {float((there - recorded.outputs[0].cpu()).abs().max()):.2g}",
+            f"layer 0 differs by {float((there - recorded.outputs[0].cpu()).abs().max()):.2g}",
             "the same numbers up to rounding",
             "--device cpu",
         )
-    note(model, "one block on the device agrees with the CPU", True, str(model.device))
+    note(model, "one layer on the device agrees with the CPU", True, str(model.device))

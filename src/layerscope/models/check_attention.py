@@ -44,7 +44,7 @@ def attention_is_ours_to_watch(model: LayeredModel, ids: Tensor, logits: Tensor)
     elif not _editing_heads_matters(model, ids, ours):
         detail = "replacing the heads' outputs leaves the logits as they were"
     else:
-        return note(model, name, True, f"in {len(seen)} of {model.n_layers} blocks; rows and sinks sum to 1")
+        return note(model, name, True, f"in {len(seen)} of {model.n_layers} layers; rows and sinks sum to 1")
     model.attention_modules = (None,) * model.n_layers
     return note(model, name, False, detail, THROUGH_ATTENTION)
 

@@ -86,9 +86,9 @@ def replay_gives_the_logits(model: LayeredModel, recorded: Recorded) -> None:
         steps = min(maps, key=lambda steps: gap(map_logits(raw, steps), recorded.logits))
         if close(map_logits(raw, steps), recorded.logits):
             model.structure = replace(model.structure, after=tuple(recorded.after), logit_map=steps)
-            return note(model, "block-by-block replay gives the model's own logits", True, _describe(steps))
-    detail = "blocks run one by one, final norm and unembedding do not give the model's own logits"
-    return note(model, "block-by-block replay gives the model's own logits", False, detail, ("unembed",))
+            return note(model, "layer-by-layer replay gives the model's own logits", True, _describe(steps))
+    detail = "layers run one by one, final norm and unembedding do not give the model's own logits"
+    return note(model, "layer-by-layer replay gives the model's own logits", False, detail, ("unembed",))
 
 
 def _describe(steps: tuple[tuple[str, float], ...]) -> str:
@@ -96,7 +96,7 @@ def _describe(steps: tuple[tuple[str, float], ...]) -> str:
 
 
 def additions_close(model: LayeredModel, recorded: Recorded) -> None:
-    """State + attn_out + mlp_out is the next state, in every block; sites that no block has are refused."""
+    """State + attn_out + mlp_out is the next state, in every layer; sites that no block has are refused."""
     config = model.module.config.get_text_config()
     multiplier = getattr(config, "residual_multiplier", None)
     multipliers = (1.0,) if multiplier in (None, 1, 1.0) else (float(multiplier), 1.0)
@@ -104,19 +104,19 @@ def additions_close(model: LayeredModel, recorded: Recorded) -> None:
         _addition_of(block, call, multipliers)
         for block, call in zip(model.blocks, recorded.calls, strict=True)
     )
-    name = "what a block adds is found"
+    name = "what a layer adds is found"
     missing = [str(layer) for layer, addition in enumerate(model.additions) if addition is None]
     if missing:
         detail = (
-            f"in block {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''} no two inner outputs sum to the "
-            "block's output less its input (norms behind the sum?)"
+            f"in layer {', '.join(missing[:4])}{' ...' if len(missing) > 4 else ''} no two inner outputs sum to the "
+            "layer's output less its input (norms behind the sum?)"
         )
         return note(model, name, False, detail, ("attn_out", "mlp_out"))
     without_mlp = [str(layer) for layer, a in enumerate(model.additions) if a is not None and a.mlp is None]
     if without_mlp:
-        detail = f"block {', '.join(without_mlp[:4])} adds one vector only"
+        detail = f"layer {', '.join(without_mlp[:4])} adds one vector only"
         return note(model, name, False, detail, ("mlp_out",))
-    return note(model, name, True, "state + attn_out + mlp_out = next state, in every block")
+    return note(model, name, True, "state + attn_out + mlp_out = next state, in every layer")
 
 
 def _addition_of(block: nn.Module, call: Call, multipliers: tuple[float, ...]) -> Addition | None:

@@ -17,9 +17,9 @@ class ModelFacts(BaseModel):
     source: str = Field(description="what it was loaded from")
     loadable: bool = Field(description="False where the caller handed over a model object")
     architecture: str
-    n_layers: int = Field(description="blocks")
+    n_layers: int = Field(description="layers")
     width: int = Field(description="entries of a residual-stream state")
-    n_heads: int | None = Field(description="query heads per block; None where blocks have no heads")
+    n_heads: int | None = Field(description="query heads per layer; None where layers have no heads")
     n_kv_heads: int | None
     vocabulary: int
     context: int | None = Field(description="longest text in tokens; None where the model states no limit")

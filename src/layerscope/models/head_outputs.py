@@ -59,7 +59,7 @@ def output_projection(
         if fed.known.all():
             return name, fed
     if not maps:
-        raise MissingPart("no linear map was found in this block")
+        raise MissingPart("no linear map was found in this layer")
     raise MissingPart("no map onto the residual stream takes plain copies of values (no attention here?)")
 
 

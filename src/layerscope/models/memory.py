@@ -1,4 +1,4 @@
-"""Memory that runs out: told apart from other mistakes on every device, and met with smaller passes."""
+"""Memory that runs out: recognised on every device, and met with smaller passes."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _find(model: LayeredModel) -> tuple[Keys, ...]:
         like = known[shape]
         if isinstance(like, NotFound):
             raise LayerscopeError(
-                f"the keys of block {layer} of {model.facts.name} cannot be read",
+                f"the keys of layer {layer} of {model.facts.name} cannot be read",
                 found=like.found,
                 expected="an MLP whose one output projection holds a value vector for each key, or experts in "
                 "one module that is told which of them each token chose",

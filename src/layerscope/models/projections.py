@@ -290,7 +290,7 @@ class _Finder:
             raise MissingPart("no map onto the residual stream beside attention's")
         added = self.addition.mlp if self.addition else None
         if self.addition is not None and added is None:
-            raise MissingPart("this block adds no vector by an MLP")
+            raise MissingPart("this layer adds no vector by an MLP")
         if added is not None:
             inside = [name for name in onto if name == added or name.startswith(f"{added}.")]
             if inside:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from layerscope.errors import LayerscopeError
 
 SITES = {
-    "resid_pre": "residual stream before a block",
-    "resid_post": "residual stream after a block",
+    "resid_pre": "residual stream before a layer",
+    "resid_post": "residual stream after a layer",
     "attn_out": "vector that attention adds to the residual stream",
     "mlp_out": "vector that the MLP adds to the residual stream",
     "head_out": "each head's average of values, before the output projection",
@@ -72,12 +72,12 @@ def parse_site(text: str, n_layers: int) -> Site:
         raise LayerscopeError(
             "there is no such site",
             found=text,
-            expected=f"{near[0]} 5" if near else f"one of {', '.join(SITES)}, with a block",
+            expected=f"{near[0]} 5" if near else f"one of {', '.join(SITES)}, with a layer",
             hint='sites=["resid_pre 5", "attn_out 0"]',
         )
     if not -n_layers <= layer < n_layers:
         raise LayerscopeError(
-            "this model has no such block",
+            "this model has no such layer",
             found=text,
             expected=f"0 to {n_layers - 1}",
             hint=f"{kind} {n_layers - 1}",

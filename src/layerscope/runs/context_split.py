@@ -34,7 +34,8 @@ from layerscope.models.hooks import at_depth, on_output
 from layerscope.models.layered import LayeredModel
 from layerscope.models.sites import Site
 from layerscope.runs.reading import added_by, as_batch
-from layerscope.runs.windows import FullRun, WindowPass, mask_of_pass, need_positions, passes, run_pass
+from layerscope.runs.window_passes import WindowPass, passes
+from layerscope.runs.windows import FullRun, mask_of_pass, need_positions, run_pass
 
 PARTS = ("fresh", "relayed", "own", "mlp")
 
@@ -88,14 +89,12 @@ def need_split(model: LayeredModel) -> None:
     need_positions(model, "original")
     without = [layer for layer, module in enumerate(model.attention_modules) if module is None]
     if without:
-        raise _not_told_apart(
-            model, f"no attention in layer {without[0]}, which hands states on in another way"
-        )
+        raise _inseparable(model, f"no attention in layer {without[0]}, which hands states on in another way")
 
 
-def _not_told_apart(model: LayeredModel, found: str) -> LayerscopeError:
+def _inseparable(model: LayeredModel, found: str) -> LayerscopeError:
     return LayerscopeError(
-        f"reading cannot be told apart on {model.facts.name}",
+        f"what is read directly and what is relayed cannot be separated on {model.facts.name}",
         found=found,
         expected="attention in every layer, under a mask that the model gives it",
         hint="truncated_context works here",
@@ -127,7 +126,7 @@ def split_context(
     """
     need_split(model)
     if text.own:
-        raise _not_told_apart(model, f"layer {text.own[0]} makes its own attention mask from what it reads")
+        raise _inseparable(model, f"layer {text.own[0]} makes its own attention mask from what it reads")
     short = [read_cut(model, text, targets, kept, tokens_per_pass=tokens_per_pass) for kept in cuts]
     found = _full_rows(model, text, targets, distances, short)
     split, difference = [], []

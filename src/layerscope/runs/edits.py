@@ -124,7 +124,7 @@ def _sites(branches: Sequence[Branch]) -> set[str]:
 
 def _check_edit(model: LayeredModel, edit: Edit, tokens: int) -> None:
     depths = isinstance(edit, Put) and edit.site == "state"
-    _check_range("depth" if depths else "block", edit.layers, model.n_layers + depths)
+    _check_range("depth" if depths else "layer", edit.layers, model.n_layers + depths)
     _check_range("token", changed_tokens(edit), tokens)
     if not edit.layers or not changed_tokens(edit):
         raise LayerscopeError(

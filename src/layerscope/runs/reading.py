@@ -87,10 +87,10 @@ def added_by(model: LayeredModel, site: Site) -> tuple[nn.Module, float]:
     name = addition.attention if site.kind == "attn_out" else addition.mlp
     if name is None:
         raise LayerscopeError(
-            f"block {site.layer} of {model.facts.name} adds no such vector",
+            f"layer {site.layer} of {model.facts.name} adds no such vector",
             found=site,
-            expected="a block with both attention and MLP",
-            hint="resid_pre and resid_post work in every block",
+            expected="a layer with both attention and MLP",
+            hint="resid_pre and resid_post work in every layer",
         )
     return model.blocks[site.layer].get_submodule(name), addition.multiplier
 
@@ -105,10 +105,10 @@ def _attention_watches(
         module = model.attention_modules[layer]
         if module is None:
             raise LayerscopeError(
-                f"block {layer} of {model.facts.name} has no attention",
+                f"layer {layer} of {model.facts.name} has no attention",
                 found=here[0],
-                expected=f"one of the blocks {[i for i, m in enumerate(model.attention_modules) if m is not None]}",
-                hint="resid_pre and resid_post work in every block",
+                expected=f"one of the layers {[i for i, m in enumerate(model.attention_modules) if m is not None]}",
+                hint="resid_pre and resid_post work in every layer",
             )
         watches[module] = _attention_keeper(here, kept)
     return watches

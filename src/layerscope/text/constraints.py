@@ -14,7 +14,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.results.escaping import visible
 from layerscope.text.tokenised import TokenisedPrompt
 
-FIRST_NOT_NOISED = "first token not noised"
+FIRST_NOT_NOISED = "first token not corrupted"
 
 
 class Constraint(BaseModel):
@@ -46,7 +46,7 @@ def constraints_of(tokenised: TokenisedPrompt, *, context: int | None) -> tuple[
         _fits(tokenised, context),
         _found(tokenised),
         _end_not_noised(tokenised, 0, FIRST_NOT_NOISED),
-        _end_not_noised(tokenised, tokenised.last, "last token not noised"),
+        _end_not_noised(tokenised, tokenised.last, "last token not corrupted"),
         _exactly_the_subject(tokenised),
         _one_noised(tokenised),
         _one_answer_token(tokenised),
@@ -116,7 +116,7 @@ def _fits(tokenised: TokenisedPrompt, context: int | None) -> Constraint:
 
 def _found(tokenised: TokenisedPrompt) -> Constraint:
     noised = _quoted(tokenised, tokenised.noised)
-    detail = f"noised: {noised}" if noised else "no token stands for any character of the subject"
+    detail = f"corrupted: {noised}" if noised else "no token stands for any character of the subject"
     return Constraint(name="subject found in tokens", holds=bool(noised), detail=detail, needed=True)
 
 
@@ -133,9 +133,9 @@ def _exactly_the_subject(tokenised: TokenisedPrompt) -> Constraint:
         detail = detail.replace("reach", "reaches", 1)
     holds = bool(tokenised.noised) and not beyond
     if not tokenised.noised:
-        detail = "no token is noised"
+        detail = "no token is corrupted"
     return Constraint(
-        name="noised tokens lie exactly on the subject", holds=holds, detail=detail, needed=False
+        name="corrupted tokens lie exactly on the subject", holds=holds, detail=detail, needed=False
     )
 
 

@@ -105,7 +105,7 @@ def _located(record: Record, written: str) -> tuple[str, tuple[int, int], str]:
     if "subject" in record.fields:
         _refuse_empty(subject, "subject", record)
     raise LayerscopeError(
-        f"it is not said what is noised in {record.where}",
+        f"it is not said what is corrupted in {record.where}",
         found=f'neither a field "subject" nor stars in {shown(written)}',
         expected='"subject": the words of the prompt that are noised',
         hint="add the field, or put *stars* round those words in the prompt",
@@ -122,7 +122,7 @@ def _span_of(text: str, subject: str, start: int | None, record: Record) -> tupl
             hint="copy the words out of the prompt",
         )
     if start is None:
-        many = f"the subject occurs {times} times in the prompt: the first whole word is noised"
+        many = f"the subject occurs {times} times in the prompt: the first whole word is corrupted"
         return (first, first + len(subject)), many if times > 1 else ""
     if not text.startswith(subject, start):
         raise LayerscopeError(

@@ -1,7 +1,7 @@
 """Prompts: texts that end just before an answer, each with the span of characters that is noised.
 
 They come from a `.jsonl`, `.csv` or `.json` file (ROME's known_1000 and CounterFact included), from
-Python, from a text with *stars* round what is noised, or from a set that comes with Layerscope.
+Python, from a text with *stars* round what is corrupted, or from a set that comes with Layerscope.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def load_prompts(source: object) -> tuple[Prompt, ...]:
 
     Args:
         source: a path (or its text) to a `.jsonl`, `.csv` or `.json` file; the name of a bundled set;
-            several of these joined by `+`; a text with *stars* round what is noised; a Prompt or a mapping
+            several of these joined by `+`; a text with *stars* round what is corrupted; a Prompt or a mapping
             with a file's fields; or any iterable of these last three. In Python, "answer" may be left out:
             the model's own top-1 is then traced.
 
@@ -147,7 +147,7 @@ def _neither_file_nor_stars(text: str) -> LayerscopeError:
     return LayerscopeError(
         "this text is neither a file nor a starred prompt",
         found=shown(text),
-        expected="a file, a bundled set, or a text with one pair of *stars* round what is noised",
+        expected="a file, a bundled set, or a text with one pair of *stars* round what is corrupted",
         hint="The *Eiffel* Tower is located in the city of",
     )
 

@@ -1,4 +1,4 @@
-"""Stars round what is noised: `The *Eiffel* Tower is in`.
+"""Stars round what is corrupted: `The *Eiffel* Tower is in`.
 
 `\\*` is a star that is meant. Backslashes matter only directly before a star, where each pair of them
 stands for one; so every text can be written with stars, and `parse_stars(with_stars(t, s)) == (t, s)`.
@@ -11,7 +11,7 @@ import re
 from layerscope.errors import LayerscopeError
 
 _STAR = re.compile(r"(\\*)\*")
-_EXPECTED = "one pair of stars round what is noised, as in 'The *Eiffel* Tower is in'"
+_EXPECTED = "one pair of stars round what is corrupted, as in 'The *Eiffel* Tower is in'"
 
 
 def has_stars(text: str) -> bool:
