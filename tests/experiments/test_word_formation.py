@@ -10,6 +10,7 @@ import xarray as xr
 import layerscope as ls
 import zoo
 from layerscope import LayerscopeError, experiments
+from layerscope.experiments import word_formation
 from layerscope.experiments.word_formation.items.design import erased_cases, made_up, pairs_of, twins_of
 from layerscope.results.escaping import restored
 from layerscope.results.schema import read_json
@@ -184,7 +185,8 @@ def test_likeness_is_the_centred_cosine_of_states_from_plain_hooks() -> None:
     module, tokenizer = zoo.make("gpt2", flipped=True), zoo.tokenizer()
     head, depth = [0, *tokenizer.encode("It was about")], 2
     words = [restored(str(word)) for word in result.word.values]
-    twins = {t.word: t for t in twins_of(tokenizer, tokenised(), "merges", 100, np.random.default_rng(5))}
+    drawn = word_formation.Settings(**FEW).seeded("twins")
+    twins = {twin.word: twin for twin in twins_of(tokenizer, tokenised(), "merges", FEW["twins"], drawn)}
 
     def last_states(form: str) -> torch.Tensor:
         return torch.stack(
