@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from layerscope.maths.prediction import prediction_interval
 from layerscope.models.facts import ModelFacts
 from layerscope.results.annotation_sheets import Judgements, Sheet
 from layerscope.results.pages import Page
@@ -159,11 +160,29 @@ class Claim(BaseModel):
     untrained: Untrained | None = Field(
         None, description="what an untrained twin must come to: its null, an effect too, or neither; and why"
     )
+    twins: tuple[float, ...] = Field((), description="values of untrained twins that claim the same")
+    unsigned: bool = Field(
+        False, description="whether the text says a negative value by a word and without its sign"
+    )
     caveat: str = ""
     select: dict[str, Any] = Field(
         default_factory=dict,
         description="the part of the result it rests on: variable, and labels by dimension",
     )
+    picked: tuple[str, ...] = Field(
+        (), description="dimensions along which that part was picked, as the best of many"
+    )
+
+    @property
+    def about(self) -> str:
+        """What is claimed, wherever in the result: the best of another model lies at other labels."""
+        labels = {name: label for name, label in self.select.items() if name not in self.picked}
+        return repr(sorted(labels.items())) if labels else self.text
+
+    @property
+    def twins_range(self) -> tuple[float, float]:
+        """Ends of the 95 % prediction interval for one more untrained twin; NaN with fewer than five."""
+        return prediction_interval(np.asarray(self.twins, dtype=float))
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,17 @@ def test_claims_rest_on_cells_that_exist(made: tuple[str, xr.Dataset]) -> None:
             assert claim.low <= claim.value <= claim.high
 
 
+def test_claims_declare_what_an_untrained_twin_must_come_to(made: tuple[str, xr.Dataset]) -> None:
+    name, result = made
+
+    for claim in experiments.load(name).claims(result):
+        assert claim.untrained is not None, claim.text
+        declared, reason = claim.untrained
+        assert len(reason.split()) > 2, claim.text
+        if declared == "null":
+            assert claim.significant is not None, claim.text  # only what compares has a null to come to
+
+
 def test_over_depth_lies_on_layer_or_depth(made: tuple[str, xr.Dataset]) -> None:
     name, result = made
 

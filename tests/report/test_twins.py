@@ -1,40 +1,75 @@
-"""A run beside its untrained twin's: found by what was asked, drawn in one picture, claims in pairs."""
+"""A run beside its untrained twins: found by what was asked, drawn in one picture, numbers in one table."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import xarray as xr
 
 from layerscope.report import write_report
 from layerscope.report.sections import section
-from layerscope.report.twins import put_beside
-from report.made_runs import MakeRun
+from layerscope.report.write import apart
+from layerscope.results.store import RunFolder
+from report.made_runs import MakeRun, made_result
 from report.test_report import page_without_library
 
 
+def of_twin(make_run: MakeRun, seed: int) -> RunFolder:
+    run, result = make_run(f"t{seed}", untrained=seed, weights="6e" * 32), made_result()
+    gap = result.difference + 0.2 * seed
+    run.save_result(result.assign(difference=gap).assign_attrs(experiment="trial_trace"))
+    return run
+
+
 @pytest.fixture
-def page(make_run: MakeRun, tmp_path: Path) -> str:
-    runs = [make_run("a"), make_run("b", untrained=0, weights="6e" * 32)]
+def runs(make_run: MakeRun) -> list[RunFolder]:
+    return [make_run("a"), *(of_twin(make_run, seed) for seed in range(1, 6))]
+
+
+@pytest.fixture
+def page(runs: list[RunFolder], tmp_path: Path) -> str:
     return page_without_library(write_report(runs, tmp_path / "report.html"))
 
 
-def test_claims_stand_in_pairs_beside_the_twin_s(page: str) -> None:
-    assert page.count("Beside the untrained twin</h3>") == 1
+def test_twins_stand_beside_the_model_and_nowhere_else(page: str, runs: list[RunFolder]) -> None:
+    assert page.count("Beside untrained twins</h3>") == 1
+    assert page.count('class="kicker"') == 1
+    assert "<h1>What each layer does: english-12l</h1>" in page
+    assert [len(side) for side in apart(runs)] == [1, 5]
+
+
+def test_a_table_gives_the_twins_mean_range_and_prediction_interval(page: str) -> None:
     rows = page.partition('<table class="findings twins">')[2].partition("</table>")[0]
-    assert rows.count("facts cross 2.6 blocks later than phrases") == 2  # once for each side
-    assert "no such claim" not in rows
+
+    first = rows.partition("facts cross 2.6 blocks later than phrases")[2].partition("</tr>")[0]
+    assert ">2.6 [1.9, 3.2]</td>" in first
+    assert ">3.2 blocks</td>" in first  # 2.6 and 0.2, 0.4, 0.6, 0.8, 1.0
+    assert ">2.8 to 3.6</td>" in first
+    # 3.2 ± 2.776 × 0.316 × √1.2
+    assert "95% prediction interval 2.2 to 4.2" in first
+    assert "5 untrained twins. A finding that untrained models show too" in page
 
 
-def test_the_twin_s_curve_is_a_dotted_line_in_the_same_panel(page: str) -> None:
+def test_fewer_than_five_are_shown_and_decide_nothing(runs: list[RunFolder], tmp_path: Path) -> None:
+    for run in runs[-2:]:
+        (run.path / "run.json").unlink()
+    page = page_without_library(write_report(runs[:4], tmp_path / "report.html"))
+
+    assert "3 untrained twins. Fewer than 5 are shown and decide nothing." in page
+    assert "prediction interval" not in page
+    assert ">2.8 to 3.2</td>" in page
+
+
+def test_their_curves_are_dotted_lines_in_the_same_panel(page: str) -> None:
     glance = page.partition('id="layers"')[2].partition("</figure>")[0]
 
-    assert glance.count('"dash":"dot"') == 3  # one for each of the three categories
-    assert "Dotted: the untrained twin." in glance
-    assert "<h1>What each layer does: english-12l</h1>" in page
+    assert glance.count('"dash":"dot"') == 15  # one for each of the three categories and each twin
+    assert "Dotted: 5 untrained twins." in glance
 
 
-def test_findings_are_the_trained_model_s_and_point_to_the_twin_s(page: str) -> None:
+def test_findings_are_the_model_s_and_point_to_the_twins(page: str) -> None:
     findings = page.partition('id="summary"')[2].partition("</section>")[0]
 
     assert findings.count("facts cross 2.6 blocks later than phrases") == 1
@@ -43,19 +78,56 @@ def test_findings_are_the_trained_model_s_and_point_to_the_twin_s(page: str) -> 
 
 
 def test_only_what_was_asked_alike_is_put_beside(make_run: MakeRun, tmp_path: Path) -> None:
-    runs = [make_run("a"), make_run("b", untrained=0, texts="ff" * 32), make_run("c", weights="6e" * 32)]
-    sections = [section(run, number, beside=tmp_path) for number, run in enumerate(runs, start=1)]
+    runs = [make_run("a"), make_run("b", untrained=1, texts="ff" * 32), make_run("c", weights="6e" * 32)]
 
-    assert put_beside(sections) == {}
+    assert section(runs[0], 1, beside=tmp_path).twins is None
+    assert [len(side) for side in apart(runs)] == [3, 0]
 
 
-def test_what_only_the_twin_claims_is_told_too(make_run: MakeRun, tmp_path: Path) -> None:
-    runs = [make_run("a"), make_run("b", untrained=0)]
-    one, twin = (section(run, number, beside=tmp_path) for number, run in enumerate(runs, start=1))
-    lost = one.claims.pop()
+def test_twins_that_lie_beside_a_run_are_found_though_it_alone_is_named(
+    runs: list[RunFolder], tmp_path: Path
+) -> None:
+    found = section(runs[0], 1, beside=tmp_path).twins
 
-    pairs = put_beside([one, twin])[one.anchor].pairs
+    assert found is not None
+    assert found.seeds == (1, 2, 3, 4, 5)
 
-    assert [own is None for own, _ in pairs] == [False] * len(one.claims) + [True]
-    assert pairs[-1][1] is not None
-    assert pairs[-1][1].claim == lost.claim
+
+def test_a_twin_alone_has_its_own_section(make_run: MakeRun, tmp_path: Path) -> None:
+    page = page_without_library(write_report([make_run("b", untrained=1)], tmp_path / "report.html"))
+
+    assert page.count('class="kicker"') == 1
+    assert "Beside untrained twins" not in page
+
+
+def test_why_a_twin_has_no_result_is_said(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run("a"), make_run("b", untrained=1)]
+    record = runs[1].record
+    record.state, record.refused = "refused", "no prompt is left"
+    runs[1].save_record(record)
+
+    page = page_without_library(write_report(runs, tmp_path / "report.html"))
+
+    assert "untrained twin 1: no prompt is left" in page
+
+
+def test_a_claim_of_a_twin_that_fails_hides_nothing(
+    runs: list[RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from layerscope import experiments
+
+    loaded = experiments.load("trial_trace")
+
+    def fails_on_twins(result: xr.Dataset) -> list[Any]:
+        if float(result.difference[0]) != 2.6:
+            raise KeyError("lost")
+        return loaded.claims(result)
+
+    broken = type(loaded)(**{**vars(loaded), "claims": fails_on_twins})
+    monkeypatch.setattr(experiments, "load", lambda name: broken)
+
+    with pytest.warns(UserWarning, match="claims of untrained twin 1"):
+        shown = section(runs[0], 1, beside=tmp_path)
+
+    assert shown.claims
+    assert any("claims of untrained twin 1 of trial_trace failed" in problem for problem in shown.problems)

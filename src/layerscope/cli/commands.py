@@ -114,7 +114,7 @@ def report(
     layerscope report --model gpt2
     """
     from layerscope.jobs.workers import engine_of
-    from layerscope.report.write import sections_of, write_report
+    from layerscope.report.write import apart, sections_of, write_report
     from layerscope.results.files import make_folder
     from layerscope.results.store import RunFolder
 
@@ -131,7 +131,7 @@ def report(
             folders = every_experiment(asked, model, engine, out, quick, refused)
             sections = sections_of(folders, page, engine)
     write_report(folders, page, refused=refused, sections=sections)
-    for folder, section in zip(folders, sections, strict=True):
+    for folder, section in zip(apart(folders)[0], sections, strict=True):
         with going_on(folder.path.name, refused):
             tell_run(folder, claims=[card.claim for card in section.claims] or None)
     typer.echo(f"\nwrote {page}\nnext: open it in a browser (it needs no network)")

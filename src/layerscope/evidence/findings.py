@@ -14,10 +14,12 @@ from layerscope.contract import Claim, Untrained
 from layerscope.evidence import wording
 from layerscope.evidence.places import places_in_words
 from layerscope.evidence.wording import ALPHA
-from layerscope.maths.prediction import prediction_interval
 
 FEWEST_UNITS = 6
 """Units from which an interval alone may decide (maths/bootstrap.py)."""
+
+COMPARES_NOTHING: Untrained = ("not applicable", "it compares nothing")
+"""What a claim declares of untrained twins that no verdict belongs to."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,10 @@ class Finding:
         clear: how many of the family are significant.
         also: where they are, the picked one included, if the family lies along one dimension.
         beyond: whether it also exceeds what was declared a condition beforehand, such as every random control.
-        twins: the same number of untrained twins, where the result holds it as `untrained_` and the variable's name.
+        twins: the same number of untrained twins, where the result holds it as `untrained_` and the variable's name;
+            what runs on twins found, claims are told (evidence/twins.py).
         select: where it stands in the result.
+        picked: dimensions along which that place was picked: a twin's best may lie elsewhere.
     """
 
     value: float
@@ -65,6 +69,7 @@ class Finding:
     beyond: bool = True
     twins: tuple[float, ...] = ()
     select: Mapping[str, Any] = field(default_factory=dict)
+    picked: tuple[str, ...] = ()
 
     # -- what is known ---------------------------------------------------------------------------------
 
@@ -87,12 +92,6 @@ class Finding:
         if not (self.known and self.testable and self.beyond):
             return False
         return self.p < ALPHA if self.tested else self.low > self.null or self.high < self.null
-
-    @property
-    def beyond_twins(self) -> bool | None:
-        """Whether it lies outside of where another untrained twin would; None with too few twins to say."""
-        low, high = prediction_interval(np.asarray(self.twins, dtype=float), level=self.level)
-        return None if math.isnan(low) else not low <= self.value <= high
 
     # -- words -----------------------------------------------------------------------------------------
 
@@ -145,7 +144,8 @@ class Finding:
                 compares nothing has none: it is said as it is.
             unknown: why there is no estimate, for where there is none.
             caveat: what qualifies it, in at most one sentence.
-            untrained: what an untrained twin must come to, declared beforehand, and why.
+            untrained: what an untrained twin must come to, declared beforehand, and why; a claim that compares
+                nothing need not say it.
             signed: whether `says` gives the value with its sign. Else a sentence that says a negative value by
                 `which` and `size` has its interval turned round too.
         """
@@ -160,9 +160,11 @@ class Finding:
             p_adjusted=number_or_none(self.p),
             significant=self.significant if compares else None,
             stated=True,
-            untrained=untrained,
-            caveat="; ".join(filter(None, [caveat, self._picked(), _beside_twins(untrained)])),
+            untrained=untrained or (None if compares else COMPARES_NOTHING),
+            unsigned=compares and self.significant and self._turned(signed),
+            caveat="; ".join(filter(None, [caveat, self._picked(), wording.twins_too(untrained)])),
             select=dict(self.select),
+            picked=self.picked,
         )
 
     def _text(self, says: str, nothing: str, unknown: str, signed: bool) -> str:
@@ -176,9 +178,12 @@ class Finding:
             )
         if not self.significant:
             return wording.null_sentence(nothing, self.estimate, self.interval)
-        turned = self.value < self.null and self.null == 0 and not signed
-        said = replace(self, low=-self.high, high=-self.low) if turned else self
+        said = replace(self, low=-self.high, high=-self.low) if self._turned(signed) else self
         return wording.sentence(says, said.interval, wording.p_in_words(self.p, self.least_p))
+
+    def _turned(self, signed: bool) -> bool:
+        """Whether a sentence says it without its minus, so that its interval is turned round too."""
+        return self.value < self.null and self.null == 0 and not signed
 
     def _picked(self) -> str:
         if self.family < 2:
@@ -193,10 +198,3 @@ def number_or_none(value: float | np.ndarray | xr.DataArray) -> float | None:
     """A single number for a claim; None where it is not known."""
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-def _beside_twins(untrained: Untrained | None) -> str:
-    """Said with every claim whose null is not an untrained twin's: only twins tell what training brought."""
-    if untrained is None or untrained[0] != "effect":
-        return ""
-    return f"untrained twins show an effect too: {untrained[1]}"

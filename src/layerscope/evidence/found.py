@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Claim
+from layerscope.contract import Claim, Untrained
 from layerscope.evidence import wording
-from layerscope.evidence.findings import FEWEST_UNITS, Finding
+from layerscope.evidence.findings import COMPARES_NOTHING, FEWEST_UNITS, Finding
 from layerscope.evidence.places import places_in_words
 from layerscope.evidence.wording import ALPHA
 
@@ -27,6 +27,7 @@ def finding(
     unit: str = "",
     units: str = "",
     n: Sequence[str] = (),
+    picked: Sequence[str] = (),
     **labels: Any,
 ) -> Finding:
     """A number of a result, with whatever the result holds about it.
@@ -39,6 +40,7 @@ def finding(
         unit: by default the variable's.
         units: what it is counted over, by default what `Over` wrote: "prompts".
         n: names of the variables of its numbers of units, by default `name_n`.
+        picked: dimensions whose labels were picked in another way than by `strongest`.
         labels: the cell, by dimension.
     """
     p = p or f"{name}_p_adjusted"
@@ -64,6 +66,7 @@ def finding(
         least_alone=_cell(result, f"{name}_least_p", labels),
         twins=(twin,) if math.isfinite(twin) else (),
         select={"variable": name, **labels},
+        picked=tuple(picked),
     )
 
 
@@ -94,14 +97,14 @@ def strongest(
     known = np.isfinite(values.values)
     if not known.any():
         first = {dim: _label(values, dim, 0) for dim in dims}
-        return finding(result, name, **options, **how, **first)
+        return finding(result, name, picked=dims, **options, **how, **first)
     p = result[p_name].sel(how).transpose(*dims).values if p_name in result else np.full(known.shape, np.nan)
     clear = known & (p < ALPHA)
     # Of those that are significant; if none is, of those that could be; if none could, of all.
     allowed = next(some for some in (clear, known & np.isfinite(p), known) if some.any())
     place = np.unravel_index(int(np.where(allowed, by(values.values), -np.inf).argmax()), values.shape)
     cell = {dim: _label(values, dim, int(index)) for dim, index in zip(dims, place, strict=True)}
-    found = finding(result, name, **options, **how, **cell)
+    found = finding(result, name, picked=dims, **options, **how, **cell)
     joint = f"{name}_joint_low" in result
     if joint:
         low, high = (_cell(result, f"{name}_joint_{end}", how | cell) for end in ("low", "high"))
@@ -153,7 +156,15 @@ def supported(found: Finding, resamples: int) -> Finding:
 
 
 def rest_of(
-    result: xr.Dataset, name: str, p: str, *, nothing: str, of: str, caveat: str = "", **labels: Any
+    result: xr.Dataset,
+    name: str,
+    p: str,
+    *,
+    nothing: str,
+    of: str,
+    caveat: str = "",
+    untrained: Untrained | None = None,
+    **labels: Any,
 ) -> Claim:
     """One sentence on all cells of a family that are not significant, where each alone would be too many.
 
@@ -164,6 +175,7 @@ def rest_of(
         nothing: what was looked for, a noun without an article.
         of: what the cells are, plural: "pairs of categories".
         caveat: what qualifies it.
+        untrained: what an untrained twin must come to.
         labels: the cell of other dimensions.
     """
     known = result[p].sel(labels).values
@@ -172,6 +184,7 @@ def rest_of(
         text=wording.null_sentence(f"{nothing} in {quiet} of {tested} {of}"),
         significant=False,
         stated=True,
+        untrained=untrained,
         caveat=caveat,
         select={"variable": name, **labels},
     )
@@ -186,6 +199,7 @@ def untested(
     return Claim(
         text=wording.sentence(f"Too few {units} to test the {nothing} in {unknown} of {known.size} {of}"),
         stated=True,
+        untrained=COMPARES_NOTHING,
         caveat=caveat,
         select={"variable": name},
     )

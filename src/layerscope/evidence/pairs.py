@@ -57,6 +57,8 @@ def claims_of_pairs(
             untrained=untrained,
         )
     if (p >= ALPHA).any() and not few:
-        yield rest_of(result, "p_adjusted", "p_adjusted", nothing=nothing, of=_OF, caveat=method)
+        yield rest_of(
+            result, "p_adjusted", "p_adjusted", nothing=nothing, of=_OF, caveat=method, untrained=untrained
+        )
     if np.isnan(p).any():
         yield untested(result, "p_adjusted", "p_adjusted", nothing=nothing, of=_OF, units=units)

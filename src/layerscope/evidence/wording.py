@@ -33,9 +33,25 @@ def interval(unit: str, low: float, high: float, level: float) -> str:
     """An interval in words: "95% CI 3.0 to 5.9"; empty where there is none."""
     if math.isnan(low) or math.isnan(high):
         return ""
+    return f"{100 * level:g}% CI {ends(unit, low, high)}"
+
+
+def ends(unit: str, low: float, high: float) -> str:
+    """Two ends with the digits of their interval: "3.0 to 5.9", "14% to 20%"."""
     sign = "%" * (unit == "share")
-    ends = (f"{_digits(end, unit, low, high)}{sign}" for end in (low, high))
-    return f"{100 * level:g}% CI {' to '.join(ends)}"
+    return " to ".join(f"{_digits(end, unit, low, high)}{sign}" for end in (low, high))
+
+
+def twins_too(untrained: tuple[str, str] | None) -> str:
+    """Said with every claim whose null is not an untrained twin's: only twins tell what training brought."""
+    if untrained is None or untrained[0] != "effect":
+        return ""
+    return f"untrained twins show an effect too: {untrained[1]}"
+
+
+def range_of_twins(unit: str, low: float, high: float) -> str:
+    """Where one more untrained twin would lie: "95% prediction interval 0.5 to 1.1"."""
+    return f"95% prediction interval {ends(unit, low, high)}"
 
 
 def p_in_words(p: float, least: float = math.nan) -> str:

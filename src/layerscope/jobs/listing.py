@@ -93,7 +93,7 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
         yield from (f"  {line}" for line in _unfinished(folder, record))
         return
     result = folder.result()
-    for claim in _claims(experiment, result, record) if claims is None else claims:
+    for claim in _claims(experiment, result, folder) if claims is None else claims:
         yield f"  {_claim(claim)}"
         if whole and claim.caveat:
             yield f"    ({visible(claim.caveat, blanks=False)})"
@@ -146,13 +146,17 @@ def said_of_first(record: RunRecord) -> str:
     )
 
 
-def _claims(experiment: Experiment, result: xr.Dataset, record: RunRecord) -> list[Claim]:
-    """What a result says; a result of other code may lack what this code looks for."""
+def _claims(experiment: Experiment, result: xr.Dataset, folder: RunFolder) -> list[Claim]:
+    """What a result says beside its untrained twins; one of other code may lack what this code looks for."""
+    from layerscope.evidence.twins import claims_beside
+    from layerscope.results.twins import twins_of
+
     try:
-        return experiment.claims(result)
+        return claims_beside(experiment, result, twins_of(folder).values())
     except (LookupError, AttributeError, ValueError) as error:
         from layerscope.jobs.prepare import code_digest
 
+        record = folder.record
         if record.machine.code == code_digest() and record.machine.plugin == experiment.plugin:
             raise
         whose = " and ".join(experiment.plugin) or "Layerscope"

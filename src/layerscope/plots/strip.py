@@ -30,13 +30,13 @@ class StripRow:
         values: `value` and where known `low`, `high`, `null` over layer or depth (an experiment's
             `over_depth`), and at most one dimension more.
         n_layers: blocks of the model.
-        twin: the same of the model's untrained twin, where that was measured; drawn dotted.
+        twins: the same of the model's untrained twins, where those were measured; drawn dotted.
     """
 
     name: str
     values: xr.Dataset
     n_layers: int
-    twin: xr.Dataset | None = None
+    twins: Sequence[xr.Dataset] = ()
 
 
 def layers_at_a_glance(
@@ -91,8 +91,10 @@ def _heading(row: StripRow) -> str:
     keys = keys if len(names) > 1 else []
     if "null" in row.values and row.values["null"].dims == (axis,):
         keys.append((NEUTRAL, f"╌╌ {escaped(str(row.values['null'].attrs.get('name', 'null')))}"))
-    if any(True for _ in _of_twin(row, axis, fraction=False)):
-        keys.append((COLOURS[0] if len(names) == 1 else NEUTRAL, "••• untrained twin"))
+    drawn = {trace.legendgroup for trace in _of_twins(row, axis, fraction=False) if trace is not None}
+    if drawn:
+        several = f"{len(drawn)} untrained twins" if len(drawn) > 1 else "untrained twin"
+        keys.append((COLOURS[0] if len(names) == 1 else NEUTRAL, f"••• {several}"))
     told = "".join(f' &nbsp; <span style="color:{colour}">{text}</span>' for colour, text in keys)
     return f"<b>{escaped(row.name)}</b> {quantity_title(row.values['value'], 200)}{told}"
 
@@ -108,20 +110,25 @@ def _traces(row: StripRow, fraction: bool) -> list[go.Scatter]:
         ]
     if "null" in placed and placed["null"].dims == (axis,):
         drawn.append(null_line(placed["null"], axis, name="null"))
-    return [trace for trace in [*drawn, *_of_twin(row, axis, fraction)] if trace is not None]
+    return [trace for trace in [*drawn, *_of_twins(row, axis, fraction)] if trace is not None]
 
 
-def _of_twin(row: StripRow, axis: str, fraction: bool) -> Iterator[go.Scatter | None]:
-    """The untrained twin's lines, dotted, each in the colour of the line that it stands beside."""
-    if row.twin is None or depth_axis(row.twin["value"]) != axis:
-        return
+def _of_twins(row: StripRow, axis: str, fraction: bool) -> Iterator[go.Scatter | None]:
+    """Twins' lines, dotted, each in the colour of the line that it stands beside; of one alone its band, too."""
     own = [name for name, _ in lines(row.values, axis)]
-    for name, one in lines(_placed(row.twin, row.n_layers, axis, fraction), axis):
-        if name in own and np.isfinite(one["value"].values).any():
-            colour = COLOURS[own.index(name) % len(COLOURS)]
-            yield band(one, axis, colour=NEUTRAL)
-            stroke = line(one, axis, name=f"{label(name or row.name)}, untrained", colour=colour)
-            yield stroke.update(line_dash="dot", line_width=1.5)
+    for number, twin in enumerate(row.twins, start=1):
+        if depth_axis(twin["value"]) != axis:
+            continue
+        for name, one in lines(_placed(twin, row.n_layers, axis, fraction), axis):
+            if name in own and np.isfinite(one["value"].values).any():
+                if len(row.twins) == 1:
+                    yield band(one, axis, colour=NEUTRAL)
+                colour, said = (
+                    COLOURS[own.index(name) % len(COLOURS)],
+                    f"{label(name or row.name)}, untrained",
+                )
+                stroke = line(one, axis, name=said, colour=colour)
+                yield stroke.update(line_dash="dot", line_width=1.5, legendgroup=f"twin {number}")
 
 
 def _placed(values: xr.Dataset, n_layers: int, axis: str, fraction: bool) -> xr.Dataset:

@@ -42,7 +42,6 @@ def render(
         title=title,
         sections=sections,
         beside=beside or {},
-        twins={one.anchor for one in (beside or {}).values()},
         at_a_glance=at_a_glance,
         style=Markup(_source(environment, "page.css")),
         scripts=scripts,

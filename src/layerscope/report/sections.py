@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from layerscope.report.provenance import Group, provenance
 from layerscope.report.reading import ShownPage, shown_page
 from layerscope.report.reproduce import Recipe, recipe
 from layerscope.report.settings import SettingRow, setting_rows
+from layerscope.report.twins import Twins, twins_beside
 from layerscope.results.annotation_sheets import FOLDER as ANNOTATIONS
 from layerscope.results.annotation_sheets import read_sheets
 from layerscope.results.record import RunRecord
@@ -52,8 +53,6 @@ class Section:
     model: str = ""
     created: str = ""
     n_layers: int = 0
-    asked_name: str = ""
-    untrained: bool = False
     question: str = ""
     problems: list[str] = field(default_factory=list)
     progress: list[tuple[str, int, int]] = field(default_factory=list)
@@ -67,15 +66,17 @@ class Section:
     provenance: list[Group] = field(default_factory=list)
     recipe: Recipe | None = None
     over_depth: xr.Dataset | None = None
+    twins: Twins | None = None
 
 
-def section(run: RunFolder, number: int, beside: Path) -> Section:
+def section(run: RunFolder, number: int, beside: Path, among: Sequence[RunFolder] = ()) -> Section:
     """What the page says of a run.
 
     Args:
         run: a run folder, in whatever state.
         number: its place on the page, from 1.
         beside: the page's folder; the run is named by its path from there.
+        among: runs among which its untrained twins are looked for, besides those in the same folder.
     """
     shown = Section(f"run-{number}", _path_from(beside, run.path))
     try:
@@ -91,7 +92,7 @@ def section(run: RunFolder, number: int, beside: Path) -> Section:
         shown.state = "unknown"
         shown.problems.append(str(error))
         return shown
-    _add_experiment(shown, run, record, experiment)
+    _add_experiment(shown, run, record, experiment, among)
     return shown
 
 
@@ -114,12 +115,12 @@ def _describe(shown: Section, record: RunRecord) -> None:
     shown.model = str(record.facts.get("name", record.asked.model))
     shown.n_layers = int(record.facts.get("n_layers") or 0)
     shown.created = record.created
-    shown.asked_name = record.asked.but_for_training()
-    shown.untrained = record.asked.untrained is not None
     shown.provenance = provenance(record)
 
 
-def _add_experiment(shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment) -> None:
+def _add_experiment(
+    shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment, among: Sequence[RunFolder]
+) -> None:
     shown.question = experiment.question
     shown.procedure = paragraphs(experiment.doc)
     shown.settings = setting_rows(experiment, record.asked.settings)
@@ -135,6 +136,7 @@ def _add_experiment(shown: Section, run: RunFolder, record: RunRecord, experimen
         shown.state = "damaged"
         shown.problems.append(str(error))
         return
+    shown.twins = twins_beside(run, among, experiment, partial(_tried, shown))
     _add_result(shown, run, record, experiment, result)
 
 
@@ -144,7 +146,8 @@ def _add_result(
     shown.cautions = [*map(str, read_json(result, "cautions", [])), *record.cautions]
     shown.exclusions = [*exclusions(result), *unreadable(record)]
     judged = _judged(shown, run, experiment, result)
-    claims: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), []) + judged.claims
+    own: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), [])
+    claims = (own if shown.twins is None else shown.twins.beside(own)) + judged.claims
     shown.claims = [
         ClaimCard(f"{shown.anchor}-claim-{place}", claim, recipe(run, record, experiment, shown.where, claim))
         for place, claim in enumerate(claims, start=1)

@@ -1,98 +1,160 @@
-"""A run beside the same run on the model's untrained twin: claims in pairs, curves in one picture."""
+"""What a report knows of a run's untrained twins, and how it shows them beside the model."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
+from layerscope.contract import Claim, Experiment
+from layerscope.evidence.twins import beside_twins
+from layerscope.evidence.wording import ends, measured, range_of_twins
+from layerscope.maths.prediction import FEWEST
 from layerscope.plots.strip import StripRow, layers_at_a_glance
 from layerscope.report.figures import PageFigure, page_figure
-from layerscope.report.sections import ClaimCard, Section
+from layerscope.results.store import RunFolder
+from layerscope.results.twins import twin_runs_of, twins_of
 
-_TWIN = "Dotted, with grey bands: the untrained twin."
+Tried = Callable[[str, Callable[[], Any], Any], Any]
+"""Calls what may fail on one result: what fails is said on the page."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The untrained twins of a run.
+
+    Attributes:
+        seeds: of those with a result.
+        claims: what each claims.
+        curves: what each has over depth, the measure that speaks for the experiment.
+        ship: whether they come with Layerscope, and were not run here.
+        problems: why others have no result.
+    """
+
+    seeds: tuple[int, ...] = ()
+    claims: tuple[list[Claim], ...] = ()
+    curves: tuple[xr.Dataset, ...] = ()
+    ship: bool = False
+    problems: tuple[str, ...] = ()
+
+    def beside(self, claims: Sequence[Claim]) -> list[Claim]:
+        """A model's claims, judged beside these twins'."""
+        return beside_twins(claims, self.claims)
+
+    @property
+    def said(self) -> str:
+        """How many they are, and what they can decide."""
+        count = len(self.seeds)
+        whose = " (their quantities come with Layerscope)" if self.ship else ""
+        if count >= FEWEST:
+            return (
+                f"{count} untrained twins{whose}. A finding that untrained models show too counts as significant only "
+                "outside the 95% prediction interval for one more twin."
+            )
+        few = f"{count} untrained twin{'s' * (count > 1)}{whose}"
+        return f"{few}. Fewer than {FEWEST} are shown and decide nothing."
+
+
+@dataclass(frozen=True)
+class TwinsOfClaim:
+    """One row: what the model claims, and the same number of its twins.
+
+    Attributes:
+        claim: the model's.
+        mean: of the twins, with its unit.
+        between: their smallest and largest.
+        predicted: where one more would lie; empty with too few.
+    """
+
+    claim: Claim
+    mean: str
+    between: str
+    predicted: str
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What the untrained twin shows where the trained model shows something.
+    """What stands beside a model's findings.
 
     Attributes:
-        anchor: of the twin's own section.
-        model: the twin's name.
-        pairs: claims on the same quantity, in the order of the trained model's; either may be missing.
-        figure: both curves over depth, where both have one.
-        problems: why the twin has no result, where it has none.
+        twins: who they are.
+        rows: claims whose number twins have, too.
+        figure: the model's curve over depth with its twins', where both have one.
     """
 
-    anchor: str
-    model: str
-    pairs: tuple[tuple[ClaimCard | None, ClaimCard | None], ...]
-    figure: PageFigure | None
-    problems: tuple[str, ...]
+    twins: Twins
+    rows: tuple[TwinsOfClaim, ...] = field(default=())
+    figure: PageFigure | None = None
 
 
-def put_beside(sections: Sequence[Section]) -> dict[str, Beside]:
-    """By anchor of the trained model's section: what its twin shows. Twins are sections of the same page."""
-    found = {}
-    for one, twin in _pairs(sections):
-        figure = None
-        row = twinned_row(one, twin)
-        if row is not None and row.twin is not None:
-            own = "The trained model, with bands" + (
-                " and, dashed, the experiment's own null." if "null" in row.values else "."
-            )
-            drawn = layers_at_a_glance([row], caption=f"{own} {_TWIN}", panel=260)
-            figure = page_figure(f"{one.anchor}-twin", "Beside the untrained twin", drawn)
-        found[one.anchor] = Beside(
-            anchor=twin.anchor,
-            model=twin.model,
-            pairs=tuple(_claims_in_pairs(one.claims, twin.claims)),
-            figure=figure,
-            problems=tuple(twin.problems),
-        )
-    return found
-
-
-def twinned_row(one: Section, twin: Section | None, name: str = "") -> StripRow | None:
-    """A panel for a section's curve over depth, its twin's dotted; None where it has none."""
-    if one.over_depth is None or not one.n_layers:
+def twins_beside(
+    run: RunFolder, among: Sequence[RunFolder], experiment: Experiment, tried: Tried
+) -> Twins | None:
+    """The twins of a run, read from their results; None where there are none, in whatever state."""
+    results = twins_of(run, among)
+    runs = twin_runs_of(run, among)
+    records = {seed: twin.record for seed, twin in runs.items() if seed not in results}
+    problems = tuple(f"untrained twin {seed}: {one.refused}" for seed, one in records.items() if one.refused)
+    if not results and not problems:
         return None
-    other = None if twin is None else twin.over_depth
-    if other is not None and not np.isfinite(other["value"].values).any():
-        other = None  # a twin that gets no prompt right has nothing to average
-    return StripRow(name or one.experiment, one.over_depth, one.n_layers, other)
+    return Twins(
+        seeds=tuple(results),
+        claims=tuple(_of_each(results, "claims", experiment.claims, tried, [])),
+        curves=tuple(_curves(results, experiment, tried)),
+        ship=bool(results) and not runs.keys() & results.keys(),
+        problems=problems,
+    )
 
 
-def twins_of(sections: Sequence[Section]) -> dict[str, Section]:
-    """The twin's section, by anchor of the trained model's."""
-    return {one.anchor: twin for one, twin in _pairs(sections)}
+def _of_each(
+    results: Mapping[int, xr.Dataset], what: str, call: Callable[[xr.Dataset], Any], tried: Tried, none: Any
+) -> Iterator[Any]:
+    for seed, result in results.items():
+        yield tried(f"{what} of untrained twin {seed}", partial(call, result), none)
 
 
-def _pairs(sections: Sequence[Section]) -> Iterator[tuple[Section, Section]]:
-    """Sections that were asked the same, one of a model and one of its untrained twin."""
-    twins = {one.asked_name: one for one in sections if one.asked_name and one.untrained}
-    for one in sections:
-        if not one.untrained and one.asked_name in twins:
-            yield one, twins[one.asked_name]
+def _curves(results: Mapping[int, xr.Dataset], experiment: Experiment, tried: Tried) -> Iterator[xr.Dataset]:
+    for measures in _of_each(results, "over_depth", experiment.over_depth, tried, {}):
+        first = next(iter(measures.values()), None)
+        # A twin that gets no prompt right has nothing to average.
+        if first is not None and "value" in first and np.isfinite(first["value"].values).any():
+            yield first
 
 
-def _claims_in_pairs(
-    own: Sequence[ClaimCard], others: Sequence[ClaimCard]
-) -> Iterator[tuple[ClaimCard | None, ClaimCard | None]]:
-    """Claims that rest on one quantity, first with first; then what only the twin claims."""
-    left: dict[str, list[ClaimCard]] = defaultdict(list)
-    for card in others:
-        left[_about(card)].append(card)
-    for card in own:
-        same = left[_about(card)]
-        yield card, (same.pop(0) if same else None)
-    for card in others:
-        if card in left[_about(card)]:
-            yield None, card
+def shown_beside(anchor: str, row: StripRow | None, claims: Sequence[Claim], twins: Twins) -> Beside:
+    """The figure and the table of one section.
+
+    Args:
+        anchor: of the section.
+        row: its panel, twins in it; None where it has none.
+        claims: the model's, as its twins left them.
+        twins: the twins.
+    """
+    figure = None
+    if row is not None and row.twins:
+        own = "The trained model, with bands" + (
+            " and, dashed, the experiment's own null." if "null" in row.values else "."
+        )
+        caption = f"{own} {dotted(len(row.twins))}"
+        drawn = layers_at_a_glance([row], caption=caption, panel=260)
+        figure = page_figure(f"{anchor}-twin", "Beside untrained twins", drawn)
+    rows = tuple(_row(claim) for claim in claims if claim.twins)
+    return Beside(twins, rows, figure)
 
 
-def _about(card: ClaimCard) -> str:
-    return str(card.claim.select.get("variable", card.claim.text))
+def dotted(count: int) -> str:
+    """What dotted lines are."""
+    return f"Dotted: {count} untrained twins." if count > 1 else "Dotted: the untrained twin."
+
+
+def _row(claim: Claim) -> TwinsOfClaim:
+    least, most = min(claim.twins), max(claim.twins)
+    low, high = claim.twins_range
+    mean = measured(float(np.mean(claim.twins)), claim.unit, least, most)
+    predicted = "" if math.isnan(low) else range_of_twins(claim.unit, low, high)
+    return TwinsOfClaim(claim, mean, ends(claim.unit, least, most) if len(claim.twins) > 1 else "", predicted)

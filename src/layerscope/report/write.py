@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from layerscope.engines.engine import Engine, Task, values_of
 from layerscope.engines.local import LocalEngine
 from layerscope.errors import LayerscopeError
-from layerscope.plots.strip import layers_at_a_glance
+from layerscope.plots.strip import StripRow, layers_at_a_glance
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.page import render
 from layerscope.report.sections import Section, refused_section, section
-from layerscope.report.twins import put_beside, twinned_row, twins_of
+from layerscope.report.twins import Beside, dotted, shown_beside
 from layerscope.results.files import make_folder, write_text
 from layerscope.results.store import RunFolder
+from layerscope.results.twins import twin_runs_of
 
 
 def write_report(
@@ -31,7 +33,7 @@ def write_report(
     of them hides another.
 
     Args:
-        runs: at least one.
+        runs: at least one; untrained twins stand beside their model, where that is among them.
         path: the HTML file; its folder is made if need be.
         title: of the page; by default it names the models.
         refused: experiments that could not be run, with the reason, to be listed behind the others.
@@ -54,39 +56,65 @@ def write_report(
             for number, (name, error) in enumerate((refused or {}).items(), start=1)
         ),
     ]
-    html = render(shown, _at_a_glance(shown), put_beside(shown), title=title or _title(shown))
+    html = render(shown, _at_a_glance(shown), _beside(shown), title=title or _title(shown))
     make_folder(path.parent)
     write_text(path, html)
     return path
 
 
 def sections_of(runs: Sequence[RunFolder], path: Path, engine: Engine | None = None) -> list[Section]:
-    """What a page at `path` says of each run: claims are worked out and figures drawn, by an engine's workers."""
+    """What a page at `path` says of each run: claims are worked out and figures drawn, by an engine's workers.
+
+    Untrained twins of a run have no section of their own: they stand beside it.
+    """
+    shown, twins = apart(runs)
     tasks = (
-        Task(number, f"the page of {run.path.name}", section, (run, number, path.parent))
-        for number, run in enumerate(runs, start=1)
+        Task(number, f"the page of {run.path.name}", section, (run, number, path.parent, twins))
+        for number, run in enumerate(shown, start=1)
     )
     return list(values_of(engine or LocalEngine(), tasks))
 
 
+def apart(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[RunFolder]]:
+    """Runs that have a section of their own, and untrained twins of these."""
+    twins: set[Path] = set()
+    for run in runs:
+        with suppress(LayerscopeError, OSError):  # a damaged one is shown as such
+            if run.record.asked.untrained is None:
+                twins |= {twin.path.resolve() for twin in twin_runs_of(run, runs).values()}
+    sides: tuple[list[RunFolder], list[RunFolder]] = ([], [])
+    for run in runs:
+        sides[run.path.resolve() in twins].append(run)
+    return sides
+
+
 def _title(sections: Sequence[Section]) -> str:
-    twins = {twin.anchor for twin in twins_of(sections).values()}
-    models = dict.fromkeys(one.model for one in sections if one.model and one.anchor not in twins)
+    models = dict.fromkeys(one.model for one in sections if one.model)
     return "What each layer does" + (f": {', '.join(models)}" if models else "")
 
 
-def _at_a_glance(sections: Sequence[Section]) -> PageFigure | None:
-    twins = twins_of(sections)
-    beside = {twin.anchor for twin in twins.values()}
-    shown = [one for one in sections if one.anchor not in beside]
-    several = len({one.model for one in shown if one.over_depth is not None}) > 1
-    found = (
-        twinned_row(
-            one, twins.get(one.anchor), f"{one.experiment}, {one.model}" if several else one.experiment
+def _beside(sections: Sequence[Section]) -> dict[str, Beside]:
+    """By anchor, what stands beside sections that have twins."""
+    return {
+        one.anchor: shown_beside(
+            one.anchor, _row(one, one.experiment), [card.claim for card in one.claims], one.twins
         )
-        for one in shown
-    )
+        for one in sections
+        if one.twins is not None
+    }
+
+
+def _row(one: Section, name: str) -> StripRow | None:
+    """A panel for a section's curve over depth, its twins' dotted; None where it has none."""
+    if one.over_depth is None or not one.n_layers:
+        return None
+    return StripRow(name, one.over_depth, one.n_layers, one.twins.curves if one.twins else ())
+
+
+def _at_a_glance(sections: Sequence[Section]) -> PageFigure | None:
+    several = len({one.model for one in sections if one.over_depth is not None}) > 1
+    found = (_row(one, f"{one.experiment}, {one.model}" if several else one.experiment) for one in sections)
     rows = [row for row in found if row is not None]
-    caption = "Dotted: the untrained twin." if any(row.twin is not None for row in rows) else ""
-    drawn = layers_at_a_glance(rows, caption=caption) if rows else None
+    count = max((len(row.twins) for row in rows), default=0)
+    drawn = layers_at_a_glance(rows, caption=dotted(count) if count else "") if rows else None
     return None if drawn is None else page_figure("layers", "The layers at a glance", drawn)

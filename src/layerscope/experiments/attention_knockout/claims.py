@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Claim
+from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, claims_of_pairs, finding, on_either_side, strongest
 from layerscope.evidence.distances import MIXING, context_of_range
 from layerscope.evidence.wording import ALPHA
@@ -16,6 +16,9 @@ from layerscope.experiments.attention_knockout.conclude import ALL
 from layerscope.experiments.attention_knockout.items import SUBJECT
 from layerscope.experiments.attention_knockout.settings import PLACED
 from layerscope.results.escaping import restored
+
+_UNKNOWING: Untrained = ("null", "fresh weights predict no actual next token, whatever they read")
+_OTHER_WORDS: Untrained = ("effect", "categories differ in their words and in where their subjects stand")
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -92,6 +95,7 @@ def _beyond_control(result: xr.Dataset) -> Iterator[Claim]:
         nothing=f"difference in depth between needing {far} and {near} beyond that of random keys",
         caveat=f"random keys with as {control}, on the targets and layers that have them: {more.other(keys.value)}, "
         "which comes from where attention lies",
+        untrained=("effect", MIXING),
     )
 
 
@@ -109,6 +113,7 @@ def _costliest(result: xr.Dataset) -> Iterator[Claim]:
         "the next token's log-probability",
         nothing="cost of cutting any range, in the next token's log-probability",
         caveat=_of_the_cut(result, "", most, "cuts of one range"),
+        untrained=_UNKNOWING,
     )
 
 
@@ -120,12 +125,14 @@ def _subject(result: xr.Dataset) -> Claim:
     )
     nothing = "cost of cutting the last token from the subject, in the answer's log-probability"
     if not most.known:
-        return most.claim("", nothing=nothing, unknown="no layer lets the last token see the subject")
+        unseen = "no layer lets the last token see the subject"
+        return most.claim("", nothing=nothing, unknown=unseen, untrained=_UNKNOWING)
     return most.claim(
         f"cutting the last token from the subject {most.which('costs', 'adds')} most "
         f"{_round(result, most.select['layer'])}: {most.size} of the answer's log-probability",
         nothing=nothing,
         caveat=_of_the_cut(result, "prompt_", most, "layers"),
+        untrained=_UNKNOWING,
     )
 
 
@@ -198,4 +205,5 @@ def _categories(result: xr.Dataset) -> Iterator[Claim]:
             f"the subject is needed {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}"
         ),
         nothing="difference in the layer about which the subject is needed",
+        untrained=_OTHER_WORDS,
     )

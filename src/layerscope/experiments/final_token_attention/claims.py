@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Claim
+from layerscope.contract import Claim, Untrained
 from layerscope.evidence import finding, head_name, strongest
 from layerscope.experiments.final_token_attention.conclude import CORRUPTED, FIRST, SAID
 from layerscope.experiments.final_token_attention.measure import ATTENTION
 from layerscope.results.escaping import restored
 
 _TO = f"attention to {SAID[CORRUPTED]}"
+_PLACE: Untrained = ("not applicable", "a layer, not an effect")
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -36,6 +37,7 @@ def _first(result: xr.Dataset) -> Claim:
             "",
             nothing=f"last token's attention to {SAID[FIRST]}",
             unknown="no prompt is left to average over",
+            untrained=_PLACE,
         )
     uniform = most.other(float(result.uniform_overall.sel(row=FIRST)))
     return most.claim(
@@ -50,9 +52,8 @@ def _peak(result: xr.Dataset, category: str) -> Claim:
         restored(category),
     )
     if not layer.known:
-        return layer.claim(
-            "", nothing=f"layer in which {_TO} peaks, for {of}", unknown="no prompt has such a peak"
-        )
+        nothing = f"layer in which {_TO} peaks, for {of}"
+        return layer.claim("", nothing=nothing, unknown="no prompt has such a peak", untrained=_PLACE)
     return layer.claim(
         f"the last token's {_TO} peaks in layer {layer.estimate} for {of}",
         caveat=f"mean over {layer.n[0]} prompts of the layer with the largest mean over heads",
@@ -85,6 +86,7 @@ def _heads(result: xr.Dataset) -> Iterator[Claim]:
             caveat=f"significant in {most.clear} of {most.family} heads; corrected for all heads, layers, rows and "
             "pairs, as a share and over what uniform attention gives; lengths and distances are not matched unless the "
             "set says so",
+            untrained=("null", "heads of fresh weights know no category"),
         )
 
 
@@ -102,4 +104,5 @@ def _trace(result: xr.Dataset) -> Claim:
         nothing=f"difference in depth between crossover and the peak of {_TO}",
         caveat=f"{gap.n[0]} prompts, {within.estimate} of which cross over within that layer; by category "
         f"{categories}; rank correlation over prompts {correlation}",
+        untrained=("not applicable", "an untrained model has no answer to lose"),
     )

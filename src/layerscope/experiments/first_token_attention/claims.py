@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Claim
+from layerscope.contract import Claim, Untrained
 from layerscope.evidence import finding, head_name, strongest
 from layerscope.experiments.first_token_attention.measure import ANOTHER_FIRST, NOTHING_ADDED
 from layerscope.results.escaping import restored
 
 _SAID = {NOTHING_ADDED: "an ordinary word first", ANOTHER_FIRST: "a random token first"}
 """Readings as sentences say them: with nothing added, a word of the text stands first."""
+
+_PREFERRED: Untrained = ("effect", "any fixed preference counts, also one that fresh weights have by chance")
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -39,6 +41,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
                 f"with {_said(other)} than with {_said(main)}",
                 nothing=f"difference in attention to the first token between {_said(other)} and {_said(main)}",
                 caveat=f"mean over layers and heads; the same {change.n[0]} passages read both ways",
+                untrained=_PREFERRED,
             )
 
 
@@ -50,14 +53,21 @@ def _by_layer(result: xr.Dataset, main: str) -> Iterator[Claim]:
         caveat=f"{_said(main)}; mean over heads; uniform attention {most.other(uniform)}",
     )
     more = finding(
-        result, "late_excess", p="late_excess_p", unit="point", units="passages", reading=main, layer=layer
+        result,
+        "late_excess",
+        p="late_excess_p",
+        unit="point",
+        units="passages",
+        reading=main,
+        layer=layer,
+        picked=["layer"],
     )
     yield more.claim(
         f"late in the text, layer {layer} gives the first token {more.size} {more.which('more', 'less')} of its "
         "attention than uniform attention does",
         nothing=f"difference between attention to the first token in layer {layer} and uniform attention",
         caveat="p is corrected for all layers",
-        untrained=("effect", "any fixed preference counts, also one that fresh weights have by chance"),
+        untrained=_PREFERRED,
     )
 
 

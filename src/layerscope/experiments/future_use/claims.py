@@ -48,6 +48,7 @@ def _crossing(result: xr.Dataset) -> Claim:
             "",
             nothing="depth from which states serve their own prediction most",
             unknown=f"{replaced} changes no prediction",
+            untrained=_READING,
         )
     return depth.claim(
         f"from depth {depth.estimate} of {last} on, {replaced} costs the token's own prediction more than the next "

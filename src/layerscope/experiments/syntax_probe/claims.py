@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Claim
+from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, at_depths, finding, strongest
 from layerscope.experiments.syntax_probe.conclude import known_tasks
 from layerscope.results.escaping import restored, visible
 
 _BELOW = 0.05
+_BY_TYPE: Untrained = (
+    "null",
+    "states of fresh weights know a word by its type, and its neighbours at random",
+)
+_CARRIED: Untrained = ("effect", "attention of fresh weights carries a label that was read to later tokens")
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -51,6 +56,7 @@ def _gain(result: xr.Dataset, task: str) -> Claim:
         nothing=f"gain over the word type in decoding {what}, at any depth",
         caveat=f"{_of_training(result, gain, cell)}for words seen in training {met.estimate}; p is adjusted for all "
         "depths and tasks; what is decodable need not be used",
+        untrained=_BY_TYPE,
     )
 
 
@@ -107,6 +113,7 @@ def _label(result: xr.Dataset, kind: str) -> Claim:
         p="label_p",
         unit="point",
         units="passages",
+        picked=["since", "depth"],
         **cell,
     )
     right, dealt, alone, top = (
@@ -126,6 +133,7 @@ def _label(result: xr.Dataset, kind: str) -> Claim:
         nothing=f"decodability of the {what} beyond chance and the token alone, {_after(since)}, at any depth",
         caveat=f"labels of other passages give {dealt} there; accuracy is highest at depth {best} with {top}; p is of "
         "the gain over the token, adjusted for all depths and places",
+        untrained=_CARRIED,
     )
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, finding, strongest
+from layerscope.evidence.findings import COMPARES_NOTHING
 from layerscope.evidence.wording import counted
 from layerscope.experiments.trigger_examples.conclude.topics import sees_topics, topics_found
 
@@ -62,6 +63,7 @@ def _of_sharing(result: xr.Dataset) -> Iterator[Claim]:
             text="No key has two contexts that excite it.",
             stated=True,
             caveat="what contexts share needs at least two of them",
+            untrained=COMPARES_NOTHING,
             select={"variable": "all_shared_last_token_n"},
         )
         return

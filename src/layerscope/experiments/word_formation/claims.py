@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import xarray as xr
 
-from layerscope.contract import Claim
+from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, finding, strongest
 from layerscope.results.schema import read_json
 
+_NO_WORDS: Untrained = ("null", "fresh weights know no word from any other pieces")
+_ALIKE: Untrained = ("null", "fresh weights add as much in every layer")
 _WAYS = {
     "merges": "split where the tokenizer's last merge joined them",
     "blank": "without the blank before them",
@@ -34,7 +36,10 @@ def _crossing(result: xr.Dataset) -> Claim:
     at = finding(result, "mean_crossing", unit="1", units="pairs", group="words")
     if not at.known:
         return at.claim(
-            "", nothing="depth at which the pieces of words are joined", unknown="no pair crosses over"
+            "",
+            nothing="depth at which the pieces of words are joined",
+            unknown="no pair crosses over",
+            untrained=("not applicable", "a depth, not an effect"),
         )
     used, every = at.n[0], int((result.kind == "words").sum())
     groups = [str(group) for group in result.group.to_numpy() if str(group).startswith("words,")]
@@ -61,6 +66,7 @@ def _gap(result: xr.Dataset) -> Claim:
         unknown="no pair crosses over",
         caveat="made up: the same earlier pieces, and a last piece with which they are no word of the list; pairs "
         "resampled",
+        untrained=_NO_WORDS,
     )
 
 
@@ -77,6 +83,7 @@ def _stages(result: xr.Dataset) -> Claim:
         unknown="attention's part and the MLPs' cannot be separated on this model",
         caveat="centroids of single layers' recoveries, pair by pair; attention's part of all layers with the MLPs' as "
         f"it was recovers {attention} of the prediction, the MLPs' with attention's as it was {mlp}",
+        untrained=_ALIKE,
     )
 
 
@@ -88,6 +95,7 @@ def _likeness(result: xr.Dataset) -> Claim:
         f"Δcosine {gain.size} against another word's first piece",
         nothing=f"convergence of words {way} to the single token's state",
         caveat=f"difference of centred cosines above other words'; {result.sizes['word']} words",
+        untrained=_NO_WORDS,
     )
 
 
@@ -114,4 +122,5 @@ def _erasure(result: xr.Dataset) -> Claim:
         nothing=f"difference in how the piece before fades within and between words, from depth {first} to {last}",
         caveat=f"fall of the probe's probability: {more.other(within.value)} within, {more.other(between.value)} "
         f"between words; {read_json(result, 'n_classes')} classes; held-out words",
+        untrained=_NO_WORDS,
     )

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Claim, Untrained
+from layerscope.contract import Claim
 from layerscope.evidence import Finding, claims_of_pairs, finding, strongest
 from layerscope.experiments.causal_trace.claims import components, screen
+from layerscope.experiments.causal_trace.claims.components import UNKNOWING
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.results.escaping import restored
-
-_UNKNOWING: Untrained = ("not applicable", "an untrained model has no answer to lose")
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -50,7 +49,7 @@ def _crossovers(result: xr.Dataset) -> Iterator[Claim]:
         yield depth.claim(
             f"crossover comes at depth {depth.estimate} of {result.sizes['depth'] - 1} for {restored(name)}",
             caveat=f"mean over {depth.n[0]} prompts",
-            untrained=_UNKNOWING,
+            untrained=UNKNOWING,
         )
     if empty:
         more = f" and {len(empty) - 3} more categories" if len(empty) > 3 else ""
@@ -58,6 +57,7 @@ def _crossovers(result: xr.Dataset) -> Iterator[Claim]:
             "",
             nothing=f"crossover depth of {', '.join(empty[:3])}{more}",
             unknown="no prompt crosses over after exclusions",
+            untrained=UNKNOWING,
         )
 
 
@@ -69,7 +69,7 @@ def _contrasts(result: xr.Dataset) -> Iterator[Claim]:
         ),
         nothing="difference in crossover depth",
         caveat="prompts are not matched in length, distance or confidence unless the set says so",
-        untrained=_UNKNOWING,
+        untrained=UNKNOWING,
     )
 
 
@@ -78,7 +78,7 @@ def _routed_elsewhere(result: xr.Dataset) -> Claim:
     return share.claim(
         f"{share.estimate} of the recovery lies at tokens that are neither corrupted nor last",
         caveat="positive recoveries only, so chance alone makes it larger than zero",
-        untrained=_UNKNOWING,
+        untrained=UNKNOWING,
     )
 
 
@@ -88,7 +88,7 @@ def _total(result: xr.Dataset) -> Claim:
     return fall.claim(
         f"corruption {fall.which('lowers', 'raises')} {metric} by {fall.size} on average",
         caveat=f"over {fall.n[0]} prompts (average total effect)" if fall.n else "",
-        untrained=_UNKNOWING,
+        untrained=UNKNOWING,
     )
 
 
@@ -112,7 +112,7 @@ def _depths(result: xr.Dataset) -> Iterator[Claim]:
             caveat=f"significant at {most.where}; permutation over prompts, corrected for all depths and pairs"
             if most.clear > 1
             else "permutation over prompts, corrected for all depths and pairs",
-            untrained=_UNKNOWING,
+            untrained=UNKNOWING,
         )
 
 
@@ -126,7 +126,7 @@ def _matched(result: xr.Dataset) -> Iterator[Claim]:
             nothing=f"difference in crossover depth between {first} and {second} within matched pairs",
             unknown="no pair crosses over on both sides",
             caveat=f"{gap.n[0]} pairs, signs flipped pair by pair" if gap.n else "",
-            untrained=_UNKNOWING,
+            untrained=UNKNOWING,
         )
 
 
@@ -137,6 +137,7 @@ def _regression(result: xr.Dataset) -> Iterator[Claim]:
             "",
             nothing=f"effects of {terms} term{'s' * (terms > 1)} on crossover depth, the others held fixed",
             unknown=f"{n} prompts; at least ten a term are needed, and terms that vary",
+            untrained=UNKNOWING,
         )
         return
     for name in map(str, result.explanation.values):
@@ -147,7 +148,7 @@ def _regression(result: xr.Dataset) -> Iterator[Claim]:
                 f"{_per(restored(name))}",
                 nothing=f"effect of {restored(name)} on crossover depth, the others held fixed",
                 caveat=f"least squares over {n} prompts, HC3 errors, Holm's method over terms",
-                untrained=_UNKNOWING,
+                untrained=UNKNOWING,
             )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Claim
+from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, finding, head_name, level_of, strongest
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.experiments.causal_trace.measure.tokens import TOKEN_CLASSES
 from layerscope.results.escaping import restored
 
+UNKNOWING: Untrained = ("not applicable", "an untrained model has no answer to lose")
 _SUBJECT, _LAST = TOKEN_CLASSES[3], TOKEN_CLASSES[6]
 _NAMES = {"attn_out": "attention", "mlp_out": "MLPs"}
 _FEWEST_TOKENS = 3
@@ -44,6 +45,7 @@ def outputs(result: xr.Dataset) -> Iterator[Claim]:
             f"{most.estimate} of the answer",
             nothing=f"recovery by {_NAMES[site]} at the {place}, in any window",
             caveat=windows,
+            untrained=UNKNOWING,
         )
 
 
@@ -60,6 +62,7 @@ def severed(result: xr.Dataset) -> Iterator[Claim]:
             f"{most.select['layer']} brings back by {most.size}",
             nothing=f"change of what the subject's early states bring back by severing its own later {_NAMES[site]}",
             caveat="the largest of the first third of depths",
+            untrained=UNKNOWING,
         )
 
 
@@ -73,6 +76,7 @@ def heads(result: xr.Dataset) -> Iterator[Claim]:
         f"{head} restores most of all single heads at the last token: {most.estimate} of the answer",
         nothing="recovery by any single head at the last token",
         caveat=f"{most.clear} of {most.family} heads are significant",
+        untrained=UNKNOWING,
     )
 
 
@@ -86,6 +90,7 @@ def agreement(result: xr.Dataset) -> Iterator[Claim]:
                 f"{both} are {link.which('positively', 'negatively')} related over prompts: rank correlation "
                 f"{link.estimate}",
                 nothing=f"relation between {both} over prompts",
+                untrained=UNKNOWING,
                 signed=True,
             )
 
@@ -102,6 +107,7 @@ def handover(result: xr.Dataset) -> Iterator[Claim]:
         yield most.claim(
             f"the subject's last token brings back {most.estimate} of {whose} at depth {most.select['depth']}",
             nothing=f"recovery of {whose} by the subject's last token",
+            untrained=UNKNOWING,
             caveat=f"{most.n[0]} tokens, each corrupted alone" if most.n else "",
         )
         last = finding(result, "mean_handover", unit="1", handed_to="the last token", **cell)
@@ -134,7 +140,7 @@ def _at_every_dose(result: xr.Dataset, name: str) -> Claim:
     known = [one for one in found if one.known]
     what = f"difference in crossover depth between {first} and {second} at every dose of noise"
     if not known:
-        return found[0].claim("", nothing=what, unknown="too few prompts cross over")
+        return found[0].claim("", nothing=what, unknown="too few prompts cross over", untrained=UNKNOWING)
     clear = [one for one in known if one.significant]
     turned = len({one.which("later", "earlier") for one in clear}) > 1
     least = min(known, key=lambda one: (one.significant, abs(one.value)))
@@ -145,6 +151,7 @@ def _at_every_dose(result: xr.Dataset, name: str) -> Claim:
         f"by at least {least.size}",
         nothing=what,
         caveat=f"significant at doses: {at}{signs}; Holm's method over pairs at each dose, not over doses",
+        untrained=UNKNOWING,
     )
 
 

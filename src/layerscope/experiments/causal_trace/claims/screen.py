@@ -9,6 +9,7 @@ import xarray as xr
 
 from layerscope.contract import Claim
 from layerscope.evidence import finding
+from layerscope.experiments.causal_trace.claims.components import UNKNOWING
 from layerscope.experiments.causal_trace.conclude.screen import RECOMPUTED
 from layerscope.results.escaping import restored
 
@@ -55,4 +56,5 @@ def _fix(result: xr.Dataset, fix: str) -> Claim:
         f"{what} {gain.which('raises', 'lowers')} the share of {kind} that a screen misses by {gain.size}",
         nothing=f"change by {what} of the share of {kind} that a screen misses",
         caveat="against plain gradients on the same prompts; signs flipped prompt by prompt, Holm's method over fixes",
+        untrained=UNKNOWING,
     )

@@ -13,6 +13,7 @@ from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, groups_nam
 from layerscope.experiments.logit_lens.claims.direct import direct_claims
 from layerscope.results.escaping import stored
 
+_PLACE: Untrained = ("not applicable", "a depth, not an effect")
 _OWN_END: Untrained = ("effect", "residual streams come nearer to their own end in fresh weights too")
 
 
@@ -38,6 +39,7 @@ def _settled(result: xr.Dataset, group: str, lens: str) -> Claim:
             "",
             nothing=f"depth at which the answer is settled through the {lens}, for {name}",
             unknown="no prompt is left after exclusions, or none ends with its answer on top",
+            untrained=_PLACE,
         )
     leads = finding(result, "first_leads", unit="1", group=stored(group), lens=lens)
     return settled.claim(
@@ -45,7 +47,7 @@ def _settled(result: xr.Dataset, group: str, lens: str) -> Claim:
         f"{settled.estimate} of {result.sizes['depth'] - 1} for {name}",
         caveat=f"interval of the settled depth; mean over {settled.n[0]} {units}; what a lens does not show may be "
         "there all the same",
-        untrained=("not applicable", "a depth, not an effect"),
+        untrained=_PLACE,
     )
 
 

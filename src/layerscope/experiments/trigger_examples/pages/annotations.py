@@ -138,6 +138,7 @@ def _claim_of_agreement(result: xr.Dataset, answers: Mapping[str, _Given]) -> li
             nothing="agreement of annotators beyond chance (Krippendorff's alpha) on the kind of pattern that a "
             "context shows",
             unknown="everybody always gave the same answer",
+            untrained=("not applicable", "people judged the contexts of these keys"),
             caveat=f"{len(twice)} contexts judged by two or more of {len(answers)} annotators, interval over keys; 0 "
             "is chance, 0.8 is usually asked for",
             signed=True,

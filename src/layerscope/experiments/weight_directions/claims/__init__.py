@@ -11,6 +11,7 @@ import xarray as xr
 
 from layerscope.contract import Claim
 from layerscope.evidence import finding, strongest
+from layerscope.evidence.findings import COMPARES_NOTHING
 from layerscope.evidence.wording import ALPHA, counted, sentence
 from layerscope.experiments.weight_directions.claims.depth import BY_CHANCE, depth_claims
 from layerscope.experiments.weight_directions.conclude.rated import may_rate
@@ -38,6 +39,7 @@ def claims(result: xr.Dataset) -> list[Claim]:
             text="No direction of this model could be rated.",
             stated=True,
             caveat="see the cautions for what was left out",
+            untrained=COMPARES_NOTHING,
             select={"variable": "rate"},
         )
     ]
@@ -55,6 +57,7 @@ def _power(result: xr.Dataset, rater: str) -> Iterator[Claim]:
             text=sentence("Too few known token sets are single tokens of this vocabulary to test the rater"),
             stated=True,
             caveat="; ".join(filter(None, [f"{counted((sets,), 'sets')}, {FEWEST_SETS} needed", silent])),
+            untrained=COMPARES_NOTHING,
             select={"variable": "detected_all", "rater": rater},
         )
         return
@@ -162,6 +165,7 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
                 nothing=f"difference in being of {what} between pairs of tokens that queries and keys join and any two",
                 caveat=f"mean over {counted(found.n, 'heads')}; {here} of pairs against {chance}; pairs are looked for "
                 "among the tokens at the ends of each head's query and key sides",
+                untrained=BY_CHANCE,
             )
 
 
@@ -175,6 +179,7 @@ def _subspaces(result: xr.Dataset) -> Iterator[Claim]:
             stated=True,
             caveat=f"singular values within a ratio of {read_json(result, 'near')}; mean over kinds and layers; "
             "their tokens are listed by subspace too",
+            untrained=COMPARES_NOTHING,
             select={"variable": "near_equal"},
         )
 
@@ -197,7 +202,9 @@ def _removals(result: xr.Dataset) -> Iterator[Claim]:
     for name in result.edit.values:
         # Where all texts say the same there is no p, and the interval decides.
         p = "edit_p" if np.isfinite(float(result.edit_p.sel(edit=name))) else "no p"
-        one = finding(with_ratios, "edit_ratio", p=p, null=1.0, units="texts", n=_TEXTS, edit=name)
+        one = finding(
+            with_ratios, "edit_ratio", p=p, null=1.0, units="texts", n=_TEXTS, picked=["edit"], edit=name
+        )
         if not one.known:
             continue
         if "edit_ratio" not in result:
@@ -230,5 +237,6 @@ def _words(result: xr.Dataset) -> Iterator[Claim]:
         f"{one.estimate}",
         nothing=f"direction closer to {read_json(result, 'search')} than random ones",
         caveat=f"{near} directions lie closer than random ones would, by Holm over all directions",
+        untrained=BY_CHANCE,
         signed=True,
     )

@@ -110,6 +110,7 @@ def _none(result: xr.Dataset, p: Sequence[str], nothing: str, kinds: Sequence[st
         text=null_sentence(nothing, f"smallest {p_in_words(smallest)}"),
         significant=False,
         stated=True,
+        untrained=BY_CHANCE,
         caveat="p by Holm over kinds",
         select={"variable": p[0], "rater": rater},
     )
