@@ -128,14 +128,6 @@ def test_a_finding_holds_its_untrained_twin_where_the_result_does() -> None:
     assert finding(result, "loss", depth=1).twins == ()
 
 
-def test_twins_decide_from_five_on() -> None:
-    twins = (0.1, 0.2, 0.15, 0.12, 0.18)
-
-    assert replace(LATER, twins=twins).beyond_twins
-    assert replace(LATER, value=0.16, twins=twins).beyond_twins is False
-    assert replace(LATER, twins=twins[:4]).beyond_twins is None
-
-
 def _scores(p: list[float]) -> xr.Dataset:
     attrs = {"long_name": "score", "units": "share", "over": "prompt"}
     values = {"": [0.1, 0.2, 0.9, 0.3], "_low": [0, 0.1, 0.2, 0.2], "_high": [0.2, 0.3, 1, 0.4]}

@@ -129,7 +129,7 @@ def test_models_of_different_length_meet_on_the_fraction_of_depth(curves: xr.Dat
 def test_the_strip_tells_null_and_twin_apart_and_says_which_is_which(curves: xr.Dataset) -> None:
     one = curves.isel(category=0, drop=True)
 
-    figure = layers_at_a_glance([StripRow("one", one, 4, twin=one * 0.5), StripRow("two", one, 4)])
+    figure = layers_at_a_glance([StripRow("one", one, 4, twins=[one * 0.5]), StripRow("two", one, 4)])
     null = next(trace for trace in figure.data if trace.name == "null")
     twin = next(trace for trace in figure.data if trace.name == "one, untrained")
     told, alone = (note.text for note in figure.layout.annotations[:2])
@@ -141,7 +141,14 @@ def test_the_strip_tells_null_and_twin_apart_and_says_which_is_which(curves: xr.
     assert "null" in alone
     assert "untrained" not in alone
 
-    unknown = layers_at_a_glance([StripRow("one", one, 4, twin=one * np.nan)])  # a twin without an answer
+    five = layers_at_a_glance(
+        [StripRow("one", one, 4, twins=[one * part for part in (0.1, 0.2, 0.3, 0.4, 0.5)])]
+    )
+    assert "••• 5 untrained twins" in five.layout.annotations[0].text
+    assert sum(trace.name == "one, untrained" for trace in five.data) == 5
+    assert len(five.data) == 1 + 1 + 1 + 5  # band, line, null: twins have no bands of their own
+
+    unknown = layers_at_a_glance([StripRow("one", one, 4, twins=[one * np.nan])])  # a twin without an answer
     assert "untrained" not in unknown.layout.annotations[0].text
     assert all("untrained" not in str(trace.name) for trace in unknown.data)
 

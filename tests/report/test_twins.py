@@ -18,8 +18,9 @@ from report.test_report import page_without_library
 
 def of_twin(make_run: MakeRun, seed: int) -> RunFolder:
     run, result = make_run(f"t{seed}", untrained=seed, weights="6e" * 32), made_result()
-    gap = result.difference + 0.2 * seed
-    run.save_result(result.assign(difference=gap).assign_attrs(experiment="trial_trace"))
+    later = result.mean_transition + 0.2 * seed * (result.category == "facts")
+    later.attrs = result.mean_transition.attrs
+    run.save_result(result.assign(mean_transition=later).assign_attrs(experiment="trial_trace"))
     return run
 
 
@@ -45,7 +46,7 @@ def test_a_table_gives_the_twins_mean_range_and_prediction_interval(page: str) -
 
     first = rows.partition("facts cross 2.6 blocks later than phrases")[2].partition("</tr>")[0]
     assert ">2.6 [1.9, 3.2]</td>" in first
-    assert ">3.2 blocks</td>" in first  # 2.6 and 0.2, 0.4, 0.6, 0.8, 1.0
+    assert ">3.2</td>" in first  # 2.6 and 0.2, 0.4, 0.6, 0.8, 1.0
     assert ">2.8 to 3.6</td>" in first
     # 3.2 ± 2.776 × 0.316 × √1.2
     assert "95% prediction interval 2.2 to 4.2" in first
@@ -119,14 +120,14 @@ def test_a_claim_of_a_twin_that_fails_hides_nothing(
     loaded = experiments.load("trial_trace")
 
     def fails_on_twins(result: xr.Dataset) -> list[Any]:
-        if float(result.difference[0]) != 2.6:
+        if float(result.mean_transition.sel(category="facts")) != 7.8:
             raise KeyError("lost")
         return loaded.claims(result)
 
     broken = type(loaded)(**{**vars(loaded), "claims": fails_on_twins})
     monkeypatch.setattr(experiments, "load", lambda name: broken)
 
-    with pytest.warns(UserWarning, match="claims of untrained twin 1"):
+    with pytest.warns(UserWarning, match="claims of untrained twin"):
         shown = section(runs[0], 1, beside=tmp_path)
 
     assert shown.claims

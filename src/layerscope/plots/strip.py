@@ -91,7 +91,9 @@ def _heading(row: StripRow) -> str:
     keys = keys if len(names) > 1 else []
     if "null" in row.values and row.values["null"].dims == (axis,):
         keys.append((NEUTRAL, f"╌╌ {escaped(str(row.values['null'].attrs.get('name', 'null')))}"))
-    drawn = {trace.legendgroup for trace in _of_twins(row, axis, fraction=False) if trace is not None}
+    drawn = {
+        trace.legendgroup for trace in _of_twins(row, axis, fraction=False) if trace and trace.legendgroup
+    }
     if drawn:
         several = f"{len(drawn)} untrained twins" if len(drawn) > 1 else "untrained twin"
         keys.append((COLOURS[0] if len(names) == 1 else NEUTRAL, f"••• {several}"))
