@@ -59,7 +59,7 @@ def run(
             tell_run(folder)
             typer.echo(f"\nsaved {folder.path}")
             saved.append(str(folder.path))
-    typer.echo(f"next: layerscope report {' '.join(saved)}")
+    typer.echo(f"next: layerscope report {saved[0]}")  # its twins are found beside it
 
 
 @cli.command()
