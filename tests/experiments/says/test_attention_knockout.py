@@ -252,7 +252,7 @@ def test_its_measures_over_depth_are_of_far_context_and_of_the_subject() -> None
     assert list(measures) == ["needs_far", "needs_subject"]
     assert measures["needs_far"].draws.sizes == {"draw": 200, "layer": LAYERS}
     assert int(measures["needs_far"].value.argmax("layer")) == 4
-    assert set(measures["needs_far"]) == {"value", "low", "high", "null", "draws"}
+    assert set(measures["needs_far"]) == {"value", "low", "high", "n", "null", "draws"}
 
 
 def test_figures_name_distances_as_sentences_do() -> None:

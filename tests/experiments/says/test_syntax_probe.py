@@ -239,7 +239,7 @@ def test_a_label_that_no_depth_or_only_chance_gives_is_not_detectable(label: tup
 def test_its_measure_over_depth_has_the_twin_for_null() -> None:
     measures = experiments.load("syntax_probe").over_depth(_result(right=RISES, twin=0.5))
 
-    assert set(measures["syntax"]) == {"value", "low", "high", "null", "draws"}
+    assert set(measures["syntax"]) == {"value", "low", "high", "n", "null", "draws"}
     assert int(measures["syntax"].value.argmax("depth")) == 2
     assert measures["syntax"].draws.sizes == {"draw": 200, "depth": DEPTHS}
 

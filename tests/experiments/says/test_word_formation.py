@@ -234,7 +234,7 @@ def test_words_that_nowhere_cross_have_no_estimate() -> None:
 def test_its_measure_over_depth_has_made_up_words_for_null() -> None:
     measures = experiments.load("word_formation").over_depth(_result(words=4, made_up=2))
 
-    assert set(measures["joined"]) == {"value", "low", "high", "null", "draws"}
+    assert set(measures["joined"]) == {"value", "low", "high", "n", "null", "draws"}
     assert (
         float(measures["joined"].value.sel(depth=3)) < 0.2 < 0.8 < float(measures["joined"].null.sel(depth=3))
     )

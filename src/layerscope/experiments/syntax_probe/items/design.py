@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,16 +114,52 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
     draws = words.sentence_draws.values[sentence]
     pieces = np.stack([words["first"].values, words["last"].values])
     types = words.form.values
-    following = np.where(ends, "", np.roll(types, -1))
     columns = {
         "genre": words.sentence_genre.values[sentence],
         **{name: words[name].values for name in ("upos", "xpos", "deprel", "head")},
     }
-    learnt, tested = (draws > 0) & (pieces[0] >= 0), (draws < 0) & (pieces[0] >= 0)
+    found = _asked_of(tasks, columns, ends, draws, pieces[0] >= 0, next_word=next_word, fewest=fewest)
+    return Design(
+        tasks=tuple(task for task, _ in found),
+        labels=np.stack([labels for _, labels in found]),
+        types=types,
+        next_types=_of_next(types, ends),
+        position=np.arange(len(sentence)) - starts[sentence],
+        behind=(starts + per_sentence - 1)[sentence] - np.arange(len(sentence)),
+        document=document.reshape(-1)[sentence],
+        documents=tuple(str(name) for name in names),
+        draws=draws,
+        rows=np.where(pieces >= 0, pieces + token_starts[sentence], -1),
+        tokens=[words.token_id.values[a:b].tolist() for a, b in zip(token_starts, token_ends, strict=True)],
+    )
+
+
+def _asked_of(
+    names: Sequence[str],
+    columns: Mapping[str, np.ndarray],
+    ends: np.ndarray,
+    draws: np.ndarray,
+    read: np.ndarray,
+    *,
+    next_word: bool,
+    fewest: int,
+) -> list[tuple[Task, np.ndarray]]:
+    """Tasks that can be asked, with the label of every word; about the next word too, but for a genre.
+
+    Args:
+        names: what is asked about.
+        columns: what the treebank says of every word.
+        ends: whether a word ends its sentence.
+        draws: as bits, −1 for words that are tested on.
+        read: whether a word is not left out.
+        next_word, fewest: see `design_of`.
+    """
+    learnt, tested = (draws > 0) & read, (draws < 0) & read
     found, unseen = [], []
-    for name in tasks:
+    for name in names:
         for shift in (0, 1) if next_word and name != "genre" else (0,):
-            asked = np.where(ends, "", np.roll(columns[FIELDS[name]], -1)) if shift else columns[FIELDS[name]]
+            column = columns[FIELDS[name]]
+            asked = _of_next(column, ends) if shift else column
             task = _task(name, shift, asked, learnt, draws, fewest)
             if task is None:
                 continue
@@ -134,19 +170,12 @@ def design_of(words: xr.Dataset, *, tasks: Sequence[str], next_word: bool, fewes
                 unseen.append((task, sorted(set(asked[tested].tolist()) - {""})))
     if not found:
         raise _nothing_to_ask(int(learnt.sum()), unseen, fewest)
-    return Design(
-        tasks=tuple(task for task, _ in found),
-        labels=np.stack([labels for _, labels in found]),
-        types=types,
-        next_types=following,
-        position=np.arange(len(sentence)) - starts[sentence],
-        behind=(starts + per_sentence - 1)[sentence] - np.arange(len(sentence)),
-        document=document.reshape(-1)[sentence],
-        documents=tuple(str(name) for name in names),
-        draws=draws,
-        rows=np.where(pieces >= 0, pieces + token_starts[sentence], -1),
-        tokens=[words.token_id.values[a:b].tolist() for a, b in zip(token_starts, token_ends, strict=True)],
-    )
+    return found
+
+
+def _of_next(column: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """What is said of the next word; "" at a sentence's end."""
+    return np.where(ends, "", np.roll(column, -1))
 
 
 def _nothing_to_ask(
