@@ -31,3 +31,11 @@ def test_a_layer_norm_takes_the_mean_of_every_part_and_its_shift_once() -> None:
 
     torch.testing.assert_close(scale, torch.tensor([(14 / 3 + 0.25) ** 0.5]))
     torch.testing.assert_close(parts.sum(0) + 0.5, after[0])
+
+
+def test_each_vector_is_centred_by_its_own_mean() -> None:
+    vectors = np.array([[1.0, 3.0], [10.0, 30.0]])
+
+    np.testing.assert_array_equal(
+        scaled_by_gain(vectors, np.array([1.0, 2.0]), centres=True), [[-1, 2], [-10, 20]]
+    )

@@ -25,6 +25,20 @@ def test_a_straight_line_leaves_nothing() -> None:
     assert trend.freedom == 3
 
 
+def test_the_interval_of_a_slope_ends_at_0_at_the_level_that_its_p_names() -> None:
+    hits, n = np.array([30, 35, 38, 52, 45]), np.full(5, 100)
+
+    found = rate_trend(hits, n)
+    at_p = rate_trend(hits, n, level=1 - found.p)
+
+    assert found.slope > 0
+    assert at_p.low == pytest.approx(0, abs=1e-12)
+    assert at_p.high == pytest.approx(2 * found.slope)
+    assert found.high - found.low == pytest.approx(
+        2 * 1.959964 * found.slope / abs(stats.norm.ppf(found.p / 2))
+    )
+
+
 def test_a_hump_is_structure_and_no_slope() -> None:
     trend = rate_trend(np.array([10, 40, 60, 40, 10]), np.full(5, 100))
 

@@ -66,7 +66,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             result,
             "score",
             label="word index beyond position",
-            sense="a linear probe reads off which word of the prompt a token ends",
+            sense="a linear probe decodes which word of the prompt a token ends",
             questions="what is decodable",
             null=twin,
             task="last",
