@@ -5,6 +5,11 @@ threads. Prints expected over measured, for seconds and for peak memory; a plan 
 0.7 and 1.3.
 
     python benchmarks/plan_accuracy.py MODEL [MODEL ...] --experiment causal_trace --set samples=4
+
+Of runs that are done nothing is computed again: an item took the time between its part and the one before, and a
+plan is made from those that it would have measured. Only of runs by one process (--workers 0).
+
+    python benchmarks/plan_accuracy.py --of runs/causal_trace-gpt2-0123456789ab runs/...
 """
 
 from __future__ import annotations
@@ -14,7 +19,14 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+from layerscope import experiments
+from layerscope.contract import Inputs
+from layerscope.jobs.forecast import deciding, next_to_measure, seconds_of_all
+from layerscope.jobs.planning import DECIDING_SECONDS, STAGE_SECONDS
 
 ONE_SIDE = """
 import json, sys
@@ -47,17 +59,61 @@ def one_side(side: str, asked: dict[str, Any]) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+def of_runs(paths: list[str]) -> None:
+    """Expected over measured seconds of every stage of runs that are done, and how much a plan would have measured."""
+    from layerscope.jobs.measuring import combined
+    from layerscope.results.store import RunFolder
+
+    print(f"{'':42} items planned from   expected  measured  ratio")
+    for path in map(Path, paths):
+        folder = RunFolder.open(path)
+        record = folder.record
+        experiment = experiments.load(record.asked.experiment)
+        settings = experiments.settings_of(experiment, record.asked.settings)
+        inputs, earlier = Inputs.model_validate(folder.inputs), {}
+        decide = deciding(experiment, inputs, settings)
+        for stage in experiment.stages:
+            items = list(stage.items(inputs, settings, earlier))
+            if items and len(folder.done(stage.name)) == len(items) == record.stages[stage.name].items:
+                sizes = [item.size for item in items]
+                took = seconds_of_items(folder, stage.name, record.stages[stage.name].seconds)
+                used = planned_from(sizes, took, DECIDING_SECONDS if stage.name in decide else STAGE_SECONDS)
+                expected = seconds_of_all(sizes, [(sizes[place], took[place]) for place in used])
+                spent = sum(took[place] for place in used)
+                said = f"{len(items):5d} {len(used):4d} in {spent:5.1f} s  {expected:8.1f}  {sum(took):8.1f}"
+                whose = f"{inputs.facts.name[:10]:10} {experiment.name:20} {stage.name:10}"
+                print(f"{whose} {said}  {expected / sum(took):5.2f}")
+            earlier[stage.name] = combined(folder, stage, items)
+
+
+def seconds_of_items(folder: Any, stage: str, total: float) -> list[float]:
+    """Seconds of each item of a stage that one process measured, in their order."""
+    written = [folder.part_path(stage, index).stat().st_mtime for index in sorted(folder.done(stage))]
+    between = [after - before for before, after in pairwise(written)]
+    return [max(total - sum(between), 1e-3), *(max(each, 1e-3) for each in between)]
+
+
+def planned_from(sizes: list[float], took: list[float], limit: float) -> list[int]:
+    """Items that a plan would have measured."""
+    times: dict[int, float] = {}
+    while (place := next_to_measure(sizes, times, limit)) is not None:
+        times[place] = took[place]
+    return list(times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="+")
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--of", nargs="+", default=[], help="run folders")
     parser.add_argument("--experiment", default="causal_trace")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--prompts")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
+    of_runs(given.of)
     settings = {
         name: json.loads(value) for name, _, value in (pair.partition("=") for pair in given.settings)
     }

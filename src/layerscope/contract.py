@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
 
 __all__ = [
+    "OPERATIONS_A_SECOND",
     "Claim",
     "Earlier",
     "Experiment",
@@ -111,7 +112,15 @@ class WorkItem(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="what progress shows")
-    size: float = Field(gt=0, description="expected cost, in any unit that is the same for the whole stage")
+    size: float = Field(
+        gt=0,
+        description="expected cost in floating-point operations (`inputs.facts.operations`); of other work, those "
+        "that a core does meanwhile (OPERATIONS_A_SECOND)",
+    )
+
+
+OPERATIONS_A_SECOND = 6e10
+"""Of one core in float32 matrix products: by it work that has none is counted in operations."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,9 @@ class Stage:
         measure: (model, item, settings, earlier) -> a Dataset that averages over nothing.
         combine: folds (folded so far, next part) in item order, where parts must not be kept apart.
         along: dimensions along which parts are laid one after another.
+        expected: (inputs, settings) -> sizes of the items that there will be, where these rest on earlier results:
+            told before anything is measured, as if no text were left out.
+        reads_ahead: whether it reads texts into the cache of states for later stages, which would read what it left.
     """
 
     name: str
@@ -131,6 +143,8 @@ class Stage:
     measure: Callable[[LayeredModel, Any, Any, Earlier], xr.Dataset]
     combine: Callable[[xr.Dataset, xr.Dataset], xr.Dataset] | None = None
     along: tuple[str, ...] = GROWS
+    expected: Callable[[Inputs, Any], Iterable[float]] | None = None
+    reads_ahead: bool = False
 
 
 Group = Literal["where information moves", "context", "attention", "state", "what is decodable", "weights"]

@@ -10,7 +10,7 @@ import zoo
 from layerscope import LayerscopeError
 from layerscope.experiments import load
 from layerscope.experiments.causal_trace.conclude.variants import _peaks
-from layerscope.experiments.causal_trace.items import noise_sd
+from layerscope.experiments.causal_trace.items.kept import noise_sd
 from layerscope.experiments.causal_trace.measure.tokens import token_class
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.planted.mover import ANSWERS, SUBJECTS, mover, prompts_about

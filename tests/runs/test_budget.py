@@ -1,5 +1,6 @@
 """How many tokens go through a block at once."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from layerscope.jobs import running
 from layerscope.jobs.prepare import prepare
 from layerscope.jobs.progress import Silent
 from layerscope.jobs.request import Request
-from layerscope.runs import budget
+from layerscope.runs import budget, memory_limits
 
 
 def test_the_bound_is_a_power_of_two_that_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,15 +31,37 @@ def test_little_memory_still_leaves_some(monkeypatch: pytest.MonkeyPatch) -> Non
     assert budget.tokens_per_pass(zoo.layered("llama")) == 64
 
 
-def test_the_control_groups_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(budget, "_LIMITS", (str(limit),))
+@pytest.mark.parametrize(
+    ("membership", "file"),
+    [
+        ("0::/made/run\n", "made/run/memory.max"),
+        ("0::/made/run\n", "made/memory.max"),  # of a group above
+        ("0::/\n", "memory.max"),
+        ("4:cpu,memory:/made\n0::/\n", "memory/made/memory.limit_in_bytes"),  # version 1
+    ],
+)
+def test_the_control_groups_limit_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, membership: str, file: str
+) -> None:
+    limit, own = tmp_path / "groups" / file, tmp_path / "cgroup"
+    monkeypatch.setattr(memory_limits, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory_limits, "_MEMBERSHIP", own)
+    own.write_text(membership)
+    limit.parent.mkdir(parents=True)
     limit.write_text("max\n")
     free = budget.memory_bytes(torch.device("cpu"))
     limit.write_text("1000000\n")
 
     assert free > 1_000_000
     assert budget.memory_bytes(torch.device("cpu")) == 1_000_000
+    assert memory_limits.memory_limit() == memory_limits.Limit(1_000_000, "this process's control group")
+
+
+def test_a_limit_on_address_space_is_told_but_does_not_cut_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (1_000_000, 2_000_000))
+
+    assert memory_limits.memory_limit().whose == "this process's limit on address space (ulimit -v)"
+    assert budget.memory_bytes(torch.device("cpu")) > 1_000_000
 
 
 def test_a_run_that_runs_out_of_memory_goes_on_and_keeps_a_note(

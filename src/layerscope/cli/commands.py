@@ -24,6 +24,7 @@ from layerscope.cli.telling import (
     open_page,
     refuse_early,
     say,
+    tell_costs,
     tell_plan,
     tell_plans,
     tell_run,
@@ -69,20 +70,53 @@ def plan(
     experiment: Annotated[str, typer.Argument(help="A name from `layerscope list`, or 'all'.")],
     out: Out = Path("runs"),
     quick: Annotated[bool, typer.Option("--quick", help="What `report --quick` asks.")] = False,
+    config_only: Annotated[
+        bool,
+        typer.Option(
+            "--config-only", help="From config.json alone, without weights: operations, bytes, seconds."
+        ),
+    ] = False,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0, help="With --config-only: operations a second of a device; by default measured here."
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="With --config-only: devices of that speed; else the workers.")
+    ] = None,
 ) -> None:
-    """What a run will cost. The first items are run for real, and kept for the run.
+    """What a run will cost. A few items are run for real, and kept for the run.
 
     layerscope plan causal_trace --model gpt2
+
+    Can this machine do a model, and how long does it take? Its config.json is enough:
+
+    layerscope plan all --model FOLDER --config-only
     """
     every = experiment == "all"
     refuse_early(None if every else experiment, out)
+    if config_only:
+        asked_of = {
+            name: asked.for_experiment(name, quick=quick) if every or quick else asked
+            for name in _names(experiment)
+        }
+        end_with(tell_costs(asked_of, speed=speed, devices=devices))
+        return
+    if speed is not None or devices is not None:
+        raise LayerscopeError(
+            "a speed is only asked for where nothing is run",
+            found=f"--speed {speed}" if speed is not None else f"--devices {devices}",
+            expected="--config-only beside it",
+            hint="add --config-only, or leave it out: a plan measures the speed",
+        )
     keep_memory()
-    from layerscope import experiments
     from layerscope.jobs import planning
+    from layerscope.jobs.plans import Plan
 
     refused: dict[str, LayerscopeError] = {}
-    plans: list[planning.Plan] = []
-    for name in experiments.names() if every else [experiment]:
+    plans: list[Plan] = []
+    for name in _names(experiment):
         started = time.monotonic()
         with going_on(name, refused) if every else nullcontext():
             heard = asked.for_experiment(name, quick=quick) if every or quick else asked
@@ -97,6 +131,12 @@ def plan(
     if every and plans:
         tell_plans(plans, workers)
     end_with(refused)
+
+
+def _names(experiment: str) -> list[str]:
+    from layerscope import experiments
+
+    return list(experiments.names()) if experiment == "all" else [experiment]
 
 
 @cli.command()

@@ -112,8 +112,12 @@ class Question:
         self.use_threads()
         if loaded is None and self.workers == "auto":  # how many threads each has, the model decides
             loaded = self.loaded()
-        asked = replace(self.request, experiment=experiment, settings=self.chosen())
+        asked = self.asking(experiment)
         return prepare(asked if loaded is None else replace(asked, model=loaded))
+
+    def asking(self, experiment: str) -> Request:
+        """What is asked with one experiment."""
+        return replace(self.request, experiment=experiment, settings=self.chosen())
 
     def jobs(self, experiment: str) -> Iterator[Job]:
         """The job, and the same of as many untrained twins of the model as were asked for."""

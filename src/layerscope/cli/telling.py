@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ from layerscope.errors import LayerscopeError
 from layerscope.results.escaping import visible
 
 if TYPE_CHECKING:
+    from layerscope.cli.options import Question
     from layerscope.contract import Claim
     from layerscope.jobs.checking import PromptCheck, Unreadable
-    from layerscope.jobs.planning import Plan
+    from layerscope.jobs.plans import Plan
     from layerscope.jobs.tracing import TracedPrompt
     from layerscope.models.layered import LayeredModel
     from layerscope.results.store import RunFolder
@@ -138,6 +139,36 @@ def tell_plans(found: Sequence[Plan], workers: int) -> None:
     whole, left = (sum(getattr(plan, name) for plan in found) for name in ("seconds", "seconds_left"))
     shared = f", {in_words(left / workers)} with {workers} workers" if workers else ""
     typer.echo(f"all {len(found)}: about {in_words(whole)} of measuring, {in_words(left)} of it left{shared}")
+    typer.echo(f"planning took {in_words(sum(plan.took for plan in found))}, loading aside")
+
+
+def tell_costs(
+    heard: Mapping[str, Question], *, speed: float | None, devices: int | None
+) -> dict[str, LayerscopeError]:
+    """What runs would cost by a configuration alone, each and together; returns what is refused, by experiment.
+
+    Args:
+        heard: what is asked of each experiment.
+        speed: operations a second of a device; None measures what a process reaches here.
+        devices: of that speed; None takes the workers that were asked for.
+    """
+    from layerscope.jobs.config_plan import Means, cost_of
+    from layerscope.jobs.listing import lines_of_cost, lines_of_costs
+
+    refused: dict[str, LayerscopeError] = {}
+    costs, means = [], None
+    for name, asked in heard.items():
+        with going_on(name, refused) if len(heard) > 1 else nullcontext():
+            asked.use_threads()
+            cost = cost_of(asked.asking(name))
+            means = means or Means.of(cost, asked.workers, asked.threads, speed=speed, devices=devices)
+            costs.append(cost)
+            for line in lines_of_cost(cost, means):
+                say(line)
+    if means is not None:
+        for line in lines_of_costs(costs, means):
+            say(line)
+    return refused
 
 
 def tell_check(check: PromptCheck | Unreadable) -> None:

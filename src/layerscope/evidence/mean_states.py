@@ -29,7 +29,8 @@ class MeanItem(WorkItem):
 def mean_items(inputs: Inputs, settings: Any, earlier: Earlier) -> Iterator[MeanItem]:
     """Every passage, once."""
     for passage in inputs.passages:
-        yield MeanItem(name=passage.name, size=len(passage.tokens), passage=passage)
+        size = inputs.facts.operations(len(passage.tokens))
+        yield MeanItem(name=passage.name, size=size, passage=passage)
 
 
 def sum_of_states(model: LayeredModel, item: MeanItem, settings: Any, earlier: Earlier) -> xr.Dataset:

@@ -13,6 +13,7 @@ from layerscope.evidence.coordinates import number_coordinate, text_coordinate
 from layerscope.results.schema import quantity
 
 if TYPE_CHECKING:
+    from layerscope.models.facts import ModelFacts
     from layerscope.models.layered import LayeredModel
 
 Weights = Literal["trained", "untrained"]
@@ -38,7 +39,7 @@ def model_of(model: LayeredModel, weights: Weights, seed: int) -> LayeredModel:
 
 
 def group_items(
-    texts: Texts, weights: Weights, kind: str, tokens_per_pass: int = 2048
+    texts: Texts, weights: Weights, kind: str, tokens_per_pass: int = 2048, *, facts: ModelFacts
 ) -> Iterator[GroupItem]:
     """One item for each group of texts.
 
@@ -47,13 +48,14 @@ def group_items(
         weights: which model reads them.
         kind: what a person calls the texts, such as "sentences".
         tokens_per_pass: bound on rows times tokens of one forward pass.
+        facts: of the model.
     """
     from layerscope import runs
 
     for group in runs.groups([len(ids) for ids in texts]):
         yield GroupItem(
             name=f"{weights}, {kind} {group.start + 1} to {group.stop}",
-            size=sum(len(texts[text]) for text in group),
+            size=facts.operations(sum(len(texts[text]) for text in group)),
             weights=weights,
             kind=kind,
             start=group.start,

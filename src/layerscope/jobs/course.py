@@ -181,6 +181,15 @@ class Course:
         return self.record.seconds + (self.stage.seconds if self.stage else 0.0)
 
     @property
+    def went(self) -> tuple[float, float]:
+        """Seconds and size of what was measured, in all sessions, as far as the record tells its size."""
+        stage, stages = self.stage, self.record.stages
+        now = stage.stage.name if stage else None
+        over = [each for name, each in stages.items() if name != now]
+        seconds, size = sum(each.seconds for each in over), sum(each.size for each in over)
+        return (seconds + stage.seconds, size + stage.size) if stage else (seconds, size)
+
+    @property
     def left(self) -> float | None:
         """Expected seconds of what is known to be left; None before anything was measured."""
         if self.over or self.stage is None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from layerscope.contract import Claim, Experiment
     from layerscope.jobs.checking import PromptCheck, Unreadable
-    from layerscope.jobs.planning import Plan
+    from layerscope.jobs.config_plan import Cost, Means
+    from layerscope.jobs.plans import Plan
     from layerscope.results.record import PlugIn, RunRecord
     from layerscope.results.store import RunFolder
 
@@ -196,7 +197,9 @@ def lines_of_plan(name: str, plan: Plan, workers: int = 0) -> Iterator[str]:
         kept = f"{stage.measured} already run and kept"
         yield f"  {stage.stage:<10} {about}{stage.items} items, {in_words(stage.seconds)}; {kept}"
     yield f"  at most {plan.peak_bytes / 1e6:.0f} MB of memory, {plan.part_bytes / 1e6:.1f} MB of parts"
-    yield f"  loading and checking the model took {plan.load_seconds:.1f} s"
+    if beyond := plan.beyond_memory(workers):
+        yield f"  caution: {beyond}; try {'--workers 0, or ' if workers else ''}--dtype bfloat16"
+    yield f"  loading and checking the model took {plan.load_seconds:.1f} s, planning {plan.took:.0f} s"
     yield f"  kept in {plan.folder}: the same run command goes on from there"
 
 
@@ -219,3 +222,33 @@ def lines_of_check(check: PromptCheck | Unreadable) -> Iterator[str]:
         yield f"  {sign} {constraint.name}: {constraint.detail}"
     if check.prompt.note or check.prompt.prompt.note:
         yield f"  note: {'; '.join(filter(None, [check.prompt.prompt.note, check.prompt.note]))}"
+
+
+def lines_of_cost(cost: Cost, means: Means) -> Iterator[str]:
+    """What a run costs by the configuration alone."""
+    from layerscope.jobs.progress import in_words
+
+    yield f"{cost.experiment}: {cost.operations:.2g} operations, about {in_words(cost.seconds(means))}"
+    for stage in cost.stages:
+        told = "only a run can tell" if stage.operations is None else f"{stage.operations:.2g} operations"
+        yield f"  {stage.stage:<10} {stage.items or 'some'} items, {told}"
+
+
+def lines_of_costs(costs: Sequence[Cost], means: Means) -> Iterator[str]:
+    """What runs cost together, with what, and whether it fits."""
+    from layerscope.jobs.progress import in_words
+
+    operations, seconds = sum(each.operations for each in costs), sum(each.seconds(means) for each in costs)
+    largest = max(costs, key=means.needed_bytes)
+    needed = means.needed_bytes(largest)
+    yield f"all {len(costs)}: {operations:.2g} operations, about {in_words(seconds)}"
+    yield f"at {means.speed:.2g} operations a second in large matrix products of each of {means.processes}"
+    yield (
+        f"memory: {needed / 1e9:.1f} GB, {largest.weight_bytes / 1e9:.1f} GB of weights in each of {means.held} "
+        f"and at most {largest.working_bytes / 1e9:.1f} GB beside them"
+    )
+    if means.limit is not None:
+        fits = "it fits" if needed <= means.limit.bytes else "it does not fit"
+        yield f"{means.limit.whose} gives {means.limit.bytes / 1e9:.1f} GB: {fits}"
+    if not largest.own_tokens:
+        yield "tokens are counted by the bundled model's tokenizer: none lies beside the configuration"

@@ -4,283 +4,195 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from layerscope.contract import Inputs, Stage, WorkItem
-from layerscope.errors import LayerscopeError
+from layerscope.contract import OPERATIONS_A_SECOND, Stage, WorkItem
+from layerscope.jobs.forecast import deciding, items_and_needs, next_to_measure, seconds_of_all
 from layerscope.jobs.measuring import StageRun, combined, measure, threads
+from layerscope.jobs.plan_ground import Ground, Known, Work, covered_by
+from layerscope.jobs.plans import Plan, StagePlan
 from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Silent
 from layerscope.jobs.running import folder_of
-from layerscope.results.escaping import stored
 from layerscope.results.store import RunFolder
 from layerscope.runs import peak_bytes
+from layerscope.runs.budget import bytes_per_token
+from layerscope.runs.memory_limits import memory_limit
 
-_ENOUGH_SECONDS = 6.0
-_FEWEST_ITEMS = 3
-_WHOLE_STAGE_SECONDS = 10.0
+STAGE_SECONDS = 4.0
+"""A stage that takes no longer is run whole; of another, items are measured for so long beside a large one."""
 
-
-@dataclass(frozen=True)
-class StagePlan:
-    """The expected cost of one stage.
-
-    Attributes:
-        stage: its name.
-        items: how many work items it has; an estimate where an earlier stage decides and was not finished.
-        measured: how many are run and kept, for this plan or before.
-        seconds: expected measuring time of the whole stage.
-        spent: seconds that are already spent on it, here or before.
-        exact: whether the number of items is known.
-    """
-
-    stage: str
-    items: int
-    measured: int
-    seconds: float
-    spent: float
-    exact: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will cost, and where the parts that the plan ran are kept."""
-
-    folder: Path
-    stages: tuple[StagePlan, ...]
-    load_seconds: float
-    peak_bytes: int
-    part_bytes: int
-    path: str
-
-    @property
-    def seconds(self) -> float:
-        """Expected measuring time of the whole run, from nothing."""
-        return sum(stage.seconds for stage in self.stages)
-
-    @property
-    def seconds_left(self) -> float:
-        """Expected time until the run is complete."""
-        return max(0.0, self.seconds - sum(stage.spent for stage in self.stages))
-
-    def seconds_with(self, workers: int) -> float:
-        """The same with so many worker processes, on a core each, which share the items of a stage."""
-        if not workers:
-            return self.seconds_left
-        return sum(
-            max(0.0, stage.seconds - stage.spent) / max(1, min(workers, stage.items)) for stage in self.stages
-        )
-
-
-@dataclass
-class _Ground:
-    """What the plan of a stage rests on: the stages before it.
-
-    Attributes:
-        earlier: their results, as far as they were measured.
-        inputs: the texts that those results are about; all of them unless a stage was left unfinished.
-        share: how much of the whole run's work the texts are.
-        folder: where parts go: the run's own folder while every stage before was finished; then another
-            one, for a part that rests on an unfinished stage is not the run's.
-    """
-
-    earlier: dict[str, xr.Dataset]
-    inputs: Inputs
-    share: float
-    folder: RunFolder
+DECIDING_SECONDS = 20.0
+"""The same of a stage that decides which items later ones have."""
 
 
 def plan(job: Job, out: Path, *, load_seconds: float = 0.0) -> Plan:
-    """Measure the first items of every stage and scale them up.
+    """Measure a small and a large item of every stage, and some more of one that decides what later ones have.
 
-    A stage that takes no longer than some seconds is run whole, since later stages need it; where it
-    takes longer, the later ones are planned from those of its parts that exist: their number of items is
-    an estimate, and what was run for it is not kept.
+    A stage that takes no longer than some seconds is run whole; where it takes longer, those that need it are
+    planned from the parts that exist, and what was run for them is not kept.
     """
+    started = time.monotonic()
     folder = folder_of(job, out)
     stages: list[StagePlan] = []
     part_bytes = 0.0
+    decide = deciding(job.experiment, job.inputs, job.settings)
     with (
         job.model.in_use(),
         folder.writing(),
         threads(folder.record.machine.threads),
         TemporaryDirectory() as elsewhere,
     ):
-        scratch = RunFolder.create(Path(elsewhere), folder.record, {})
-        ground = _Ground({}, job.inputs, 1.0, folder)
+        ground = Ground(job.inputs, folder, RunFolder.create(Path(elsewhere), folder.record, {}))
         for stage in job.experiment.stages:
-            items = _items(job, folder, stage, ground)
-            if not items:
-                ground.earlier[stage.name] = xr.Dataset()
+            work = _work(job, stage, ground)
+            if not work.sizes:
+                ground.add(stage.name, Known(xr.Dataset(), ground.inputs))
                 continue
-            stages.append(_planned(job, folder, stage, items, ground))
+            measured = _measured(job, stage, work, ground, stage.name in decide)
+            stages.append(_stage_plan(stage, work, ground, measured, so_far=stages))
             part_bytes += _mean_bytes(ground.folder, stage) * stages[-1].items
-            ground = _after(job, stage, items, ground, scratch)
+            if measured:
+                ground.add(stage.name, _known(ground, stage, work))
+                ground.read_ahead &= ground.known[stage.name].finished or not stage.reads_ahead
     return Plan(
         folder=folder.path,
         stages=tuple(stages),
         load_seconds=load_seconds,
-        peak_bytes=peak_bytes(job.model.device),
+        took=time.monotonic() - started,
+        peak_bytes=(peak := peak_bytes(job.model.device)),
+        process_bytes=max(peak, _of_largest_passes(job)),
+        limit=memory_limit() if job.model.device.type == "cpu" else None,
         part_bytes=int(part_bytes),
         path=str(job.record.chunk_plan["path"]),
     )
 
 
-def _items(job: Job, folder: RunFolder, stage: Stage, ground: _Ground) -> list[WorkItem]:
+def _of_largest_passes(job: Job) -> int:
+    weights = sum(weight.numel() * weight.element_size() for weight in job.model.module.parameters())
+    return weights + job.inputs.tokens_per_pass * bytes_per_token(job.model)
+
+
+def _work(job: Job, stage: Stage, ground: Ground) -> Work:
+    """The items of a stage, as far as the stages before it tell."""
     try:
-        return list(stage.items(ground.inputs, job.settings, ground.earlier))
-    except LayerscopeError:
-        if ground.folder is folder:
+        items, needs = items_and_needs(stage, ground.inputs, job.settings, ground.earlier)
+    except (LookupError, ValueError):
+        if ground.whole:
             raise
-    # The few texts that were tried are not fit; whether others are, only the whole stages before can tell.
-    ground.folder, ground.share, ground.inputs = folder, 1.0, job.inputs
-    ground.earlier = {}
+        if stage.expected is not None and len(ground.known) < job.experiment.stages.index(stage):
+            return Work([], list(stage.expected(job.inputs, job.settings)), False)
+        # The few texts that were tried are not fit; whether others are, only the whole stages before can tell.
+        _measure_all_before(job, stage, ground)
+        items, needs = items_and_needs(stage, ground.inputs, job.settings, ground.earlier)
+    unfinished = [ground.known[name] for name in needs if not ground.known[name].finished]
+    if ground.whole:
+        return Work(items, [item.size for item in items])
+    # Those that it does not ask for keep no item back: so all, or all of the texts that the last one asked for covers.
+    last = unfinished[-1] if unfinished else Known(xr.Dataset(), job.inputs)
+    with suppress(LookupError, ValueError):
+        every = [item.size for item in stage.items(last.inputs, job.settings, ground.earlier)]
+        if every:
+            return Work(items, every, not unfinished, last.share, last.counted)
+    last = min(ground.known.values(), key=lambda known: known.share)
+    return Work(items, [item.size for item in items], False, last.share, last.counted)
+
+
+def _measure_all_before(job: Job, stage: Stage, ground: Ground) -> None:
+    ground.begin_again(job.inputs)
     for before in job.experiment.stages[: job.experiment.stages.index(stage)]:
         items = list(before.items(job.inputs, job.settings, ground.earlier))
-        measure(StageRun(job, folder, folder.record, before, items, ground.earlier), Silent())
-        ground.earlier[before.name] = combined(folder, before, items)
-    return list(stage.items(ground.inputs, job.settings, ground.earlier))
+        _timed(job, ground, before, items)
+        ground.add(before.name, Known(combined(ground.folder, before, items), job.inputs))
 
 
-def _share_of_all(job: Job, stage: Stage, items: Sequence[WorkItem], ground: _Ground) -> float:
-    """How much of the whole run's work in a stage these items are.
-
-    Where the stage can cut items of texts that no earlier stage has seen, it waits for none of them, and all of its
-    items are known: some stages take a few texts, however many there are. Else it is taken to grow with the texts.
-    """
-    if ground.share == 1.0:
-        return 1.0
-    try:
-        waits = not list(stage.items(_others(job.inputs, ground.inputs), job.settings, ground.earlier))
-        every = [] if waits else list(stage.items(job.inputs, job.settings, ground.earlier))
-    except (ValueError, LookupError):
-        return ground.share
-    return sum(item.size for item in items) / sum(item.size for item in every) if every else ground.share
-
-
-def _others(inputs: Inputs, covered: Inputs) -> Inputs:
-    """The texts that are not among the covered ones."""
-    kinds = ("prompts", "passages", "treebank")
-    seen = {id(text) for kind in kinds for text in getattr(covered, kind)}
-    return inputs.model_copy(
-        update={kind: tuple(text for text in getattr(inputs, kind) if id(text) not in seen) for kind in kinds}
-    )
-
-
-def _planned(
-    job: Job, folder: RunFolder, stage: Stage, items: Sequence[WorkItem], ground: _Ground
-) -> StagePlan:
-    """Measure some items of a stage, or all if that is quick, and scale up."""
-    kept, share = ground.folder is folder, _share_of_all(job, stage, items, ground)
-    done_before = ground.folder.done(stage.name)
-    times: list[tuple[float, float]] = []
-    for index in _spread(items):
-        if _enough(times):
-            break
-        if index not in done_before:
-            times.append((items[index].size, _timed(job, ground, stage, items, only=[index])))
-    seconds = _whole(times, items, spent=_spent(ground, stage))
-    if kept and seconds <= _WHOLE_STAGE_SECONDS:
-        _timed(job, ground, stage, items)
+def _measured(job: Job, stage: Stage, work: Work, ground: Ground, decides: bool) -> dict[int, float]:
+    """Seconds of some items of a stage, or of all if that is quick; none where parts of those before do not serve."""
+    items, sizes = work.items, [item.size for item in work.items]
+    times: dict[int, float] = {}
+    if not ground.read_ahead:  # what is measured now would read it instead
+        return times
     done = _done(ground, stage, items)
-    if kept and len(done) == len(items):
-        seconds = _spent(ground, stage)
+    if (
+        done
+    ):  # by a plan or a run before this one, which may have been killed before it said how long they took
+        size = sum(sizes[place] for place in done)
+        spent = _spent(ground, stage) or size / OPERATIONS_A_SECOND
+        times = {index: spent * sizes[index] / size for index in done}
+    limit = DECIDING_SECONDS if decides else STAGE_SECONDS
+    while (index := next_to_measure(sizes, times, limit)) is not None:
+        try:
+            times[index] = _timed(job, ground, stage, items, only=[index])
+        except (LookupError, ValueError):
+            if ground.whole:
+                raise
+            return {}  # a layer of many, say, where it wants all of them
+        if len(times) > 1 and seconds_of_all(sizes, _pairs(sizes, times)) <= limit:
+            _timed(job, ground, stage, items)
+            break
+    return times
+
+
+def _stage_plan(
+    stage: Stage, work: Work, ground: Ground, times: dict[int, float], *, so_far: Sequence[StagePlan]
+) -> StagePlan:
+    """Scale up what was measured of a stage; where nothing could be, its operations at the speed of those before."""
+    operations = sum(work.sizes) / work.share
+    if times:
+        sizes = [item.size for item in work.items]
+        seconds = seconds_of_all(work.sizes, _pairs(sizes, times)) / work.share
+    else:
+        size, went = sum(each.operations for each in so_far), sum(each.seconds for each in so_far)
+        seconds = operations * went / size
+    done, kept = _done(ground, stage, work.items), ground.whole
     return StagePlan(
         stage=stage.name,
-        items=round(len(items) / share),
+        items=round(len(work.sizes) / work.counted),
         measured=len(done) if kept else 0,
-        seconds=seconds / share,
+        seconds=_spent(ground, stage) if kept and len(done) == len(work.items) else seconds,
         spent=_spent(ground, stage) if kept else 0.0,
-        exact=kept,
+        exact=work.known and bool(times),
+        operations=operations,
     )
 
 
-def _after(job: Job, stage: Stage, items: Sequence[WorkItem], ground: _Ground, scratch: RunFolder) -> _Ground:
-    """What the next stage's plan rests on."""
-    done = _done(ground, stage, items)
-    result = combined(ground.folder, stage, items, only=done)
-    if len(done) == len(items):
-        return replace(ground, earlier={**ground.earlier, stage.name: result})
-    inputs = _covered(ground.inputs, result)
-    share = _n_texts(inputs) / n if (n := _n_texts(job.inputs)) else 1.0
-    return _Ground({**ground.earlier, stage.name: result}, inputs, share, scratch)
+def _pairs(sizes: Sequence[float], times: dict[int, float]) -> list[tuple[float, float]]:
+    return [(sizes[index], seconds) for index, seconds in times.items()]
 
 
-def _covered(inputs: Inputs, result: xr.Dataset) -> Inputs:
-    """The texts that an unfinished stage has something to say about; all where it does not tell whose."""
-    update: dict[str, tuple[Any, ...]] = {}
-    for name in ("prompt", "token_prompt"):
-        if name in result.coords:
-            there = set(result[name].values.tolist())
-            update["prompts"] = tuple(prompt for prompt in inputs.prompts if stored(prompt.name) in there)
-    for name in ("passage", "token_passage"):
-        if name in result.coords:
-            there = set(result[name].values.tolist())
-            update["passages"] = tuple(text for text in inputs.passages if stored(text.name) in there)
-    for name in ("sentence", "token_sentence", "word_sentence"):
-        if name in result.coords:
-            there = set(result[name].values.tolist())
-            update["treebank"] = tuple(text for text in inputs.treebank if stored(text.name) in there)
-    return inputs.model_copy(update=update)
+def _known(ground: Ground, stage: Stage, work: Work) -> Known:
+    """What later stages can rest on."""
+    done = _done(ground, stage, work.items)
+    result = combined(ground.folder, stage, work.items, only=done)
+    if len(done) == len(work.items) and ground.whole:
+        return Known(result, ground.inputs)
+    covered = covered_by(ground.inputs, result)
+    if covered == ground.inputs:  # a sum does not tell whose
+        return Known(result, covered, False, work.share, work.counted)
+    share = sum(work.items[index].size for index in done) / sum(work.sizes)
+    return Known(result, covered, False, work.share * share, work.counted * len(done) / len(work.sizes))
 
 
-def _n_texts(inputs: Inputs) -> int:
-    # Words stand in no part of a result that could tell which were measured: they are always all there.
-    return len(inputs.prompts) + len(inputs.passages) + len(inputs.treebank)
-
-
-def _done(ground: _Ground, stage: Stage, items: Sequence[WorkItem]) -> list[int]:
+def _done(ground: Ground, stage: Stage, items: Sequence[WorkItem]) -> list[int]:
     return sorted(index for index in ground.folder.done(stage.name) if index < len(items))
 
 
-def _spent(ground: _Ground, stage: Stage) -> float:
+def _spent(ground: Ground, stage: Stage) -> float:
     went = ground.folder.record.stages.get(stage.name)
     return went.seconds if went else 0.0
 
 
-def _spread(items: Sequence[WorkItem]) -> list[int]:
-    """The first item, then items of all sizes: the largest shows the memory, the spread the slope."""
-    if not items:
-        return []
-    by_size = sorted(range(len(items)), key=lambda index: items[index].size)
-    picks = [by_size[round(share * (len(items) - 1))] for share in np.linspace(0, 1, 9)]
-    return list(dict.fromkeys([0, by_size[-1], *picks, *range(len(items))]))
-
-
-def _enough(times: Sequence[tuple[float, float]]) -> bool:
-    return len(times) > _FEWEST_ITEMS and sum(seconds for _, seconds in times) >= _ENOUGH_SECONDS
-
-
 def _timed(
-    job: Job, ground: _Ground, stage: Stage, items: Sequence[WorkItem], only: Sequence[int] | None = None
+    job: Job, ground: Ground, stage: Stage, items: Sequence[WorkItem], only: Sequence[int] | None = None
 ) -> float:
     started = time.monotonic()
     folder = ground.folder
     measure(StageRun(job, folder, folder.record, stage, items, ground.earlier, only), Silent())
     return time.monotonic() - started
-
-
-def _whole(times: Sequence[tuple[float, float]], items: Sequence[WorkItem], spent: float) -> float:
-    """Seconds for all items: a fixed cost per item and a cost per size, both from the measured ones.
-
-    The very first item pays for warming up, so it only counts where there is nothing else.
-    """
-    if not times:
-        return spent
-    warm = times[1:] if len(times) > max(1, _FEWEST_ITEMS) else times
-    sizes, seconds = np.array(warm).T
-    total = sum(item.size for item in items)
-    if len(warm) >= _FEWEST_ITEMS and np.ptp(sizes) > 0.2 * sizes.mean():
-        slope, fixed = np.polyfit(sizes, seconds, 1)
-        if slope > 0 and fixed >= 0:
-            return float(slope * total + fixed * len(items))
-    return float(seconds.sum() / sizes.sum() * total)
 
 
 def _mean_bytes(folder: RunFolder, stage: Stage) -> float:

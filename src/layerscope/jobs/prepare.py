@@ -82,10 +82,10 @@ def prepare(request: Request) -> Job:
     loaded = request.loaded()
     with loaded.in_use():
         _try_branches(loaded)
-        sources = _sources(experiment, loaded, **request.texts)
+        sources = sources_of(experiment, loaded, **request.texts)
         weights = loaded.weights_digest()
         first = standing_first(loaded, request.bos, weights=weights)
-        inputs, unreadable = _tokenised(loaded, sources, request, bos=first.used(needed=chosen.needs_first))
+        inputs, unreadable = tokenised(loaded, sources, request, bos=first.used(needed=chosen.needs_first))
         if unreadable and getattr(chosen, "unfit", "") == "refuse":
             raise next(iter(unreadable.values()))  # the strict choice
         _try_at_its_length(loaded, inputs)
@@ -113,7 +113,7 @@ def _try_at_its_length(model: LayeredModel, inputs: Inputs) -> None:
         check_branches(model, tokens)
 
 
-def _tokenised(
+def tokenised(
     model: LayeredModel, sources: Mapping[str, Any], request: Request, *, bos: BosPolicy
 ) -> tuple[Inputs, dict[str, LayerscopeError]]:
     """The texts of these sources, by kind, as the model reads them; and why it cannot read prompts, by name."""
@@ -149,7 +149,7 @@ def _refuse_unread(experiment: Experiment, **given: Any) -> None:
             )
 
 
-def _sources(experiment: Experiment, model: LayeredModel, **given: Any) -> dict[str, Any]:
+def sources_of(experiment: Experiment, model: LayeredModel, **given: Any) -> dict[str, Any]:
     """What the experiment takes, as given or by default: of kinds that it can do without, only what is given."""
     named = {kind for kind, source in given.items() if source is not None}
     wanted = experiment.needs | named if named else experiment.takes

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from layerscope.maths.operations import operations_of_passes
+
 
 class ModelFacts(BaseModel):
     """Shape and identity of a model."""
@@ -24,6 +26,10 @@ class ModelFacts(BaseModel):
     vocabulary: int
     context: int | None = Field(description="longest text in tokens; None where the model states no limit")
     n_parameters: int
+    layer_parameters: int = Field(
+        0,
+        description="weights of a layer that a token's state is multiplied by, on average; 0 where not recorded",
+    )
     dtype: str
     device: str
     revision: str | None = None
@@ -35,6 +41,17 @@ class ModelFacts(BaseModel):
     untrained: int | None = Field(
         None, description="where it is the untrained twin of what `source` names, the seed of its weights"
     )
+
+    def operations(self, tokens: float, *, layers: float | None = None, logits: float = 0.0) -> float:
+        """Floating-point operations of so many tokens through some layers, all by default, and of logits read."""
+        return operations_of_passes(
+            tokens * (self.n_layers if layers is None else layers),
+            logits,
+            layer_parameters=self.layer_parameters
+            or 12 * self.width**2,  # older records lack it: GPT-2's shape
+            width=self.width,
+            vocabulary=self.vocabulary,
+        )
 
 
 def facts_of(
@@ -63,6 +80,7 @@ def facts_of(
         vocabulary=config.vocab_size,
         context=_context(config),
         n_parameters=sum(parameter.numel() for parameter in module.parameters()),
+        layer_parameters=_met_in_a_layer(module, config),
         dtype=str(first.dtype).removeprefix("torch."),
         device=str(first.device),
         revision=getattr(module.config, "_commit_hash", None) or revision,
@@ -70,6 +88,29 @@ def facts_of(
         files=files,
         dequantised=dequantised,
     )
+
+
+def _met_in_a_layer(module: Any, config: Any) -> int:
+    """Weights of the matrices of a layer that a token meets, on average: of experts, those that it is sent to."""
+    from torch import nn
+
+    lists = [
+        m for m in module.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers
+    ]
+    experts = next((n for name in _EXPERTS if (n := getattr(config, name, None))), 0)
+    share = (getattr(config, "num_experts_per_tok", None) or experts) / experts if experts else 1.0
+    met = [
+        sum(
+            weight.numel() * (share if "experts" in name and "shared" not in name else 1.0)
+            for name, weight in layers.named_parameters()
+            if weight.ndim > 1
+        )
+        for layers in lists
+    ]
+    return round(max(met, default=0.0) / config.num_hidden_layers)
+
+
+_EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts")
 
 
 def _context(config: Any) -> int | None:

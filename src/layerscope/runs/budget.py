@@ -6,18 +6,16 @@ same way.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from layerscope.models.layered import LayeredModel
+from layerscope.runs.memory_limits import memory_limit
 
 MOST = {"cpu": 2048, "cuda": 32768}
 """More gains no speed: on a CPU the widest tensor of a pass should stay near its caches."""
 
 _LEAST = 64
 _SHARE = 0.25
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def tokens_per_pass(model: LayeredModel) -> int:
@@ -46,18 +44,4 @@ def memory_bytes(device: torch.device) -> int:
     """Memory that there is for this process: free on the GPU, or the machine's within the group's limit."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    free = _machine_bytes()
-    for path in map(Path, _LIMITS):
-        limit = path.read_text().strip() if path.exists() else "max"
-        if limit.isdigit():
-            free = min(free, int(limit))
-    return free
-
-
-def _machine_bytes() -> int:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemTotal:"):
-                return int(line.split()[1]) * 1024
-    return 8 * 2**30
+    return memory_limit(address_space=False).bytes

@@ -7,6 +7,7 @@ import os
 import platform
 import resource
 import sys
+import time
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
@@ -93,3 +94,27 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def matrix_speed(width: int, *, dtype: torch.dtype = torch.float32, seconds: float = 2.0) -> float:
+    """Floating-point operations a second in large matrix products here, with as many threads as torch has now.
+
+    The best of many short products, so that others who use the machine meanwhile hardly show.
+
+    Args:
+        width: of a state; as many are taken as a pass has tokens.
+        dtype: of the numbers.
+        seconds: how long to try.
+    """
+    columns = max(64, int(_OPERATIONS / (2 * _ROWS * width)))
+    states, weights = torch.ones(_ROWS, width, dtype=dtype), torch.ones(width, columns, dtype=dtype)
+    operations, best = 2.0 * _ROWS * width * columns, 0.0
+    until = time.monotonic() + seconds
+    while not best or time.monotonic() < until:
+        started = time.perf_counter()
+        states @ weights
+        best = max(best, operations / (time.perf_counter() - started))
+    return best
+
+
+_ROWS, _OPERATIONS = 256, 5e8  # of one product: some milliseconds

@@ -28,7 +28,8 @@ def one_per_passage(inputs: Inputs, settings: Settings, earlier: Earlier) -> Ite
         )
     for passage in inputs.passages:
         if len(passage.tokens) > settings.first_position:
-            yield PassageItem(name=passage.name, size=len(passage.tokens), passage=passage)
+            size = inputs.facts.operations(len(passage.tokens))
+            yield PassageItem(name=passage.name, size=size, passage=passage)
 
 
 def _refuse_too_few_layers(n_layers: int, settings: Settings) -> None:

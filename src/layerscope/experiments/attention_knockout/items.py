@@ -85,13 +85,15 @@ def value_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
     texts = [passage.tokens.ids for passage in passages if len(passage.tokens) > 1]
     for start in range(0, len(texts), _PASSAGES_AN_ITEM):
         some = texts[start : start + _PASSAGES_AN_ITEM]
-        yield ValuesItem(name=f"{len(some)} passages", size=sum(len(ids) for ids in some), texts=tuple(some))
+        size = inputs.facts.operations(sum(len(ids) for ids in some))
+        yield ValuesItem(name=f"{len(some)} passages", size=size, texts=tuple(some))
     for batch in prompts_by_length(
         prompts_in_turn(inputs, settings), inputs.tokens_per_pass, inputs.facts.context
     ):
         ids = tuple(prompt.tokens.ids for prompt in batch if prompt.n_tokens > 1)
         if ids:
-            yield ValuesItem(name=f"{len(ids)} prompts", size=len(ids) * len(ids[0]), texts=ids)
+            size = inputs.facts.operations(len(ids) * len(ids[0]))
+            yield ValuesItem(name=f"{len(ids)} prompts", size=size, texts=ids)
 
 
 def prompts_in_turn(inputs: Inputs, settings: Settings) -> list[TokenisedPrompt]:
@@ -103,7 +105,7 @@ def _size_of_target(inputs: Inputs, settings: Settings, sets: int) -> float:
     """Operations: every cut run goes through half of the layers on average."""
     facts = inputs.facts
     cells = sets * (len(settings.fates) + settings.draws) * len(settings.windows) * facts.n_layers
-    return cells * (12.0 * facts.n_layers * facts.width**2 + 2.0 * facts.width * facts.vocabulary)
+    return cells * facts.operations(1, layers=facts.n_layers / 2, logits=1)
 
 
 def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PassageItem]:
@@ -121,8 +123,7 @@ def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
             some = targets[start : start + at_once]
             yield PassageItem(
                 name=passage.name,
-                size=24.0 * inputs.facts.n_layers * inputs.facts.width**2 * len(passage.tokens)
-                + each * len(some),
+                size=inputs.facts.operations(len(passage.tokens)) + each * len(some),
                 passage=passage,
                 targets=some,
                 ends=ends,
@@ -150,16 +151,19 @@ def prompt_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
             hint="shorter prompts",
         )
     for some in lengths:
+        unfit = tuple(_unfit(prompt, context) for prompt in some)
         yield PromptsItem(
             name=span_name(some),
-            size=each * len(some),
+            size=inputs.facts.operations(sum(prompt.n_tokens for prompt in some)) + each * unfit.count(""),
             prompts=some,
             of=len(inputs.prompts),
-            unfit=tuple(
-                "; ".join(
-                    f"{broken.name}: {broken.detail}" for broken in broken_constraints(p, context=context)
-                )
-                for p in some
-            ),
+            unfit=unfit,
             tokens_per_pass=inputs.tokens_per_pass,
         )
+
+
+def _unfit(prompt: TokenisedPrompt, context: int | None) -> str:
+    """Why a prompt is not cut, or empty."""
+    return "; ".join(
+        f"{broken.name}: {broken.detail}" for broken in broken_constraints(prompt, context=context)
+    )

@@ -91,7 +91,7 @@ def first_token_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> I
         for rows in in_batches(beginnings, inputs.tokens_per_pass, length=len):
             yield FirstTokensItem(
                 name=f"first tokens of {len(rows)} {kind}",
-                size=sum(map(len, rows)),
+                size=inputs.facts.operations(sum(map(len, rows))),
                 kind=kind,
                 rows=tuple(rows),
             )
@@ -108,7 +108,7 @@ def fixed_mean_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> It
     for batch in in_batches(chosen, inputs.tokens_per_pass, length=len):
         yield FixedMeansItem(
             name=f"fixed queries of {len(batch)} passages",
-            size=sum(map(len, batch)),
+            size=inputs.facts.operations(sum(map(len, batch))),
             rows=tuple(batch),
             fixed=fixed,
         )
@@ -123,7 +123,7 @@ def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
         passages = inputs.passages[start : start + at_once]
         yield PassagesItem(
             name=passages[0].name,
-            size=sum(len(passage.tokens) for passage in passages),
+            size=inputs.facts.operations(sum(len(passage.tokens) for passage in passages)),
             passages=passages,
             fixed=fixed_queries(inputs, settings),
         )
@@ -136,7 +136,7 @@ def sentence_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iter
     for batch in in_batches(sentences, inputs.tokens_per_pass, length=lambda one: len(one.tokens)):
         yield SentencesItem(
             name=f"{len(batch)} sentences of {len(batch[0].tokens)} tokens",
-            size=sum(len(sentence.tokens) for sentence in batch),
+            size=inputs.facts.operations(sum(len(sentence.tokens) for sentence in batch)),
             sentences=tuple(batch),
             tags=tags,
         )
@@ -159,5 +159,5 @@ def repeat_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
         texts.append(((*bos, *half, *half), (*bos, *half, *other)))
     for batch in in_batches(texts, inputs.tokens_per_pass, length=lambda both: len(both[0])):
         rows, others = zip(*batch, strict=True)
-        size = 2 * sum(map(len, rows))
+        size = inputs.facts.operations(2 * sum(map(len, rows)))
         yield RepeatsItem(name=f"{len(batch)} repeated texts", size=size, rows=rows, others=others)

@@ -31,6 +31,7 @@ from layerscope.experiments.causal_trace import items, measure
 from layerscope.experiments.causal_trace.claims import claims
 from layerscope.experiments.causal_trace.conclude import conclude, over_depth
 from layerscope.experiments.causal_trace.figures import draw
+from layerscope.experiments.causal_trace.items.kept import as_if_most_kept
 from layerscope.experiments.causal_trace.settings import Settings
 
 __all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
@@ -39,13 +40,63 @@ TAKES = {"prompts"}
 HEADLINES = ("mean_transition",)
 STAGES = (
     Stage("clean", items=items.clean_items, measure=measure.clean),
-    Stage("pilot", items=items.pilot_items, measure=measure.pilot),
-    Stage("noised", items=items.noised_items, measure=measure.noised),
-    Stage("trace", items=items.trace_items, measure=measure.trace),
-    Stage("outputs", items=items.output_items, measure=measure.outputs, along=("output_token",)),
-    Stage("severed", items=items.severed_items, measure=measure.severed, along=("severed_token",)),
-    Stage("heads", items=items.head_items, measure=measure.heads, along=("head_token",)),
-    Stage("one by one", items=items.one_by_one_items, measure=measure.one_by_one, along=("subject_token",)),
-    Stage("doses", items=items.dose_items, measure=measure.doses),
-    Stage("screen", items=items.screen_items, measure=measure.screen, along=("screened",)),
+    Stage(
+        "pilot",
+        items=items.pilot_items,
+        measure=measure.pilot,
+        expected=as_if_most_kept(items.pilot_items),
+    ),
+    Stage(
+        "noised",
+        items=items.noised_items,
+        measure=measure.noised,
+        expected=as_if_most_kept(items.noised_items),
+    ),
+    Stage(
+        "trace",
+        items=items.trace_items,
+        measure=measure.trace,
+        expected=as_if_most_kept(items.trace_items),
+    ),
+    Stage(
+        "outputs",
+        items=items.output_items,
+        measure=measure.outputs,
+        along=("output_token",),
+        expected=as_if_most_kept(items.output_items),
+    ),
+    Stage(
+        "severed",
+        items=items.severed_items,
+        measure=measure.severed,
+        along=("severed_token",),
+        expected=as_if_most_kept(items.severed_items),
+    ),
+    Stage(
+        "heads",
+        items=items.head_items,
+        measure=measure.heads,
+        along=("head_token",),
+        expected=as_if_most_kept(items.head_items),
+    ),
+    Stage(
+        "one by one",
+        items=items.one_by_one_items,
+        measure=measure.one_by_one,
+        along=("subject_token",),
+        expected=as_if_most_kept(items.one_by_one_items),
+    ),
+    Stage(
+        "doses",
+        items=items.dose_items,
+        measure=measure.doses,
+        expected=as_if_most_kept(items.dose_items),
+    ),
+    Stage(
+        "screen",
+        items=items.screen_items,
+        measure=measure.screen,
+        along=("screened",),
+        expected=as_if_most_kept(items.screen_items),
+    ),
 )

@@ -35,7 +35,9 @@ def reading_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
             rows = 2 + len(ends) + 1 + 2
             yield ReadingItem(
                 name=passage.name,
-                size=rows * len(passage.tokens) + len(targets) * (ends[0] + ends[-1] + 2),
+                size=inputs.facts.operations(
+                    rows * len(passage.tokens) + len(targets) * (ends[0] + ends[-1] + 2)
+                ),
                 passage=passage,
                 targets=targets,
                 ends=ends,

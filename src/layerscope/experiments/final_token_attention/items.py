@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import OPERATIONS_A_SECOND, Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.batches import in_batches
 from layerscope.experiments.final_token_attention.settings import Settings
@@ -35,7 +35,13 @@ def trace_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
     if settings.trace:
         result, _ = read_transitions(Path(settings.trace), inputs)
         names = tuple(prompt.name for prompt in inputs.prompts)
-        yield TraceItem(name="saved trace", size=1, folder=settings.trace, result=result, prompts=names)
+        yield TraceItem(
+            name="saved trace",
+            size=0.1 * OPERATIONS_A_SECOND,
+            folder=settings.trace,
+            result=result,
+            prompts=names,
+        )
 
 
 def prompts_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PromptsItem]:
@@ -56,7 +62,7 @@ def prompts_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
     for batch in in_batches(readable, inputs.tokens_per_pass, length=lambda prompt: prompt.n_tokens):
         yield PromptsItem(
             name=f"{len(batch)} prompts of {batch[0].n_tokens} tokens",
-            size=len(batch) * batch[0].n_tokens,
+            size=inputs.facts.operations(len(batch) * batch[0].n_tokens),
             prompts=tuple(batch),
             unfit=tuple(_unfit(prompt, context) for prompt in batch),
         )

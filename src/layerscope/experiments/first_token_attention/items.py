@@ -12,6 +12,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.experiments.first_token_attention.settings import Settings
 
 _FEWEST_POSITIONS = 8
+_RUNS = 3  # with the token that stands first, without, and with another
 
 
 class TextItem(WorkItem):
@@ -48,7 +49,7 @@ def text_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator
         chance = np.random.default_rng([settings.seed, number])
         yield TextItem(
             name=name,
-            size=len(body),
+            size=inputs.facts.operations(_RUNS * len(body)),
             passage=name,
             first=first,
             body=body[:room],

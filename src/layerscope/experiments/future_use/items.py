@@ -40,7 +40,8 @@ def spread_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
     if settings.corruption in ("noise", "mean"):
         for passage in inputs.passages:
             if len(passage.tokens) > 1:
-                yield SpreadItem(name=passage.name, size=len(passage.tokens), passage=passage)
+                size = inputs.facts.operations(len(passage.tokens))
+                yield SpreadItem(name=passage.name, size=size, passage=passage)
 
 
 def future_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[FutureItem]:
@@ -100,7 +101,8 @@ def _item(
         left_out = "" if targets else "no other passage is long enough to take its place"
     depths = inputs.facts.n_layers + 1
     # Tokens through the layers: two whole runs, the donors', and half of the layers for both perturbations.
-    size = len(passage.tokens) * (2 + len(donors)) + len(targets) * samples * depths * (horizon + 1)
+    read = len(targets) * samples * depths * (horizon + 1)
+    size = inputs.facts.operations(len(passage.tokens) * (2 + len(donors)) + read, logits=2 * read)
     return FutureItem(
         name=passage.name,
         size=size,

@@ -27,10 +27,12 @@ def centre_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
     for place in spread(0, len(passages or prompts), settings.centre_texts):
         if passages:
             text = passages[place]
-            yield TextsItem(name=text.name, size=len(text.tokens), passages=(text,))
+            yield TextsItem(name=text.name, size=inputs.facts.operations(len(text.tokens)), passages=(text,))
         else:
             prompt = prompts[place]
-            yield TextsItem(name=prompt.name, size=prompt.n_tokens, prompts=(prompt,))
+            yield TextsItem(
+                name=prompt.name, size=inputs.facts.operations(prompt.n_tokens), prompts=(prompt,)
+            )
 
 
 def _fits(prompt: TokenisedPrompt, inputs: Inputs) -> bool:
@@ -40,12 +42,12 @@ def _fits(prompt: TokenisedPrompt, inputs: Inputs) -> bool:
 def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[TextsItem]:
     """Passages in their order, a few at a time."""
     for some in packed(inputs.passages, inputs.tokens_per_pass):
-        yield TextsItem(
-            name=span_name(some), size=sum(len(passage.tokens) for passage in some), passages=some
-        )
+        size = inputs.facts.operations(sum(len(passage.tokens) for passage in some))
+        yield TextsItem(name=span_name(some), size=size, passages=some)
 
 
 def prompt_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[TextsItem]:
     """Prompts of equal length together."""
     for some in prompts_by_length(inputs.prompts, inputs.tokens_per_pass, inputs.facts.context):
-        yield TextsItem(name=span_name(some), size=sum(prompt.n_tokens for prompt in some), prompts=some)
+        size = inputs.facts.operations(sum(prompt.n_tokens for prompt in some))
+        yield TextsItem(name=span_name(some), size=size, prompts=some)

@@ -26,13 +26,15 @@ def mean_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator
     """Passages that give the mean of what attention and MLP add, spread over all that are long enough."""
     need_late_tokens((len(passage.tokens) for passage in inputs.passages), max(1, settings.first_position))
     for passage in _spread_over(inputs, settings, settings.mean_passages):
-        yield PassageItem(name=passage.name, size=len(passage.tokens), passage=passage)
+        size = inputs.facts.operations(len(passage.tokens))
+        yield PassageItem(name=passage.name, size=size, passage=passage)
 
 
 def ablated_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[AblatedItem]:
     """Passages whose layers are ablated, likewise."""
     for passage in _spread_over(inputs, settings, settings.ablated_passages):
-        size = min(len(passage.tokens), settings.tokens) * inputs.facts.n_layers * len(settings.ablations)
+        tokens = min(len(passage.tokens), settings.tokens) * inputs.facts.n_layers * len(settings.ablations)
+        size = inputs.facts.operations(tokens, layers=inputs.facts.n_layers / 2, logits=tokens)
         yield AblatedItem(
             name=passage.name, size=size, passage=passage, tokens_per_pass=inputs.tokens_per_pass
         )

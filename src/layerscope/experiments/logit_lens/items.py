@@ -12,6 +12,9 @@ from layerscope.evidence.groups import need_late_tokens, packed, prompts_by_leng
 from layerscope.experiments.logit_lens.settings import Settings
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
+_LENS = 2  # softmax, divergence and ranks take as long as the product with the vocabulary
+_PROMPT_READ = 2  # its last position, by the lens and by the logits of its answer
+
 
 class LensItem(WorkItem):
     """Some passages, or some prompts of equal length."""
@@ -30,7 +33,8 @@ def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
         need_late_tokens((len(passage.tokens) for passage in inputs.passages), settings.first_position)
     digest = _digest(settings)
     for some in packed(inputs.passages, inputs.tokens_per_pass):
-        size = sum(len(passage.tokens) + settings.positions for passage in some)
+        read = settings.positions * len(some)
+        size = _size(inputs, sum(len(passage.tokens) for passage in some), read)
         yield LensItem(name=span_name(some), size=size, passages=some, tuned=digest)
 
 
@@ -41,7 +45,7 @@ def prompt_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
     for some in prompts_by_length(inputs.prompts, inputs.tokens_per_pass, inputs.facts.context):
         yield LensItem(
             name=span_name(some),
-            size=sum(prompt.n_tokens for prompt in some),
+            size=_size(inputs, sum(prompt.n_tokens for prompt in some), _PROMPT_READ * len(some)),
             prompts=some,
             others=tuple(others[prompt.name] for prompt in some),
             tuned=digest,
@@ -51,7 +55,14 @@ def prompt_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
 def direct_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[LensItem]:
     """The same prompts, to have their answers attributed."""
     if settings.direct:
-        yield from prompt_items(inputs, settings, earlier)
+        for item in prompt_items(inputs, settings, earlier):
+            size = inputs.facts.operations(sum(prompt.n_tokens for prompt in item.prompts))
+            yield item.model_copy(update={"size": size})
+
+
+def _size(inputs: Inputs, tokens: int, read: float) -> float:
+    """Tokens through the model, and positions that are read at every depth."""
+    return inputs.facts.operations(tokens, logits=_LENS * read * (inputs.facts.n_layers + 1))
 
 
 def _digest(settings: Settings) -> str:

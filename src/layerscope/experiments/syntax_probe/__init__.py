@@ -34,8 +34,21 @@ TAKES = {"treebank", "passages"}
 NEEDS = {"treebank"}
 STAGES = (
     Stage("words", items=items.sentences, measure=measure.words),
-    Stage("states", items=items.groups, measure=measure.states, along=("group",)),
-    Stage("fits", items=items.fits, measure=measure.fit, along=("fit",)),
+    Stage(
+        "states",
+        items=items.groups,
+        measure=measure.states,
+        along=("group",),
+        expected=items.expected_groups,
+        reads_ahead=True,
+    ),
+    Stage("fits", items=items.fits, measure=measure.fit, along=("fit",), expected=items.expected_fits),
     Stage("passages", items=items.passages, measure=rows_of),
-    Stage("labels", items=items.label_fits, measure=fit_labels, along=("fit",)),
+    Stage(
+        "labels",
+        items=items.label_fits,
+        measure=fit_labels,
+        along=("fit",),
+        expected=items.expected_label_fits,
+    ),
 )

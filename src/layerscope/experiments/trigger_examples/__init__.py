@@ -31,7 +31,7 @@ from layerscope.experiments.trigger_examples import items, measure
 from layerscope.experiments.trigger_examples.claims import claims
 from layerscope.experiments.trigger_examples.conclude import conclude, over_depth
 from layerscope.experiments.trigger_examples.figures import draw
-from layerscope.experiments.trigger_examples.items.contexts import context_items
+from layerscope.experiments.trigger_examples.items.contexts import context_items, expected_contexts
 from layerscope.experiments.trigger_examples.pages import pages as read
 from layerscope.experiments.trigger_examples.pages.annotations import judged, sheet
 from layerscope.experiments.trigger_examples.settings import Settings
@@ -53,7 +53,19 @@ TAKES = {"passages"}
 STAGES = (
     Stage("values", items=items.layers, measure=measure.measure_values, along=("layer",)),
     Stage("census", items=items.census_passages, measure=measure.measure_census, combine=measure.fold_census),
-    Stage("search", items=items.search_items, measure=measure.measure_search, combine=measure.fold_search),
-    Stage("contexts", items=context_items, measure=measure.measure_contexts, along=("context",)),
+    Stage(
+        "search",
+        items=items.search_items,
+        measure=measure.measure_search,
+        combine=measure.fold_search,
+        expected=items.expected_search,
+    ),
+    Stage(
+        "contexts",
+        items=context_items,
+        measure=measure.measure_contexts,
+        along=("context",),
+        expected=expected_contexts,
+    ),
     Stage("topics", items=items.topic_items, measure=measure.measure_topics),
 )

@@ -22,6 +22,9 @@ from layerscope.experiments.truncated_context.settings import Settings
 from layerscope.text.tokenised import TokenisedPassage
 from layerscope.text.tokens import BosPolicy
 
+_PREFIXED = 8  # tokens of a name behind its prefix, with and without
+_WHOLE = 3  # the text, the one that stands in its place, and the text at moved positions
+
 
 class CutItem(WorkItem):
     """One passage, to be cut before some of its tokens."""
@@ -71,8 +74,7 @@ def cut_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[
         cells = cells_of(targets, climbing, kept, settings)
         yield CutItem(
             name=passage.name,
-            size=2.0 * len(passage.tokens)
-            + sum(length + 1 for _, length in cells) / max(1, len(targets)) ** 0.5,
+            size=inputs.facts.operations(_WHOLE * len(passage.tokens) + 2 * len(targets) + _tokens_of(cells)),
             passage=passage,
             donor=donor,
             targets=tuple(targets),
@@ -100,6 +102,13 @@ def cells_of(
     ]
 
 
+def _tokens_of(cells: list[tuple[int, int]]) -> int:
+    """Tokens of the fewest runs that give these cells, with what stands first."""
+    from layerscope.runs.window_passes import windows_for  # torch, which readers of this file can do without
+
+    return sum(window.length + 1 for window in windows_for(cells))
+
+
 def prefix_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PrefixItem]:
     """All names together: they are short."""
     found = list(settings.names) or names_in(inputs.passages, settings.most_names)
@@ -107,7 +116,7 @@ def prefix_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
     if names:
         yield PrefixItem(
             name="names behind a prefix",
-            size=8.0 * len(names),
+            size=inputs.facts.operations(2 * _PREFIXED * len(names)),
             names=names,
             bos=inputs.bos,
             tokens_per_pass=inputs.tokens_per_pass,

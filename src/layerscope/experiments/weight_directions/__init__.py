@@ -26,7 +26,7 @@ from layerscope.experiments.weight_directions.claims import claims
 from layerscope.experiments.weight_directions.conclude import conclude, over_depth
 from layerscope.experiments.weight_directions.figures import draw
 from layerscope.experiments.weight_directions.items.asking import items_for_rater
-from layerscope.experiments.weight_directions.items.edits import items_of_edits
+from layerscope.experiments.weight_directions.items.edits import expected_edits, items_of_edits
 from layerscope.experiments.weight_directions.pages import pages as read
 from layerscope.experiments.weight_directions.settings import Settings
 
@@ -34,12 +34,20 @@ __all__ = ["STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_de
 
 TAKES: set[str] = set()
 STAGES = (
-    Stage("vocabulary", items=items.one_item("vocabulary", 1.0), measure=measure.measure_vocabulary),
-    Stage("random", items=items.one_item("random directions", 1.0), measure=measure.measure_random),
-    Stage("power", items=items.one_item("known token sets", 1.0), measure=measure.measure_power),
+    Stage(
+        "vocabulary",
+        items=items.one_item("vocabulary", items.of_vocabulary),
+        measure=measure.measure_vocabulary,
+    ),
+    Stage(
+        "random", items=items.one_item("random directions", items.of_random), measure=measure.measure_random
+    ),
+    Stage("power", items=items.one_item("known token sets", items.of_sets), measure=measure.measure_power),
     Stage("directions", items=items.items_of_parts, measure=measure.measure_part, along=measure.GROWING),
     Stage("untrained", items=items.items_of_twin, measure=measure.measure_twin),
     Stage("sinks", items=items.items_of_sinks, measure=measure.measure_sinks, along=("sink_text",)),
-    Stage("edits", items=items_of_edits, measure=measure.measure_edit, along=("edit",)),
+    Stage(
+        "edits", items=items_of_edits, measure=measure.measure_edit, along=("edit",), expected=expected_edits
+    ),
     Stage("answers", items=items_for_rater, measure=measure.measure_answers, along=("asked",)),
 )

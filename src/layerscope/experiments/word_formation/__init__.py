@@ -34,7 +34,7 @@ TAKES = {"words"}
 HEADLINES = ("mean_crossing",)
 STAGES = (
     Stage("design", items=items.one_design, measure=measure.design),
-    Stage("pairs", items=items.pairs_items, measure=measure.pairs),
-    Stage("twins", items=items.twins_items, measure=measure.twins),
-    Stage("erasure", items=items.erasure_items, measure=measure.erasure),
+    Stage("pairs", items=items.pairs_items, measure=measure.pairs, expected=items.expected_pairs),
+    Stage("twins", items=items.twins_items, measure=measure.twins, expected=items.expected_twins),
+    Stage("erasure", items=items.erasure_items, measure=measure.erasure, expected=items.expected_erasures),
 )

@@ -30,6 +30,7 @@ from layerscope.experiments.word_position_probe import items, measure
 from layerscope.experiments.word_position_probe.claims import claims
 from layerscope.experiments.word_position_probe.conclude import conclude, over_depth
 from layerscope.experiments.word_position_probe.figures import draw
+from layerscope.experiments.word_position_probe.items import sizes
 from layerscope.experiments.word_position_probe.settings import Settings
 
 __all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
@@ -38,11 +39,26 @@ TAKES = {"words"}
 HEADLINES = ("first_depth",)
 STAGES = (
     Stage("design", items=items.one_design, measure=measure.design),
-    Stage("states", items=items.groups, measure=measure.read, along=("group",)),
-    Stage("probe", items=items.main_items, measure=measure.main_probe, along=("depth",)),
-    Stage("scores", items=items.score_items, measure=measure.scores),
-    Stage("looks", items=items.looks_items, measure=measure.looks),
-    Stage("without heads", items=items.heads_items, measure=measure.without_heads),
+    Stage(
+        "states",
+        items=items.groups,
+        measure=measure.read,
+        along=("group",),
+        expected=sizes.expected_groups,
+        reads_ahead=True,
+    ),
+    Stage(
+        "probe",
+        items=items.main_items,
+        measure=measure.main_probe,
+        along=("depth",),
+        expected=sizes.expected_main,
+    ),
+    Stage("scores", items=items.score_items, measure=measure.scores, expected=sizes.expected_scores),
+    Stage("looks", items=items.looks_items, measure=measure.looks, expected=sizes.expected_looks),
+    Stage(
+        "without heads", items=items.heads_items, measure=measure.without_heads, expected=sizes.expected_heads
+    ),
     Stage("directions", items=items.directions_item, measure=measure.directions_of),
-    Stage("moves", items=items.moves_items, measure=measure.moves),
+    Stage("moves", items=items.moves_items, measure=measure.moves, expected=sizes.expected_moves),
 )

@@ -27,7 +27,7 @@ from layerscope.experiments.causal_trace.conclude.rows import (
 )
 from layerscope.experiments.causal_trace.conclude.screen import screen
 from layerscope.experiments.causal_trace.conclude.variants import doses, one_by_one
-from layerscope.experiments.causal_trace.items import noise_sd
+from layerscope.experiments.causal_trace.items.kept import noise_sd
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.results.escaping import restored
 from layerscope.results.schema import quantity, write_json

@@ -15,6 +15,12 @@ from layerscope.experiments.syntax_probe.items.sentences import (
     sentence_items,
 )
 from layerscope.experiments.syntax_probe.settings import Piece, Settings
+from layerscope.text.tokenised_words import TokenisedSentence
+
+_A_CASE = 3.8e4
+"""Operations for each word and entry of its state, of all probes of a depth: labels times steps, seen by trying."""
+
+_READ_OF_A_PASSAGE = 7  # tokens behind its label: 1, 2, 4, ... 64
 
 
 class FitItem(WorkItem):
@@ -47,7 +53,11 @@ def design(earlier: Earlier, settings: Settings) -> Design:
 def sentences(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[SentencesItem]:
     """Sentences to train on and to test on; columns of passages that cannot be asked about are refused first."""
     next(passages(inputs, settings, earlier), None)
-    chosen = chosen_sentences(
+    yield from sentence_items(_chosen(inputs, settings))
+
+
+def _chosen(inputs: Inputs, settings: Settings) -> list[tuple[TokenisedSentence, int]]:
+    return chosen_sentences(
         inputs.treebank,
         seed=settings.seed,
         draws=settings.draws,
@@ -55,14 +65,19 @@ def sentences(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[
         test_words=settings.test_words,
         one_to_one=settings.kept_words == "one_to_one",
     )
-    yield from sentence_items(chosen)
 
 
 def groups(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[GroupItem]:
     """Sentences in groups that are read into the cache of states, by the model and by its untrained twin."""
     tokens = design(earlier, settings).tokens
     for weights in _weights(settings):
-        yield from group_items(tokens, weights, "sentences")
+        yield from group_items(tokens, weights, "sentences", facts=inputs.facts)
+
+
+def expected_groups(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Sizes of what is read, before words are chosen."""
+    tokens = sum(len(sentence.tokens) for sentence, _ in _chosen(inputs, settings))
+    return (inputs.facts.operations(tokens) for _ in _weights(settings))
 
 
 def _weights(settings: Settings) -> list[Weights]:
@@ -72,8 +87,18 @@ def _weights(settings: Settings) -> list[Weights]:
 def fits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[FitItem]:
     """Probes of every depth: of the model in every draw, of its first pieces and of its twin in the first."""
     asked = design(earlier, settings)
-    cost = len(asked.tested) + settings.train_words
     several = bool((asked.rows[0] != asked.rows[1]).any())
+    yield from _fits(inputs, settings, words=len(asked.tested) + settings.train_words, several=several)
+
+
+def expected_fits(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Sizes of the probes, before words are chosen."""
+    words = settings.test_words + settings.train_words
+    return (item.size for item in _fits(inputs, settings, words=words, several=True))
+
+
+def _fits(inputs: Inputs, settings: Settings, *, words: int, several: bool) -> Iterator[FitItem]:
+    cost = _A_CASE * words * inputs.facts.width
     for weights, piece in product(_weights(settings), settings.pieces):
         if piece == "first" and (weights == "untrained" or not several):
             continue
@@ -109,5 +134,18 @@ def label_fits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator
     read = len(read_of_any_label(rows))
     for depths in depth_chunks(inputs.facts.n_layers + 1, read, inputs.facts.width):
         yield DepthsItem(
-            name=f"labels, depths {depths.start} to {depths.stop - 1}", size=len(depths), depths=tuple(depths)
+            name=f"labels, depths {depths.start} to {depths.stop - 1}",
+            size=_size_of_labels(len(depths), read, inputs),
+            depths=tuple(depths),
         )
+
+
+def expected_label_fits(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Sizes of the probes of labels, before passages are read."""
+    labelled = sum(item.tokens > 0 for item in passages(inputs, settings, {}))
+    if labelled:
+        yield _size_of_labels(inputs.facts.n_layers + 1, _READ_OF_A_PASSAGE * labelled, inputs)
+
+
+def _size_of_labels(depths: int, cases: int, inputs: Inputs) -> float:
+    return depths * _A_CASE * cases * inputs.facts.width

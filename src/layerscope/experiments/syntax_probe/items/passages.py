@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from pydantic import Field
 
-from layerscope.contract import WorkItem
+from layerscope.contract import OPERATIONS_A_SECOND, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.text.prompt_files import UNCATEGORISED
 from layerscope.text.tokenised import TokenisedPassage
@@ -76,7 +76,7 @@ def _item(
 ) -> PassageItem:
     return PassageItem(
         name=name,
-        size=max(1, tokens),
+        size=0.002 * OPERATIONS_A_SECOND,
         passage=passage,
         kinds=tuple(labels),
         labels=tuple(labels.values()),

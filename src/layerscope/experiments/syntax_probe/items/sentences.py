@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from layerscope.contract import WorkItem
+from layerscope.contract import OPERATIONS_A_SECOND, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.text.tokenised_words import TokenisedSentence
 
@@ -104,7 +104,7 @@ def sentence_items(chosen: Sequence[tuple[TokenisedSentence, int]]) -> Iterator[
         some = chosen[start : start + SENTENCES_PER_ITEM]
         yield SentencesItem(
             name=f"sentences {start + 1} to {start + len(some)}",
-            size=len(some),
+            size=len(some) * 3e-4 * OPERATIONS_A_SECOND,
             sentences=tuple(sentence for sentence, _ in some),
             draws=tuple(draws for _, draws in some),
         )

@@ -15,6 +15,7 @@ from layerscope.experiments.trigger_examples.items.units import two_sided
 from layerscope.experiments.trigger_examples.settings import Settings
 
 _FOLLOWING = 4
+_RANKED = 2  # ranks among tokens of like frequency take as long as the product with the vocabulary
 
 
 class Context(BaseModel):
@@ -79,12 +80,27 @@ def context_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
             edited = sum(bool(context.other) for context in contexts)
             yield ContextsItem(
                 name=f"layer {layer}, keys {some[0]} to {some[-1]}",
-                size=1 + edited * (int(layer) + 1),
+                size=_size(inputs, settings, int(layer), len(contexts), edited),
                 layer=int(layer),
                 contexts=contexts,
                 tokens_per_pass=inputs.tokens_per_pass,
                 tuned=runs.lens_digest(settings.tuned) if settings.tuned else "",
             )
+
+
+def expected_contexts(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Sizes before the search: one item a layer, and every tail of a key with all of its contexts."""
+    units = len(settings.keys) / inputs.facts.n_layers or settings.keys_per_layer or inputs.facts.width
+    tails = 2  # of a gated MLP, which most are
+    for layer in range(inputs.facts.n_layers):
+        contexts = round(tails * units * settings.top)
+        yield _size(inputs, settings, layer, contexts, round(tails * units * settings.edited))
+
+
+def _size(inputs: Inputs, settings: Settings, layer: int, contexts: int, edited: int) -> float:
+    """Rows of edited windows through the layers up to this one, and a ranking of the vocabulary for each context."""
+    tokens = edited * (3 + len(settings.kept_tokens)) * (settings.window + 1)
+    return inputs.facts.operations(tokens, layers=layer + 1, logits=_RANKED * contexts)
 
 
 class _Found:

@@ -8,6 +8,35 @@ from layerscope.contract import Earlier, Inputs, WorkItem
 from layerscope.experiments.weight_directions.settings import ATTENTION, Settings
 from layerscope.text.tokens import BosPolicy
 
+_TWIN = 3  # it is made, and its own vocabulary and random directions are rated too
+_SINK_TOKENS = 400  # of a few bundled texts
+_WORDS = 8e6  # operations that a core does meanwhile, for each token: words, frequencies, parts of speech
+_SETS = 1800  # directions that are made of known sets, about; each is rated twice
+
+
+def of_vocabulary(inputs: Inputs, settings: Settings) -> float:
+    """Size of what is asked of the vocabulary."""
+    return _WORDS * inputs.facts.vocabulary
+
+
+def of_random(inputs: Inputs, settings: Settings) -> float:
+    """Size of the random directions, which are rated on both sides of the vocabulary."""
+    return _rated(inputs, 2 * settings.random_directions)
+
+
+def of_sets(inputs: Inputs, settings: Settings) -> float:
+    """Size of the directions made of known sets."""
+    return _rated(inputs, 2 * _SETS)
+
+
+def a_kind(inputs: Inputs, settings: Settings) -> float:
+    """Size of the directions of one kind in one layer: decomposed, rated, and rotated."""
+    return _rated(inputs, 2 * settings.directions)
+
+
+def _rated(inputs: Inputs, directions: float) -> float:
+    return inputs.facts.operations(0, logits=directions)
+
 
 class PartItem(WorkItem):
     """The attention or the MLP of one block."""
@@ -16,11 +45,13 @@ class PartItem(WorkItem):
     part: str
 
 
-def one_item(name: str, size: float) -> Callable[[Inputs, Settings, Earlier], Iterator[WorkItem]]:
+def one_item(
+    name: str, size: Callable[[Inputs, Settings], float]
+) -> Callable[[Inputs, Settings, Earlier], Iterator[WorkItem]]:
     """Items of a stage that is one piece of work."""
 
     def items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[WorkItem]:
-        yield WorkItem(name=name, size=size)
+        yield WorkItem(name=name, size=size(inputs, settings))
 
     return items
 
@@ -29,7 +60,9 @@ def items_of_parts(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iter
     """Attention and MLP of every block."""
     for layer in range(inputs.facts.n_layers):
         for part, size in parts_asked_for(settings):
-            yield PartItem(name=f"layer {layer} {part}", size=size, layer=layer, part=part)
+            yield PartItem(
+                name=f"layer {layer} {part}", size=size * a_kind(inputs, settings), layer=layer, part=part
+            )
 
 
 def parts_asked_for(settings: Settings) -> list[tuple[str, float]]:
@@ -43,7 +76,8 @@ def items_of_twin(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
     """The untrained twin, all of its layers at once, so that it is made once."""
     if settings.untrained_layers:
         share = min(settings.untrained_layers, inputs.facts.n_layers)
-        yield WorkItem(name="untrained twin", size=float(share * len(settings.kinds)))
+        size = _TWIN * share * len(settings.kinds) * a_kind(inputs, settings)
+        yield WorkItem(name="untrained twin", size=size)
 
 
 class SinkItem(WorkItem):
@@ -55,4 +89,5 @@ class SinkItem(WorkItem):
 def items_of_sinks(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[SinkItem]:
     """One piece of work, where attention is decomposed at all."""
     if set(ATTENTION) & set(settings.kinds):
-        yield SinkItem(name="attention to the first token", size=1.0, bos=inputs.bos)
+        size = inputs.facts.operations(_SINK_TOKENS)
+        yield SinkItem(name="attention to the first token", size=size, bos=inputs.bos)

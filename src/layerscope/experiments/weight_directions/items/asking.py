@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import OPERATIONS_A_SECOND, Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.experiments.weight_directions.settings import ROTATED, SINGULAR, Settings
 from layerscope.results.trust import from_a_record
@@ -74,7 +74,13 @@ def _item(layer: int, kind: str, rows: np.ndarray) -> AskItem:
     name = (
         f"asking about {kind} of layer {layer}" if layer >= 0 else f"asking about random directions, {kind}"
     )
-    return AskItem(name=name, size=float(len(rows)), layer=layer, kind=kind, rows=tuple(int(r) for r in rows))
+    return AskItem(
+        name=name,
+        size=len(rows) * OPERATIONS_A_SECOND,
+        layer=layer,
+        kind=kind,
+        rows=tuple(int(r) for r in rows),
+    )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,19 @@ class EditItem(WorkItem):
     bos: BosPolicy
 
 
+def expected_edits(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Sizes before directions are known."""
+    kinds = [kind for kind in WRITES if kind in settings.kinds]
+    each = settings.edits // len(kinds) if kinds else 0
+    return (_size(inputs, settings) for _ in range(each * len(kinds)))
+
+
+def _size(inputs: Inputs, settings: Settings) -> float:
+    """Texts read with a direction and without it, and with a random one removed."""
+    tokens = 3 * settings.edit_texts * settings.edit_tokens
+    return inputs.facts.operations(tokens, logits=tokens)
+
+
 def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[EditItem]:
     """The most coherent directions that single matrices write, as many of heads as of MLPs."""
     found = earlier["directions"]
@@ -53,7 +66,7 @@ def items_of_edits(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iter
             )
             yield EditItem(
                 name=f"without {kind} {name} {rank} of layer {layer}",
-                size=1.0,
+                size=_size(inputs, settings),
                 layer=layer,
                 kind=kind,
                 matrix=name,

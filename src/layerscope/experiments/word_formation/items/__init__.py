@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from layerscope.contract import Earlier, Inputs, TokenisedWord, WorkItem
+from layerscope.contract import OPERATIONS_A_SECOND, Earlier, Inputs, TokenisedWord, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.experiments.word_formation.items.design import Erased, Pair, Twin
 from layerscope.experiments.word_formation.settings import Settings
@@ -12,6 +12,8 @@ from layerscope.results.schema import read_json
 from layerscope.text.tokens import BosPolicy
 
 _PAIRS_OF_AN_ITEM = 8
+_HEAD = 4  # tokens before a word, about
+_TEXTS_OF_A_TWIN, _WORDS_OF_A_CLASS = 3, 5
 
 
 class DesignItem(WorkItem):
@@ -46,6 +48,41 @@ class ErasureItem(WorkItem):
     tokens_per_pass: int
 
 
+def _size_of_pairs(inputs: Inputs, pairs: int, tokens: int) -> float:
+    """Whole texts, and at every depth a state that is put into another, through the layers from there on."""
+    layers = inputs.facts.n_layers
+    return inputs.facts.operations(pairs * tokens * (layers / 2 + 5), logits=pairs * layers)
+
+
+def expected_pairs(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Sizes before words are paired: as many of each number of pieces and of each kind as were asked for."""
+    for pieces in range(2, settings.most_pieces + 1):
+        for _ in range(2):
+            for start in range(0, settings.pairs, _PAIRS_OF_AN_ITEM):
+                yield _size_of_pairs(inputs, min(_PAIRS_OF_AN_ITEM, settings.pairs - start), _HEAD + pieces)
+
+
+def _size_of_twins(inputs: Inputs, twins: int, head: int) -> float:
+    return inputs.facts.operations(_TEXTS_OF_A_TWIN * twins * (head + 2))
+
+
+def expected_twins(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Size before words with two forms are found."""
+    yield _size_of_twins(inputs, settings.twins, _HEAD)
+
+
+def _size_of_cases(inputs: Inputs, cases: int, head: int) -> float:
+    return inputs.facts.operations(cases * (head + 4))
+
+
+def expected_erasures(inputs: Inputs, settings: Settings) -> Iterator[float]:
+    """Sizes before cases are found."""
+    return (
+        _size_of_cases(inputs, settings.classes * settings.contexts * _WORDS_OF_A_CLASS, _HEAD)
+        for _ in range(2)
+    )
+
+
 def one_design(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[DesignItem]:
     """The whole list of words, refused where none is split."""
     if not any(len(word.ids) > 1 for word in inputs.words):
@@ -55,7 +92,9 @@ def one_design(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator
             expected="words of two tokens and more on this tokenizer",
             hint="--words FILE with rarer words",
         )
-    yield DesignItem(name="words", size=len(inputs.words), words=inputs.words, bos=inputs.bos)
+    yield DesignItem(
+        name="words", size=len(inputs.words) * 2e-4 * OPERATIONS_A_SECOND, words=inputs.words, bos=inputs.bos
+    )
 
 
 def pairs_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[PairsItem]:
@@ -69,7 +108,7 @@ def pairs_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
             part = tuple(same[start : start + _PAIRS_OF_AN_ITEM])
             yield PairsItem(
                 name=f"{kind} of {pieces} pieces",
-                size=len(part) * (len(head) + pieces),
+                size=_size_of_pairs(inputs, len(part), len(head) + pieces),
                 head=head,
                 pairs=part,
                 tokens_per_pass=inputs.tokens_per_pass,
@@ -81,7 +120,7 @@ def twins_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
     head = tuple(read_json(earlier["design"], "head"))
     twins = tuple(Twin(**twin) for twin in read_json(earlier["design"], "twins"))
     if len(twins) > 1:
-        size = 3.0 * len(twins)
+        size = _size_of_twins(inputs, len(twins), len(head))
         yield TwinsItem(
             name="twins", size=size, head=head, twins=twins, tokens_per_pass=inputs.tokens_per_pass
         )
@@ -94,7 +133,7 @@ def erasure_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Itera
     for kind in dict.fromkeys(case.kind for case in cases):
         yield ErasureItem(
             name=f"piece before, {kind}",
-            size=float(sum(case.kind == kind for case in cases)),
+            size=_size_of_cases(inputs, sum(case.kind == kind for case in cases), len(head)),
             head=head,
             kind=kind,
             cases=tuple(case for case in cases if case.kind == kind),

@@ -7,11 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.contract import OPERATIONS_A_SECOND, Earlier, Inputs, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.evidence.probing import GroupItem, Weights, depth_chunks, group_items
 from layerscope.experiments.word_position_probe.items.heads import head_sets
 from layerscope.experiments.word_position_probe.items.prompts import prompts_of, texts_of
+from layerscope.experiments.word_position_probe.items.sizes import (
+    LOOKS,
+    MOVES,
+    SIZE_OF_TYPES,
+    size_of_fits,
+    size_of_steps,
+)
 from layerscope.experiments.word_position_probe.items.tasks import TASKS
 from layerscope.experiments.word_position_probe.settings import Settings
 from layerscope.results.schema import read_json
@@ -60,7 +67,11 @@ def one_design(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator
     _check(inputs, settings)
     prompts = settings.train_prompts + settings.test_prompts
     yield DesignItem(
-        name="prompts", size=prompts, words=inputs.words, bos=inputs.bos, context=inputs.facts.context
+        name="prompts",
+        size=prompts * 1e-3 * OPERATIONS_A_SECOND,
+        words=inputs.words,
+        bos=inputs.bos,
+        context=inputs.facts.context,
     )
 
 
@@ -94,7 +105,9 @@ def groups(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[Gro
     for arm, weights in [*asked, ("unanchored", "trained"), ("anchored", "trained")]:
         for side in ("test", "training"):
             kind = f"{arm} prompts for {side}"
-            yield from group_items(texts_of_kind(design, kind), weights, kind, inputs.tokens_per_pass)
+            yield from group_items(
+                texts_of_kind(design, kind), weights, kind, inputs.tokens_per_pass, facts=inputs.facts
+            )
 
 
 def texts_of_kind(design: xr.Dataset, kind: str) -> list[tuple[int, ...]]:
@@ -114,7 +127,7 @@ def _depths_items(
         yield DepthsItem(
             name=f"{name}, depth{'s' * (len(depths) > 1)} {depths[0]}"
             + f" to {depths[-1]}" * (len(depths) > 1),
-            size=float(cases * len(depths)),
+            size=size_of_fits(inputs, settings, len(tasks), len(depths)),
             tasks=tasks,
             depths=tuple(depths),
             tokens_per_pass=inputs.tokens_per_pass,
@@ -134,8 +147,7 @@ def score_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
     groups += [("unanchored", "onto anchored")]
     groups += [("untrained",)] * settings.untrained
     groups += [(arm,) for arm in ("sentences", "names") if arm not in left_out]
-    cases = float(settings.train_prompts * settings.prompt_words)
-    yield DepthsItem(name="types", size=cases, tasks=("types",), depths=(), tokens_per_pass=1)
+    yield DepthsItem(name="types", size=SIZE_OF_TYPES, tasks=("types",), depths=(), tokens_per_pass=1)
     for group in groups:
         yield from _depths_items(TASKS[group[0]].says, group, inputs, settings, design)
 
@@ -146,7 +158,7 @@ def score_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
 def looks_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[CausesItem]:
     """What heads look at, where that can be watched."""
     if earlier["design"].attrs["attention_seen"]:
-        size = float(earlier["design"].sizes["token"]) * 0.1
+        size = LOOKS * size_of_steps(inputs, settings)
         yield CausesItem(name="attention", size=size, tokens_per_pass=inputs.tokens_per_pass)
 
 
@@ -158,7 +170,7 @@ def heads_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
     for name, heads in sets.items():
         yield HeadsItem(
             name=name,
-            size=float(settings.causal_prompts),
+            size=size_of_steps(inputs, settings),
             set_name=name,
             heads=tuple(heads),
             tokens_per_pass=inputs.tokens_per_pass,
@@ -167,7 +179,7 @@ def heads_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
 
 def directions_item(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[CausesItem]:
     """Where states of neighbouring indices lie."""
-    size = float(settings.train_prompts * settings.prompt_words)
+    size = 0.1 * OPERATIONS_A_SECOND
     yield CausesItem(name="directions", size=size, tokens_per_pass=inputs.tokens_per_pass)
 
 
@@ -175,5 +187,5 @@ def moves_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterato
     """Test prompts in which a state is moved, where there is a way to move it."""
     ways = earlier["directions"]
     if np.isfinite(ways.later.values).all() and np.isfinite(ways.earlier.values).all():
-        size = 5.0 * settings.causal_prompts
+        size = MOVES * size_of_steps(inputs, settings)
         yield CausesItem(name="moved states", size=size, tokens_per_pass=inputs.tokens_per_pass)
