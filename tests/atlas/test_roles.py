@@ -21,7 +21,7 @@ def read(model: Any) -> xr.Dataset:
 
 
 def roles_of(*results: xr.Dataset) -> set[tuple[str, int, int]]:
-    return {(one.role.name, one.layer, one.head) for one in heads_with_roles(results)}
+    return {(one.role.name, one.layer, one.head) for one in heads_with_roles({str(one.attrs["experiment"]): one for one in results})}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_subject_reader_gives_the_subject_more_than_uniform_attention_does() -
 
 def test_the_score_and_its_ends_are_said() -> None:
     head = next(
-        one for one in heads_with_roles([read(looks_back(by=1))]) if one.role.name == "previous-token head"
+        one for one in heads_with_roles({"attention_patterns": read(looks_back(by=1))}) if one.role.name == "previous-token head"
     )
 
     assert head.said().startswith("L1H1 is a previous-token head: ")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from layerscope import experiments
 from layerscope.atlas.measures import asked_of, side_by_side
 from layerscope.atlas.phases import Stretches, stretches
 from layerscope.atlas.roles import HeadWithRole, heads_with_roles
 from layerscope.atlas.standing_out import standing_out
 from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
-from layerscope.evidence import Finding
+from layerscope.evidence import Finding, places_in_words
 from layerscope.evidence.wording import counted, ordinal
 from layerscope.results.store import RunFolder, runs_below
 from layerscope.results.twins import twins_of
@@ -36,12 +35,16 @@ class Layers:
             layer] and, with twins, `untrained` [measure twin layer]; see `measures.side_by_side` and `standing_out`.
         phases: stretches of layers that behave alike in all measures together.
         roles: heads with a role, by their scores.
+        results: of the experiments, by name.
+        twins: results of untrained twins, by experiment and seed.
     """
 
     model: str
     data: xr.Dataset
     phases: Stretches
-    roles: tuple[HeadWithRole, ...] = ()
+    roles: tuple[HeadWithRole, ...]
+    results: Mapping[str, xr.Dataset]
+    twins: Mapping[str, Mapping[int, xr.Dataset]]
 
     @property
     def number(self) -> int:
@@ -60,15 +63,12 @@ class Layers:
     def describe(self, layer: int) -> str:
         """What is known of a layer, in words: its stretch, heads with a role, and each measure it stands out in."""
         place = self._checked(layer)
-        said = [claim.text for claim in self.findings(place)]
+        stretch = self.phases.of(place)
+        said = self._known(place)
         if not said:
             tested = int(self.data.p_adjusted.isel(layer=place).notnull().sum())
             said = [f"Nothing stands out in the {counted((tested,), 'measures')} that could be tested."]
-        stretch = self.phases.of(place)
-        roles = [role.said() for role in self.roles if role.layer == place]
-        return "\n".join(
-            [f"Layer {place}", *(f"  {line}" for line in (*[stretch] * bool(stretch), *said, *roles))]
-        )
+        return "\n".join([f"Layer {place}", *(f"  {line}" for line in (*[stretch] * bool(stretch), *said))])
 
     def lines(self) -> Iterator[str]:
         """Everything in words: phases, then layer by layer what stands out."""
@@ -77,8 +77,12 @@ class Layers:
         measures = counted((data.sizes["measure"],), "measures")
         yield f"{self.model}: {measures} of {self.number} layers, {counted((twins,), 'untrained twins')}"
         yield self.phases.said()
+        silent = [layer for layer in range(self.number) if not self._known(layer)]
         for layer in range(self.number):
-            yield from self.describe(layer).splitlines()
+            if layer not in silent:
+                yield from self.describe(layer).splitlines()
+        if silent:
+            yield f"Nothing stands out in {places_in_words(silent, 'layer')}."
 
     def table(self) -> pd.DataFrame:
         """One row for each measure and layer, as for a csv file."""
@@ -90,6 +94,11 @@ class Layers:
     def __repr__(self) -> str:
         measured = self.data.sizes["measure"]
         return f"Layers of {self.model}: {measured} measures of {self.number} layers; .describe(0), .data, .table()"
+
+    def _known(self, layer: int) -> list[str]:
+        """Sentences on a layer: where it stands out, and its heads with a role."""
+        roles = [role.said() for role in self.roles if role.layer == layer]
+        return [claim.text for claim in self.findings(layer)] + roles
 
     def _checked(self, layer: int) -> int:
         if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < self.number:
@@ -173,10 +182,11 @@ def layers_of_each(runs: Any) -> list[Layers]:
 
 
 def _of_one_model(pairs: Sequence[tuple[xr.Dataset, RunFolder | None]]) -> Layers:
-    results = [result for result, _ in pairs]
-    data = standing_out(side_by_side(results, _twins(run for _, run in pairs if run is not None)))
-    name = str(results[-1].attrs.get("model", ""))
-    return Layers(name, data, stretches(data), heads_with_roles(results))
+    results = {str(asked_of(result)["experiment"]): result for result, _ in pairs}
+    twins = {run.record.asked.experiment: twins_of(run) for _, run in pairs if run is not None}
+    data = standing_out(side_by_side(results, twins))
+    name = str(pairs[-1][0].attrs.get("model", ""))
+    return Layers(name, data, stretches(data), heads_with_roles(results), results, twins)
 
 
 def _each(runs: Any) -> list[Any]:
@@ -201,13 +211,3 @@ def _of_a_trained_model(run: RunFolder) -> bool:
         return False
     return record.asked.untrained is None and record.state == "complete"
 
-
-def _twins(runs: Iterable[RunFolder]) -> dict[str, dict[int, xr.Dataset]]:
-    """Measures of the untrained twins of runs, by the measure's name and the twin's seed."""
-    found: dict[str, dict[int, xr.Dataset]] = {}
-    for run in runs:
-        name = run.record.asked.experiment
-        for seed, result in twins_of(run).items():
-            for key, measured in experiments.load(name).over_depth(result).items():
-                found.setdefault(f"{name}.{key}", {})[seed] = measured
-    return found

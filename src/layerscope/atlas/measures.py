@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,6 @@ from layerscope.contract import Group
 from layerscope.errors import LayerscopeError
 from layerscope.evidence import text_coordinate
 from layerscope.results.schema import quantity
-
-Twins = Mapping[str, Mapping[int, xr.Dataset]]
-"""Measures of untrained twins: by the measure's name (`experiment.measure`), then by the twin's seed."""
 
 GROUPS: tuple[Group, ...] = Group.__args__  # type: ignore[attr-defined]
 """The groups of questions, in the order in which pages show them."""
@@ -38,15 +35,17 @@ def asked_of(result: xr.Dataset) -> dict[str, Any]:
     return dict(json.loads(result.attrs["asked"]))
 
 
-def side_by_side(results: Iterable[xr.Dataset], twins: Twins) -> xr.Dataset:
+def side_by_side(
+    results: Mapping[str, xr.Dataset], twins: Mapping[str, Mapping[int, xr.Dataset]]
+) -> xr.Dataset:
     """All measures of one model's results as one Dataset over measure and layer.
 
     A measure over depth stands at the layer after which it was taken: depth d at layer d − 1. Depth 0, the
     embeddings, is no layer and is left out.
 
     Args:
-        results: of one model, each of another experiment (of two of one experiment, the later counts).
-        twins: the same measures of untrained twins; those of another length are refused by `xarray.concat`.
+        results: of one model, by experiment.
+        twins: the same of its untrained twins, by experiment and the twin's seed.
 
     Returns:
         `value`, `low`, `high`, `null`, `n` [measure layer], `draws` [measure draw layer] and `untrained` [measure twin
@@ -55,20 +54,22 @@ def side_by_side(results: Iterable[xr.Dataset], twins: Twins) -> xr.Dataset:
     Raises:
         LayerscopeError: no result has a measure over layers, or results are of models with different numbers of layers.
     """
-    found: dict[str, xr.Dataset] = {}
-    for result in results:
-        name = str(asked_of(result)["experiment"])
-        for key, measured in experiments.load(name).over_depth(result).items():
+    found, untrained = {}, {}
+    for name, result in results.items():
+        measures = experiments.load(name).over_depth
+        of_twins = {seed: measures(twin) for seed, twin in twins.get(name, {}).items()}
+        for key, measured in measures(result).items():
             found[f"{name}.{key}"] = _over_layers(measured)
+            untrained[f"{name}.{key}"] = {seed: one[key] for seed, one in of_twins.items() if key in one}
     if not found:
         raise LayerscopeError(
             "no result has a measure over layers",
-            found="no results" if not found else "results without one",
-            expected="results of experiments, complete ones",
+            found=", ".join(results) or "no results",
+            expected="complete results of experiments that measure layers",
             hint="layerscope run EXPERIMENT --model MODEL, then the folder that it names",
         )
     _same_layers(found)
-    columns = [_column(name, one, twins.get(name, {})) for name, one in found.items()]
+    columns = [_column(name, one, untrained[name]) for name, one in found.items()]
     data = xr.concat(
         columns, "measure", join="outer", coords="minimal", compat="override", combine_attrs="drop"
     )

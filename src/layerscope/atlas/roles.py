@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from layerscope.atlas.measures import asked_of
 from layerscope.evidence import head_name
 from layerscope.evidence.wording import article, interval, measured, sentence
 
@@ -76,20 +75,19 @@ class HeadWithRole:
         )
 
 
-def heads_with_roles(results: Iterable[xr.Dataset]) -> tuple[HeadWithRole, ...]:
+def heads_with_roles(results: Mapping[str, xr.Dataset]) -> tuple[HeadWithRole, ...]:
     """All heads whose score's lower end lies above THRESHOLD, by role, strongest first.
 
     The first token's share counts as a role of single heads only; of the best of many, ends that hold for all heads at
     once are used where the result has them.
 
     Args:
-        results: of one model; those without head scores are passed over.
+        results: of one model, by experiment; those without head scores are passed over.
     """
-    by_name = {str(asked_of(one)["experiment"]): one for one in results}
     found: list[HeadWithRole] = []
     for role in ROLES:
-        if role.experiment in by_name and role.variable in by_name[role.experiment]:
-            found += _heads(by_name[role.experiment], role)
+        if role.experiment in results and role.variable in results[role.experiment]:
+            found += _heads(results[role.experiment], role)
     return tuple(found)
 
 

@@ -31,9 +31,10 @@ from layerscope.experiments.future_use.conclude import conclude, over_depth
 from layerscope.experiments.future_use.figures import draw
 from layerscope.experiments.future_use.settings import Settings
 
-__all__ = ["STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages"}
+HEADLINES = ("far_less_near", "half_gone")
 STAGES = (
     Stage("spread", items=items.spread_items, measure=measure.sums_of_states, combine=sum_of_parts),
     Stage("effects", items=items.future_items, measure=measure.effects),

@@ -33,10 +33,11 @@ from layerscope.experiments.hidden_states.figures import draw
 from layerscope.experiments.hidden_states.settings import Settings
 from layerscope.results.schema import GROWS
 
-__all__ = ["NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
+HEADLINES = ("growth_rate",)
 STAGES = (
     Stage("centre", items=items.centre_items, measure=measure.centre, combine=sum_of_parts),
     Stage("passages", items=items.passage_items, measure=measure.passages, along=(*GROWS, "sampled")),

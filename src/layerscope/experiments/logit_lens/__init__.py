@@ -34,10 +34,11 @@ from layerscope.experiments.logit_lens.figures import draw
 from layerscope.experiments.logit_lens.measure.direct import direct
 from layerscope.experiments.logit_lens.settings import Settings
 
-__all__ = ["NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
+HEADLINES = ("settled", "attention_less_mlps")
 STAGES = (
     Stage("passages", items=items.passage_items, measure=measure.passages),
     Stage("prompts", items=items.prompt_items, measure=measure.prompts),

@@ -37,6 +37,7 @@ from layerscope.experiments.trigger_examples.pages.annotations import judged, sh
 from layerscope.experiments.trigger_examples.settings import Settings
 
 __all__ = [
+    "HEADLINES",
     "STAGES",
     "TAKES",
     "Settings",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 TAKES = {"passages"}
+HEADLINES = ("all_shared_last_token", "all_kept_without_last")
 STAGES = (
     Stage("values", items=items.layers, measure=measure.measure_values, along=("layer",)),
     Stage("census", items=items.census_passages, measure=measure.measure_census, combine=measure.fold_census),

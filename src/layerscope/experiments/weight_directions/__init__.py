@@ -30,9 +30,10 @@ from layerscope.experiments.weight_directions.items.edits import expected_edits,
 from layerscope.experiments.weight_directions.pages import pages as read
 from layerscope.experiments.weight_directions.settings import Settings
 
-__all__ = ["STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth", "read"]
+__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth", "read"]
 
 TAKES: set[str] = set()
+HEADLINES = ("whole_rate",)
 STAGES = (
     Stage(
         "vocabulary",

@@ -36,7 +36,7 @@ from layerscope.experiments.word_position_probe.settings import Settings
 __all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"words"}
-HEADLINES = ("first_depth",)
+HEADLINES = ("score",)
 STAGES = (
     Stage("design", items=items.one_design, measure=measure.design),
     Stage(

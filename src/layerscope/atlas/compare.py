@@ -1,0 +1,262 @@
+"""Several models side by side: headline indices, curves on the fraction of depth, and how their layers align."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from layerscope.atlas.indices import Index, indices_of
+from layerscope.atlas.layers import Layers, layers_of_each
+from layerscope.errors import LayerscopeError
+from layerscope.evidence import text_coordinate
+from layerscope.evidence.wording import interval, measured
+from layerscope.maths.interval_difference import difference_of_intervals
+from layerscope.maths.stretch import stretch
+from layerscope.results.schema import quantity
+
+POINTS = 41
+"""Places on the fraction of depth at which curves are read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Models side by side; the first is the one that differences are taken from.
+
+    Attributes:
+        models: in the order given.
+        indices: `value`, `low`, `high` [index model]; `difference`, `difference_low`, `difference_high` [index model],
+            of each model less the first; `untrained_low`, `untrained_high`: the range of each model's twins. NaN where
+            a model has no such index.
+        curves: `value`, `low`, `high` [measure model fraction], of the measures that all models have.
+        stretches: `stretch`, `stretch_low`, `stretch_high` [model]: the factor by which layers of the first must be
+            multiplied for its curves to lie on the model's; `by_number` 1 and `by_fraction` for comparison.
+    """
+
+    models: tuple[str, ...]
+    indices: xr.Dataset
+    curves: xr.Dataset
+    stretches: xr.Dataset
+
+    def lines(self) -> Iterator[str]:
+        """Everything in words, index by index; then the stretch."""
+        for place, label in enumerate(self.indices.label.values):
+            row = self.indices.isel(index=place)
+            unit = str(row.unit.values)
+            yield str(label)
+            for model in range(len(self.models)):
+                yield f"  {self.models[model]}: {self._said(row.isel(model=model), unit)}"
+        for model in range(1, len(self.models)):
+            yield self._aligned(model)
+
+    def __repr__(self) -> str:
+        return (
+            f"{', '.join(self.models)} compared: {self.indices.sizes['index']} indices; .lines(), .indices, .curves, "
+            ".stretches"
+        )
+
+    def _said(self, cell: xr.Dataset, unit: str) -> str:
+        value, low, high = (float(cell[name]) for name in ("value", "low", "high"))
+        if not np.isfinite(value):
+            return "not measured"
+        shown = "1" if unit == "fraction of depth" else unit
+        said = measured(value, shown, low, high) + " of depth" * (unit == "fraction of depth")
+        apart, *ends = (float(cell[f"difference{end}"]) for end in ("", "_low", "_high"))
+        differs = [f"{measured(apart, shown, *ends)} from {self.models[0]} ({interval(shown, *ends, 0.95)})"]
+        twins = [float(cell[f"untrained_{end}"]) for end in ("low", "high")]
+        beside = [f"untrained twins {' to '.join(measured(one, shown, low, high) for one in twins)}"]
+        parts = [interval(shown, low, high, 0.95), *beside * bool(np.isfinite(twins).all())]
+        return f"{said} ({', '.join(part for part in parts if part)})" + f"; {differs[0]}" * bool(np.isfinite(apart))
+
+    def _aligned(self, model: int) -> str:
+        cell = self.stretches.isel(model=model)
+        value, low, high = (float(cell[f"stretch{end}"]) for end in ("", "_low", "_high"))
+        if not np.isfinite(value):
+            return f"No stretch aligns the layers of {self.models[0]} with those of {self.models[model]}."
+        ratio = float(cell.by_fraction)
+        said = f"{measured(value, '1', low, high)} ({interval('1', low, high, 0.95)}; by layer number 1, by fraction of depth {ratio:.2g})"
+        pair = f"{self.models[0]} and {self.models[model]}"
+        if low <= 1 <= high and low <= ratio <= high:
+            return f"Whether layers of {pair} agree by number or by fraction of depth is not decided: factor {said}."
+        return f"Layers of {pair} agree best where those of the first are multiplied by {said}."
+
+
+def compare(*runs: Any) -> Comparison:
+    """Headline indices, curves and alignment of several models, from saved runs.
+
+    Args:
+        runs: what `layers` takes, or a folder that holds runs of several models; checkpoints in their order.
+
+    Returns:
+        `Comparison`, with the first model as the reference.
+
+    Raises:
+        LayerscopeError: fewer than two models, or two of them have no experiment in common.
+    """
+    models = [one for given in runs for one in (given if isinstance(given, list) else layers_of_each(given))]
+    if len(models) < 2:
+        raise LayerscopeError(
+            "there is nothing to compare with",
+            found=", ".join(one.model for one in models) or "no model",
+            expected="runs of two models or more",
+            hint="layerscope compare RUNS_OF_ONE RUNS_OF_ANOTHER",
+        )
+    names = _names([one.model for one in models])
+    return Comparison(
+        models=names,
+        indices=_indices(models, names),
+        curves=_curves(models, names),
+        stretches=_stretches(models, names),
+    )
+
+
+def _names(models: Sequence[str]) -> tuple[str, ...]:
+    """Names of models, numbered where two are the same: checkpoints of one."""
+    again = {name for name in models if models.count(name) > 1}
+    return tuple(f"{name} ({place})" if name in again else name for place, name in enumerate(models, start=1))
+
+
+# -- indices -----------------------------------------------------------------------------------------
+
+
+def _indices(models: Sequence[Layers], names: Sequence[str]) -> xr.Dataset:
+    each = [indices_of(one.results) for one in models]
+    known = dict.fromkeys(name for one in each for name in one)
+    shown = [name for name in known if sum(name in one for one in each) > 1]
+    first = {name: next(one[name] for one in each if name in one) for name in shown}
+    columns: dict[str, list[list[float]]] = {key: [] for key in _COLUMNS}
+    for name in shown:
+        rows = [_cells(one.get(name), each[0].get(name)) for one in each]
+        twins = [_of_twins(model, name) for model in models]
+        for key in ("value", "low", "high", "difference", "difference_low", "difference_high"):
+            columns[key].append([row[key] for row in rows])
+        columns["untrained_low"].append([low for low, _ in twins])
+        columns["untrained_high"].append([high for _, high in twins])
+    shape = (len(shown), len(models))
+    found = {key: quantity(np.reshape(rows, shape), "index model", _COLUMNS[key]) for key, rows in columns.items()}
+    coordinates = {
+        "index": text_coordinate(shown, "index", "headline index"),
+        "model": text_coordinate(list(names), "model", "model"),
+        "label": ("index", [first[name].label for name in shown]),
+        "unit": ("index", [first[name].unit for name in shown]),
+    }
+    return xr.Dataset(found, coordinates)
+
+
+_COLUMNS = {
+    "value": "headline index",
+    "low": "headline index, lower end",
+    "high": "headline index, upper end",
+    "difference": "difference from the first model",
+    "difference_low": "difference from the first model, lower end",
+    "difference_high": "difference from the first model, upper end",
+    "untrained_low": "least of the untrained twins",
+    "untrained_high": "largest of the untrained twins",
+}
+
+
+def _cells(index: Index | None, reference: Index | None) -> dict[str, float]:
+    nan = float("nan")
+    own = (index.value, index.low, index.high) if index else (nan, nan, nan)
+    other = (reference.value, reference.low, reference.high) if reference else (nan, nan, nan)
+    apart = (nan, nan, nan) if index is reference else difference_of_intervals(own, other)
+    return dict(
+        zip(("value", "low", "high", "difference", "difference_low", "difference_high"), (*own, *apart), strict=True)
+    )
+
+
+def _of_twins(model: Layers, name: str) -> tuple[float, float]:
+    """The least and the largest value of an index among a model's untrained twins."""
+    experiment = name.partition(".")[0]
+    found = [
+        indices_of({experiment: twin}).get(name) for twin in model.twins.get(experiment, {}).values()
+    ]
+    values = [one.value for one in found if one is not None and np.isfinite(one.value)]
+    return (min(values), max(values)) if values else (float("nan"), float("nan"))
+
+
+# -- curves ------------------------------------------------------------------------------------------
+
+
+def _common(models: Sequence[Layers]) -> list[str]:
+    shared = set.intersection(*({str(one) for one in model.data.measure.values} for model in models))
+    if not shared:
+        raise LayerscopeError(
+            "these models have no measure in common",
+            found="; ".join(f"{one.model}: {', '.join(one.results)}" for one in models),
+            expected="the same experiment on each",
+            hint="layerscope report --model MODEL runs all of them",
+        )
+    return [str(name) for name in models[0].data.measure.values if str(name) in shared]
+
+
+def _curves(models: Sequence[Layers], names: Sequence[str]) -> xr.Dataset:
+    """Curves read by straight lines at POINTS fractions: a layer stands at the middle of its stretch of depth."""
+    fractions, shared = np.linspace(0, 1, POINTS), _common(models)
+
+    def read(model: Layers, column: str) -> np.ndarray:
+        rows = model.data[column].sel(measure=shared).values
+        at = (np.arange(model.number) + 0.5) / model.number
+        inside = (fractions >= at[0]) & (fractions <= at[-1])
+        return np.where(inside, np.stack([np.interp(fractions, at, row) for row in rows]), np.nan)
+
+    found = {
+        column: quantity(
+            np.stack([read(model, column) for model in models], axis=1), "measure model fraction", f"measure, {column}"
+        )
+        for column in ("value", "low", "high")
+    }
+    fraction = xr.Variable("fraction", fractions, {"long_name": "fraction of depth", "units": "1"})
+    coordinates: Mapping[str, Any] = {
+        "measure": text_coordinate(shared, "measure", "measure"),
+        "model": text_coordinate(list(names), "model", "model"),
+        "fraction": fraction,
+    }
+    return xr.Dataset(found, coordinates)
+
+
+# -- alignment ---------------------------------------------------------------------------------------
+
+
+def _stretches(models: Sequence[Layers], names: Sequence[str]) -> xr.Dataset:
+    rows = [_stretch(models[0], one) for one in models]
+    found = {
+        name: quantity(np.array(column), "model", what)
+        for name, column, what in zip(
+            ("stretch", "stretch_low", "stretch_high"),
+            zip(*rows, strict=True),
+            ("factor from layers of the first model to this one's", "factor, lower end", "factor, upper end"),
+            strict=True,
+        )
+    }
+    ratio = [one.number / models[0].number for one in models]
+    found["by_fraction"] = quantity(ratio, "model", "ratio of numbers of layers")
+    return xr.Dataset(found, {"model": text_coordinate(list(names), "model", "model")})
+
+
+def _stretch(first: Layers, second: Layers) -> tuple[float, float, float]:
+    """The factor, and its percentile interval over replicates of both; first and last layers are left out."""
+    shared = [
+        name
+        for name in _common([first, second])
+        if all(np.isfinite(one.data.draws.sel(measure=name)).all() for one in (first, second))
+    ]
+    nan = float("nan")
+    if not shared:
+        return nan, nan, nan
+    one, other = (model.data.sel(measure=shared).isel(layer=slice(1, -1)) for model in (first, second))
+    groups = one.group.values
+    weights = np.array([1 / (groups == group).sum() for group in groups])
+    found = stretch(one.value.values, other.value.values, weights)
+    draws = min(one.sizes["draw"], other.sizes["draw"])
+    again = [
+        stretch(one.draws.values[:, draw], other.draws.values[:, draw], weights) for draw in range(draws)
+    ]
+    known = np.array([value for value in again if np.isfinite(value)])
+    if not np.isfinite(found) or not len(known):
+        return nan, nan, nan
+    low, high = np.quantile(known, [0.025, 0.975])
+    return found, min(found, float(low)), max(found, float(high))

@@ -1,0 +1,59 @@
+"""By how much must one model's layers be stretched for its curves to lie on another's?"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from layerscope.maths.arrays import Array, divide, to_float64
+
+_FEWEST_PLACES = 3
+_STEPS_PER_OCTAVE = 24
+
+
+def stretch(
+    first: Float[Array, "curve place"], second: Float[Array, "curve place2"], weights: Float[Array, "curve"]
+) -> float:
+    """The factor a for which second(a x place) is most like first(place), over all curves together.
+
+    Curves are read between places by straight lines. Likeness is Pearson's correlation over the places of the first
+    whose stretched place exists in the second, weighted over curves; so neither level nor scale of a curve counts.
+    At least half of the first's places must meet, and three of either. a is sought from 1/4 to 4 times the ratio of
+    lengths, in steps of a 24th of an octave.
+
+    Args:
+        first: curves over consecutive places, which are numbered from 1: the ends of a model are left out.
+        second: the same curves of another model, numbered likewise; another number of places.
+        weights: of the curves, at least 0.
+
+    Returns:
+        1 where the curves agree place by place, the ratio of lengths where they agree by fraction of depth; NaN where
+        no factor lets enough places meet, or no curve varies.
+
+    Source: ours, for the question of seeds/002 whether layers of models of several sizes agree by number or by fraction.
+    """
+    one, other, weight = to_float64(first), to_float64(second), to_float64(weights)
+    ratio = other.shape[1] / one.shape[1]
+    octaves = np.arange(-2 * _STEPS_PER_OCTAVE, 2 * _STEPS_PER_OCTAVE + 1) / _STEPS_PER_OCTAVE
+    factors = np.unique(np.concatenate([ratio * 2.0**octaves, 2.0**octaves]))
+    likeness = np.array([_likeness(one, other, weight, factor) for factor in factors])
+    return float(factors[np.nanargmax(likeness)]) if np.isfinite(likeness).any() else float("nan")
+
+
+def _likeness(one: np.ndarray, other: np.ndarray, weight: np.ndarray, factor: float) -> float:
+    places = np.arange(1, one.shape[1] + 1)
+    at = factor * places
+    meet = (at >= 1) & (at <= other.shape[1])
+    reached = np.ptp(at[meet]) + 1 if meet.any() else 0.0
+    if meet.sum() < max(_FEWEST_PLACES, one.shape[1] / 2) or reached < _FEWEST_PLACES:
+        return float("nan")
+    moved = np.stack([np.interp(at[meet], np.arange(1, other.shape[1] + 1), curve) for curve in other])
+    alike = _correlation(one[:, meet], moved)
+    known = np.isfinite(alike)
+    return float(divide(np.asarray((alike * weight)[known].sum()), np.asarray(weight[known].sum())))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's, row by row; NaN where a row does not vary."""
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    return np.asarray(divide((a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))))
