@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from layerscope.api import read as read
     from layerscope.api import run as run
     from layerscope.api import trace as trace
+    from layerscope.atlas.compare import compare as compare
     from layerscope.atlas.layers import layers as layers
     from layerscope.errors import LayerscopeError as LayerscopeError
     from layerscope.experiments.causal_trace.measure.runs import metric as metric

@@ -1,20 +1,23 @@
 """Models side by side: how their layers align, what their indices differ by, and what cannot be compared."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 
 import layerscope as ls
 from layerscope.atlas.compare import Comparison, compare
 from layerscope.atlas.indices import indices_of
 from layerscope.atlas.layers import layers
+from layerscope.cli import cli
 from layerscope.errors import LayerscopeError
 from layerscope.planted.first_token import first_token
 from layerscope.planted.looks_back import WORDS
 
-TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=24)) for seed in range(8)]
+TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=16)) for seed in range(6)]
 
 
 @cache
@@ -46,7 +49,9 @@ def test_curves_lie_on_the_fraction_of_depth() -> None:
 
     tops = [float(row.fraction[int(row.argmax("fraction"))]) for row in sinks]
     assert tops == pytest.approx([2.5 / 6, 4.5 / 12], abs=0.013)
-    assert np.isnan(sinks.values[:, [0, -1]]).all(), "nothing is made up beyond the first and the last layer's middle"
+    assert np.isnan(sinks.values[:, [0, -1]]).all(), (
+        "nothing is made up beyond the first and the last layer's middle"
+    )
 
 
 def test_an_index_in_layers_becomes_a_fraction_and_differs_by_what_was_planted() -> None:
@@ -69,6 +74,18 @@ def test_models_of_one_name_are_numbered_and_every_index_is_said() -> None:
     assert found.models[1].endswith(" (2)")
     said = "\n".join(found.lines())
     assert all(str(label) in said for label in found.indices.label.values)
+
+
+def test_the_command_reads_folders(tmp_path: Path) -> None:
+    runs, csv = tmp_path / "runs", tmp_path / "indices.csv"
+    ls.run("hidden_states", passages=TEXTS, limit=6, progress=False, out=runs)
+
+    told = CliRunner().invoke(cli, ["compare", str(runs), str(runs), "--csv", str(csv)])
+
+    assert told.exit_code == 0, told.output
+    assert told.output.splitlines()[0] == "growth of the norm per layer"
+    assert "  bundled (2): " in told.output
+    assert len(csv.read_text().splitlines()) == 1 + 2
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

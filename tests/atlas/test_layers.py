@@ -15,7 +15,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.planted.first_token import first_token
 from layerscope.planted.looks_back import WORDS
 
-TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=24)) for seed in range(8)]
+TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=16)) for seed in range(6)]
 
 
 @cache

@@ -11,7 +11,7 @@ from layerscope.atlas.roles import heads_with_roles
 from layerscope.planted import asks_subject
 from layerscope.planted.looks_back import WORDS, looks_back
 
-TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=20)) for seed in range(8)]
+TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=16)) for seed in range(6)]
 
 
 def read(model: Any) -> xr.Dataset:
@@ -21,7 +21,10 @@ def read(model: Any) -> xr.Dataset:
 
 
 def roles_of(*results: xr.Dataset) -> set[tuple[str, int, int]]:
-    return {(one.role.name, one.layer, one.head) for one in heads_with_roles({str(one.attrs["experiment"]): one for one in results})}
+    return {
+        (one.role.name, one.layer, one.head)
+        for one in heads_with_roles({str(one.attrs["experiment"]): one for one in results})
+    }
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,9 @@ def test_a_subject_reader_gives_the_subject_more_than_uniform_attention_does() -
 
 def test_the_score_and_its_ends_are_said() -> None:
     head = next(
-        one for one in heads_with_roles({"attention_patterns": read(looks_back(by=1))}) if one.role.name == "previous-token head"
+        one
+        for one in heads_with_roles({"attention_patterns": read(looks_back(by=1))})
+        if one.role.name == "previous-token head"
     )
 
     assert head.said().startswith("L1H1 is a previous-token head: ")

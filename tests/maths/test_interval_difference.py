@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from layerscope.maths.interval_difference import difference_of_intervals
 
 

@@ -69,7 +69,9 @@ class Comparison:
         twins = [float(cell[f"untrained_{end}"]) for end in ("low", "high")]
         beside = [f"untrained twins {' to '.join(measured(one, shown, low, high) for one in twins)}"]
         parts = [interval(shown, low, high, 0.95), *beside * bool(np.isfinite(twins).all())]
-        return f"{said} ({', '.join(part for part in parts if part)})" + f"; {differs[0]}" * bool(np.isfinite(apart))
+        return f"{said} ({', '.join(part for part in parts if part)})" + f"; {differs[0]}" * bool(
+            np.isfinite(apart)
+        )
 
     def _aligned(self, model: int) -> str:
         cell = self.stretches.isel(model=model)
@@ -136,7 +138,9 @@ def _indices(models: Sequence[Layers], names: Sequence[str]) -> xr.Dataset:
         columns["untrained_low"].append([low for low, _ in twins])
         columns["untrained_high"].append([high for _, high in twins])
     shape = (len(shown), len(models))
-    found = {key: quantity(np.reshape(rows, shape), "index model", _COLUMNS[key]) for key, rows in columns.items()}
+    found = {
+        key: quantity(np.reshape(rows, shape), "index model", _COLUMNS[key]) for key, rows in columns.items()
+    }
     coordinates = {
         "index": text_coordinate(shown, "index", "headline index"),
         "model": text_coordinate(list(names), "model", "model"),
@@ -164,16 +168,18 @@ def _cells(index: Index | None, reference: Index | None) -> dict[str, float]:
     other = (reference.value, reference.low, reference.high) if reference else (nan, nan, nan)
     apart = (nan, nan, nan) if index is reference else difference_of_intervals(own, other)
     return dict(
-        zip(("value", "low", "high", "difference", "difference_low", "difference_high"), (*own, *apart), strict=True)
+        zip(
+            ("value", "low", "high", "difference", "difference_low", "difference_high"),
+            (*own, *apart),
+            strict=True,
+        )
     )
 
 
 def _of_twins(model: Layers, name: str) -> tuple[float, float]:
     """The least and the largest value of an index among a model's untrained twins."""
     experiment = name.partition(".")[0]
-    found = [
-        indices_of({experiment: twin}).get(name) for twin in model.twins.get(experiment, {}).values()
-    ]
+    found = [indices_of({experiment: twin}).get(name) for twin in model.twins.get(experiment, {}).values()]
     values = [one.value for one in found if one is not None and np.isfinite(one.value)]
     return (min(values), max(values)) if values else (float("nan"), float("nan"))
 
@@ -205,7 +211,9 @@ def _curves(models: Sequence[Layers], names: Sequence[str]) -> xr.Dataset:
 
     found = {
         column: quantity(
-            np.stack([read(model, column) for model in models], axis=1), "measure model fraction", f"measure, {column}"
+            np.stack([read(model, column) for model in models], axis=1),
+            "measure model fraction",
+            f"measure, {column}",
         )
         for column in ("value", "low", "high")
     }

@@ -53,7 +53,9 @@ def _of_one(name: str, result: xr.Dataset) -> Iterator[Index]:
         variable = str(claim.select.get("variable", ""))
         if variable not in experiment.headlines or claim.value is None:
             continue
-        labels = [restored(str(label)) for key, label in claim.select.items() if key not in ("variable", *_PLACES)]
+        labels = [
+            restored(str(label)) for key, label in claim.select.items() if key not in ("variable", *_PLACES)
+        ]
         key = " · ".join([f"{name}.{variable}", *labels])
         if key in said:
             continue

@@ -210,4 +210,3 @@ def _of_a_trained_model(run: RunFolder) -> bool:
     except (LayerscopeError, OSError):
         return False
     return record.asked.untrained is None and record.state == "complete"
-

@@ -7,12 +7,12 @@ from io import TextIOWrapper
 
 import typer
 
-from layerscope.cli import commands, looking
+from layerscope.cli import commands, comparing, looking
 from layerscope.cli.program import cli, commands_page
 from layerscope.cli.telling import say
 from layerscope.errors import LayerscopeError
 
-__all__ = ["cli", "commands", "commands_page", "looking", "main"]
+__all__ = ["cli", "commands", "commands_page", "comparing", "looking", "main"]
 
 _STOPPED = 130
 

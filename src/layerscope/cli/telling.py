@@ -13,6 +13,9 @@ from layerscope.errors import LayerscopeError
 from layerscope.results.escaping import visible
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from layerscope.atlas.compare import Comparison
     from layerscope.cli.options import Question
     from layerscope.contract import Claim
     from layerscope.jobs.checking import PromptCheck, Unreadable
@@ -66,7 +69,6 @@ def tell_run(folder: RunFolder, *, whole: bool = False, claims: Sequence[Claim] 
 def tell_layers(folders: Sequence[Path], csv: Path | None) -> None:
     """What each layer of each model does, and the same as a table in a file where one is asked for."""
     from layerscope.atlas.layers import layers_of_each
-    from layerscope.results.files import write_atomically
 
     found = layers_of_each(folders)
     for one in found:
@@ -75,9 +77,22 @@ def tell_layers(folders: Sequence[Path], csv: Path | None) -> None:
     if csv is not None:
         import pandas as pd
 
-        table = pd.concat([one.table().assign(model=one.model) for one in found])
-        write_atomically(csv, lambda place: table.to_csv(place, index=False))
-        say(f"wrote {csv}")
+        _write_table(pd.concat([one.table().assign(model=one.model) for one in found]), csv)
+
+
+def tell_comparison(found: Comparison, csv: Path | None) -> None:
+    """Models side by side, index by index; the same as a table in a file where one is asked for."""
+    for line in found.lines():
+        say(line)
+    if csv is not None:
+        _write_table(found.indices.to_dataframe().reset_index(), csv)
+
+
+def _write_table(table: pd.DataFrame, csv: Path) -> None:
+    from layerscope.results.files import write_atomically
+
+    write_atomically(csv, lambda place: table.to_csv(place, index=False))
+    say(f"wrote {csv}")
 
 
 @contextmanager

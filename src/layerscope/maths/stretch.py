@@ -9,6 +9,7 @@ from layerscope.maths.arrays import Array, divide, to_float64
 
 _FEWEST_PLACES = 3
 _STEPS_PER_OCTAVE = 24
+_TIED = 1e-9
 
 
 def stretch(
@@ -37,7 +38,11 @@ def stretch(
     octaves = np.arange(-2 * _STEPS_PER_OCTAVE, 2 * _STEPS_PER_OCTAVE + 1) / _STEPS_PER_OCTAVE
     factors = np.unique(np.concatenate([ratio * 2.0**octaves, 2.0**octaves]))
     likeness = np.array([_likeness(one, other, weight, factor) for factor in factors])
-    return float(factors[np.nanargmax(likeness)]) if np.isfinite(likeness).any() else float("nan")
+    if not np.isfinite(likeness).any():
+        return float("nan")
+    # A narrow peak is hit alike by neighbouring factors: their middle, on the scale of octaves, speaks for them.
+    best = factors[likeness >= np.nanmax(likeness) - _TIED]
+    return float(np.exp(np.log(best[[0, -1]]).mean()))
 
 
 def _likeness(one: np.ndarray, other: np.ndarray, weight: np.ndarray, factor: float) -> float:

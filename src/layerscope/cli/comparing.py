@@ -1,0 +1,56 @@
+"""Several models side by side: `compare`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from layerscope.cli.every_experiment import every_experiment
+from layerscope.cli.options import Question, asking
+from layerscope.cli.program import Out, cli
+from layerscope.cli.telling import end_with, tell_comparison
+from layerscope.errors import LayerscopeError
+
+
+@cli.command()
+@asking(without=("model", "settings", "limit", "longest"), workers="auto")
+def compare(
+    asked: Question,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of runs, one for each model; the first is the reference.", metavar="[DIR]..."
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", help="A model; give several: what is missing is run first."),
+    ] = None,
+    out: Out = Path("runs"),
+    quick: Annotated[bool, typer.Option("--quick", help="What `report --quick` runs.")] = False,
+    csv: Annotated[
+        Path | None, typer.Option(help="A file for every index of every model.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Several models side by side: headline indices with intervals, and how their layers align.
+
+    layerscope compare runs-of-gpt2 runs-of-gpt2-medium
+    layerscope compare --models gpt2 --models gpt2-medium
+    """
+    from layerscope.atlas.compare import compare as side_by_side
+    from layerscope.atlas.layers import layers
+    from layerscope.jobs.workers import engine_of
+
+    refused: dict[str, LayerscopeError] = {}
+    given: list[Any] = list(runs or [])
+    for name in models or []:
+        question = replace(asked, request=replace(asked.request, model=name))
+        model = question.loaded()
+        with engine_of(question.processes(model)) as engine:
+            folders = every_experiment(question, model, engine, out, quick, refused)
+        given.append([layers([one for one in folders if one.record.asked.untrained is None])])
+    tell_comparison(side_by_side(*given), csv)
+    end_with(refused)
