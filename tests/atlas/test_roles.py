@@ -47,11 +47,8 @@ def test_a_subject_reader_gives_the_subject_more_than_uniform_attention_does() -
 
 
 def test_the_score_and_its_ends_are_said() -> None:
-    head = next(
-        one
-        for one in heads_with_roles({"attention_patterns": read(looks_back(by=1))})
-        if one.role.name == "previous-token head"
-    )
+    heads = heads_with_roles({"attention_patterns": read(looks_back(by=1))})
+    head = next(one for one in heads if one.role.name == "previous-token head")
 
     assert head.said().startswith("L1H1 is a previous-token head: ")
     assert "of its attention on the previous token (95% CI " in head.said()

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.atlas.indices import Index, indices_of
+from layerscope.atlas.indices import IN_DEPTH, Index, indices_of
 from layerscope.atlas.layers import Layers, layers_of_each
 from layerscope.errors import LayerscopeError
 from layerscope.evidence import text_coordinate
-from layerscope.evidence.wording import interval, measured
+from layerscope.evidence.wording import ends, interval, measured
 from layerscope.maths.interval_difference import difference_of_intervals
 from layerscope.maths.stretch import stretch
 from layerscope.results.schema import quantity
@@ -59,31 +59,35 @@ class Comparison:
         )
 
     def _said(self, cell: xr.Dataset, unit: str) -> str:
-        value, low, high = (float(cell[name]) for name in ("value", "low", "high"))
-        if not np.isfinite(value):
+        value, apart = (_in_words(cell, name, unit) for name in ("value", "difference"))
+        if not value:
             return "not measured"
-        shown = "1" if unit == "fraction of depth" else unit
-        said = measured(value, shown, low, high) + " of depth" * (unit == "fraction of depth")
-        apart, *ends = (float(cell[f"difference{end}"]) for end in ("", "_low", "_high"))
-        differs = [f"{measured(apart, shown, *ends)} from {self.models[0]} ({interval(shown, *ends, 0.95)})"]
-        twins = [float(cell[f"untrained_{end}"]) for end in ("low", "high")]
-        beside = [f"untrained twins {' to '.join(measured(one, shown, low, high) for one in twins)}"]
-        parts = [interval(shown, low, high, 0.95), *beside * bool(np.isfinite(twins).all())]
-        return f"{said} ({', '.join(part for part in parts if part)})" + f"; {differs[0]}" * bool(
-            np.isfinite(apart)
-        )
+        return f"{value}; {apart} from {self.models[0]}" if apart else value
 
     def _aligned(self, model: int) -> str:
         cell = self.stretches.isel(model=model)
-        value, low, high = (float(cell[f"stretch{end}"]) for end in ("", "_low", "_high"))
-        if not np.isfinite(value):
+        low, high, ratio = (float(cell[name]) for name in ("stretch_low", "stretch_high", "by_fraction"))
+        if not np.isfinite(low):
             return f"No stretch aligns the layers of {self.models[0]} with those of {self.models[model]}."
-        ratio = float(cell.by_fraction)
-        said = f"{measured(value, '1', low, high)} ({interval('1', low, high, 0.95)}; by layer number 1, by fraction of depth {ratio:.2g})"
+        by = f"by layer number 1, by fraction of depth {ratio:.2g}"
+        said = f"{measured(float(cell.stretch), '1', low, high)} ({interval('1', low, high, 0.95)}; {by})"
         pair = f"{self.models[0]} and {self.models[model]}"
         if low <= 1 <= high and low <= ratio <= high:
             return f"Whether layers of {pair} agree by number or by fraction of depth is not decided: factor {said}."
         return f"Layers of {pair} agree best where those of the first are multiplied by {said}."
+
+
+def _in_words(cell: xr.Dataset, name: str, unit: str) -> str:
+    """A number with its interval, and the range of its twins where there are any; empty where it is unknown."""
+    start = "" if name == "value" else f"{name}_"
+    value, low, high = float(cell[name]), float(cell[f"{start}low"]), float(cell[f"{start}high"])
+    if not np.isfinite(value):
+        return ""
+    shown = "1" if unit == IN_DEPTH else unit
+    least, most = float(cell.untrained_low), float(cell.untrained_high)
+    twins = f"untrained twins {ends(shown, least, most)}" if name == "value" and np.isfinite(least) else ""
+    inside = ", ".join(part for part in (interval(shown, low, high, 0.95), twins) if part)
+    return f"{measured(value, shown, low, high)}{' of depth' * (unit == IN_DEPTH)}{f' ({inside})' * bool(inside)}"
 
 
 def compare(*runs: Any) -> Comparison:

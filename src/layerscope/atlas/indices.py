@@ -13,7 +13,9 @@ from layerscope.results.escaping import restored
 
 _PLACES = ("layer", "depth", "head", "stretch")
 """Labels that say where in a model a number was found; they may differ between models."""
-_IN_DEPTH = ("layer", "block", "depth")
+_COUNTED_IN_LAYERS = ("layer", "block", "depth")
+IN_DEPTH = "fraction of depth"
+"""The unit of an index that was counted in layers."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,7 @@ def indices_of(results: Mapping[str, xr.Dataset]) -> dict[str, Index]:
 
 def _of_one(name: str, result: xr.Dataset) -> Iterator[Index]:
     experiment = experiments.load(name)
-    layers = next((int(one.sizes["layer"]) for one in [result] if "layer" in one.sizes), 0)
-    layers = layers or int(result.sizes.get("depth", 1)) - 1
+    layers = int(result.sizes.get("layer", result.sizes.get("depth", 1) - 1))
     said: set[str] = set()
     for claim in experiment.claims(result):
         variable = str(claim.select.get("variable", ""))
@@ -60,13 +61,13 @@ def _of_one(name: str, result: xr.Dataset) -> Iterator[Index]:
         if key in said:
             continue
         said.add(key)
-        in_depth = result[variable].attrs.get("units") in _IN_DEPTH and layers > 0
+        in_depth = result[variable].attrs.get("units") in _COUNTED_IN_LAYERS and layers > 0
         factor = 1 / layers if in_depth else 1.0
         low, high = (np.nan if end is None else end * factor for end in (claim.low, claim.high))
         yield Index(
             name=key,
             label=", ".join([str(result[variable].attrs.get("long_name", variable)), *labels]),
-            unit="fraction of depth" if in_depth else str(result[variable].attrs.get("units", "1")),
+            unit=IN_DEPTH if in_depth else str(result[variable].attrs.get("units", "1")),
             value=claim.value * factor,
             low=low,
             high=high,

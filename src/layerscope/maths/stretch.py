@@ -31,7 +31,7 @@ def stretch(
         1 where the curves agree place by place, the ratio of lengths where they agree by fraction of depth; NaN where
         no factor lets enough places meet, or no curve varies.
 
-    Source: ours, for the question of seeds/002 whether layers of models of several sizes agree by number or by fraction.
+    Source: ours.
     """
     one, other, weight = to_float64(first), to_float64(second), to_float64(weights)
     ratio = other.shape[1] / one.shape[1]
