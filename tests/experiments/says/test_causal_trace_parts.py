@@ -12,6 +12,7 @@ from layerscope.experiments.causal_trace.claims import screen as screened
 from layerscope.experiments.causal_trace.conclude import variants
 from layerscope.experiments.causal_trace.conclude.screen import _averages
 from layerscope.experiments.causal_trace.measure.screen import KINDS
+from layerscope.maths.permutation import least_p_of_signs, least_p_of_splits
 from turned import NAN, compares, said_of
 
 DEPTHS, CLEAN, CORRUPTED = 9, 0.9, 0.1
@@ -39,14 +40,14 @@ def _read(recovery: np.ndarray) -> np.ndarray:
 # -- single tokens of the subject -----------------------------------------------------------------------
 
 
-def _handed(prompts: int, height: float) -> list[Claim]:
+def _alone(prompts: int, height: float) -> xr.Dataset:
     """Two tokens a subject; of the first, the last one restores up to `height`, give or take, at depth 4."""
     wobble = np.random.default_rng(0).normal(scale=0.02, size=(2 * prompts, 1))
     depth = np.arange(DEPTHS)
     own, last = 1.0 * (depth < 3), 1.0 * (depth > 5)
     between = height * (depth == 4)
     places = np.stack([np.broadcast_to(row, (2 * prompts, DEPTHS)) for row in (own, between, last)], axis=1)
-    stage = xr.Dataset(
+    return xr.Dataset(
         {
             "alone_log_probability": (
                 ("subject_token", "place", "depth", "sample"),
@@ -66,7 +67,32 @@ def _handed(prompts: int, height: float) -> list[Claim]:
             "depth": depth,
         },
     )
-    return list(components.handover(variants.one_by_one(_prompts(["towns"] * prompts), stage, SETTINGS)))
+
+
+def _one_by_one(stage: xr.Dataset) -> xr.Dataset:
+    return variants.one_by_one(_prompts(["towns"] * (stage.sizes["subject_token"] // 2)), stage, SETTINGS)
+
+
+def _handed(prompts: int, height: float) -> list[Claim]:
+    return list(components.handover(_one_by_one(_alone(prompts, height))))
+
+
+def test_a_token_whose_corruption_alone_changes_little_is_unknown() -> None:
+    stage = _alone(6, 0.6)
+    stage["alone_noised_log_probability"][:4] = np.log(CLEAN - 0.02)
+
+    unknown = _one_by_one(stage).alone_recovery.isnull()
+
+    assert unknown[:4].all()
+    assert not unknown[4:].any()
+
+
+def test_a_peak_is_where_most_is_restored_and_unknown_where_nothing_is() -> None:
+    recoveries = np.array([[0.1, 0.3, 0.2], [-0.1, -0.2, 0.0], [NAN] * 3, [0.1, 0.2, 0.3]])
+
+    peaks = variants._peaks(recoveries, np.array([True, True, True, False]))
+
+    np.testing.assert_array_equal(peaks, [1, NAN, NAN, NAN])
 
 
 def test_what_a_subjects_last_token_restores_of_another_is_said_with_its_depth() -> None:
@@ -99,9 +125,13 @@ def test_a_subjects_last_token_that_restores_nothing_and_too_few_tokens_are_said
 
 def _dosed(near: int, far: int, *, each: int = 8, harm: float = 0.0, turns: bool = False) -> list[Claim]:
     """Crossovers at the depths of two categories, give or take a layer, at two doses."""
-    categories = ["near"] * each + ["far"] * each
     at = np.array([near] * each + [far] * each) + np.tile([0, 1], each)
-    other = at[::-1] if turns else at
+    categories = ["near"] * each + ["far"] * each
+    return list(components.doses(_at_doses(categories, at, at[::-1] if turns else at, harm)))
+
+
+def _at_doses(categories: list[str], at: np.ndarray, other: np.ndarray, harm: float = 0.0) -> xr.Dataset:
+    """Crossovers at these depths, at the first dose and at the other."""
     depth = np.arange(DEPTHS)
     rows = np.stack([[depth < place for place in places] for places in (at, other)], axis=1).astype(float)
     pair = np.stack([rows, 1 - rows], axis=2)
@@ -113,12 +143,21 @@ def _dosed(near: int, far: int, *, each: int = 8, harm: float = 0.0, turns: bool
             ),
             "dose_noised_log_probability": (
                 ("prompt", "dose", "sample"),
-                np.full((2 * each, 2, 1), np.log(CORRUPTED)),
+                np.full((len(at), 2, 1), np.log(CORRUPTED)),
             ),
         },
-        coords={"prompt": [f"p{i}" for i in range(2 * each)], "dose": [0.5, 1.0]},
+        coords={"prompt": [f"p{i}" for i in range(len(at))], "dose": [0.5, 1.0]},
     )
-    return list(components.doses(variants.doses(_prompts(categories), stage, SETTINGS)))
+    return variants.doses(_prompts(categories), stage, SETTINGS)
+
+
+def test_p_at_a_dose_counts_every_pair_of_categories() -> None:
+    at = np.repeat([2, 4, 6], 4) + np.tile([0, 1], 6)
+    found = _at_doses([name for name in ("near", "far", "other") for _ in range(4)], at, at)
+
+    assert found.sizes["dose_contrast"] == 3
+    np.testing.assert_allclose(found.dose_least_p, least_p_of_splits(4, 4))
+    np.testing.assert_allclose(found.dose_least_p_adjusted, 3 * least_p_of_splits(4, 4))
 
 
 def test_categories_at_every_dose_are_said_both_ways() -> None:
@@ -163,14 +202,27 @@ def test_harm_is_the_share_of_patches_that_lower_the_metric() -> None:
 
 
 def _screen(change: float, *, prompts: int = 12, spread: float = 0.02) -> list[Claim]:
+    return list(screened.claims(_screened(change, prompts=prompts, spread=spread)))
+
+
+def _screened(change: float, *, prompts: int = 12, spread: float = 0.02, both: bool = False) -> xr.Dataset:
     """A screen of states that misses 50%, and with GradDrop `change` more, give or take."""
     wobble = np.random.default_rng(0).normal(scale=spread, size=prompts)
     missed = np.full((prompts, len(KINDS), 3), NAN)
     missed[:, 0, 0], missed[:, 0, 2] = 0.5, 0.5 + change + wobble
+    missed[:, 0, 1] = 0.5 if both else NAN
     known = np.full((prompts, len(KINDS)), NAN)
     known[:, 0] = 0.8
     numbers = {"missed": missed, "order": 0 * missed + 0.7, "best_missed": 0 * missed}
-    return list(screened.claims(_averages(numbers, known, known / 4, SETTINGS)))
+    return _averages(numbers, known, known / 4, SETTINGS)
+
+
+def test_p_of_a_fix_counts_every_fix_and_its_change_is_against_plain_gradients() -> None:
+    one, two = _screened(-0.2), _screened(-0.2, both=True)
+
+    np.testing.assert_allclose(one.screen_gain_least_p, least_p_of_signs(12))
+    np.testing.assert_allclose(two.screen_gain_least_p, 2 * least_p_of_signs(12))
+    np.testing.assert_allclose(two.screen_gain, [0, -0.2], atol=0.02)
 
 
 def test_a_fix_of_a_screen_is_said_both_ways_or_not_detected_or_untested() -> None:
