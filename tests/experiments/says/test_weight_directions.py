@@ -116,9 +116,14 @@ def test_a_bend_is_said_apart_from_a_trend_and_both_from_nothing(result: xr.Data
 @pytest.mark.parametrize("share", ["the same letters", "the same part of speech"])
 def test_pairs_are_alike_more_or_less_often_than_any_two(result: xr.Dataset, share: str) -> None:
     name = f"all_pairs_{share.replace(' ', '_').replace('the_', '').replace('letters', 'token')}"
-    n = f"{name}_n"
-    more, less, null = (said_of(_claims(put(result, name, v, **{n: 16.0})), name) for v in (0.3, -0.3, 0.01))
-    few = said_of(_claims(put(result, name, 0.3, **{n: 4.0})), name)
+    heads, odd, even = {f"{name}_n": 16.0}, {f"{name}_by_chance": 0.001}, {f"{name}_by_chance": 0.7}
+    more, less, null = (
+        said_of(_claims(put(result, name, v, **heads | odd)), name) for v in (0.3, -0.3, 0.01)
+    )
+    few = said_of(_claims(put(result, name, 0.3, **{f"{name}_n": 4.0} | odd)), name)
+    rare = said_of(
+        _claims(put(result, name, -0.3, **heads | even)), name
+    )  # no head has one, nor need any have
 
     assert (
         f"are of {share} 30 percentage points more often than any two of the tokens compared (95% CI 26"
@@ -129,6 +134,7 @@ def test_pairs_are_alike_more_or_less_often_than_any_two(result: xr.Dataset, sha
         f"No detectable difference in being of {share} between pairs of tokens that queries"
     )
     assert few.text.startswith(f"Too few heads to test the difference in being of {share}")
+    assert rare.text.startswith(f"No detectable difference in being of {share}")
 
 
 def test_removals_move_own_tokens_more_or_less_than_others(result: xr.Dataset) -> None:

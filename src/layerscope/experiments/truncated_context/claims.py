@@ -63,7 +63,9 @@ def _reach(result: xr.Dataset) -> Claim:
     middle = min(last, max(early + 1, last // 2))
     before, here = (finding(result, "reach", unit="token", depth=depth) for depth in (early, middle))
     enough = result.attrs["enough"]
-    longest = int(result.kept_tokens[np.isfinite(result.similarity).any(["token", "depth"])].max())
+    longest = result.attrs.get("longest")
+    if longest is None:  # a result of an older version
+        longest = int(result.kept_tokens[np.isfinite(result.similarity).any(["token", "depth"])].max())
     return here.claim(
         f"a state is preserved (cosine similarity ≥ {enough:g}) by {_tokens(before, longest)} at depth {early} and by "
         f"{_tokens(here, longest)} at depth {middle}",

@@ -152,7 +152,7 @@ def _prediction(result: xr.Dataset) -> Claim:
         f"{gain.which('more', 'less')} than steering it as far elsewhere",
         nothing=f"difference between {_steering(result)} along the index and as far elsewhere, in the prediction",
         caveat="divergence of the next token's distribution, mean over test prompts",
-        untrained=("null", "no direction is special without training"),
+        untrained=("effect", "a probe's directions are such as states differ along, in fresh weights too"),
     )
 
 

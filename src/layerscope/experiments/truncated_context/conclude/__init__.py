@@ -40,6 +40,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         passages=over.n,
         instead=settings.instead,
         enough=settings.enough,
+        longest=max(_measured(cut), default=0),
     )
     return write_json(result, cautions=[*_cautions(result), *_pieces_as_words(result, settings)])
 

@@ -159,7 +159,8 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
                 replace(found, unit="share").other(float(result[f"pair_{name}{end}"].mean()))
                 for end in ("_here", "")
             )
-            yield found.claim(
+            unlike_chance = float(result.get(f"all_pairs_{name}_by_chance", 0.0)) < ALPHA
+            yield replace(found, beyond=unlike_chance).claim(
                 f"Pairs of tokens that queries and keys join most are of {what} {found.size} "
                 f"{found.which('more', 'less')} often than any two of the tokens compared",
                 nothing=f"difference in being of {what} between pairs of tokens that queries and keys join and any two",

@@ -11,6 +11,7 @@ from layerscope.evidence.quantities import interval_variables, stacked
 from layerscope.experiments.weight_directions.measure.pairs import LIKENESS, alike, labels_of, share_of_known
 from layerscope.experiments.weight_directions.settings import Settings
 from layerscope.maths.bootstrap import bootstrap_mean
+from layerscope.maths.hits_by_chance import p_of_hits
 from layerscope.results.schema import quantity
 
 _FEWEST_HEADS = 3
@@ -21,7 +22,9 @@ def pair_summary(
 ) -> xr.Dataset:
     """What the tokens of pairs have in common, by layer, less what any two of the tokens compared have.
 
-    Heads are the units: each is the mean over its pairs.
+    Heads are the units: each is the mean over its pairs. Where likeness is rare, as of letters, no head may have such
+    a pair: then all heads fall short of chance by as much, and the interval over them says nothing. So the number of
+    all such pairs is held against chance, too.
     """
     if not directions.sizes.get("pair"):
         return xr.Dataset()
@@ -45,6 +48,10 @@ def pair_summary(
         whole = _interval(np.concatenate(units), settings)
         variables |= interval_variables(
             f"all_pairs_{name}", whole, "", f"pairs of {what}, above chance, all heads"
+        )
+        by_chance = p_of_hits(shared, rows[f"pair_{name}"].values)
+        variables[f"all_pairs_{name}_by_chance"] = quantity(
+            by_chance, "", f"p of so many pairs of {what}, were they any two of the tokens compared"
         )
         variables[f"pair_{name}_here"] = quantity(shared, "pair", f"whether the two are of {what}")
     return rows.assign(variables)
