@@ -76,6 +76,18 @@ def test_what_twins_show_in_that_layer_too_is_not_the_training_s() -> None:
     assert layers_of(atlas(peak(3), twins=like[:4])) == [3], "four twins are shown and decide nothing"
 
 
+def test_a_measure_without_twins_beside_one_with_them_is_judged_by_its_null() -> None:
+    both = atlas(np.stack([peak(3), peak(5)]))
+    twins = np.stack(
+        [0.1 + np.random.default_rng(4).normal(0, 0.05, (6, LAYERS)), np.full((6, LAYERS), np.nan)]
+    )
+
+    found = standing_out(both.assign(untrained=(("measure", "twin", "layer"), twins)))
+
+    assert [np.flatnonzero(row).tolist() for row in found.stands_out.values] == [[3], [5]]
+    assert np.isnan(found.untrained_mean.values[1]).all()
+
+
 def test_without_a_null_and_without_twins_nothing_is_said() -> None:
     data = atlas(peak(3), null=np.nan)
 

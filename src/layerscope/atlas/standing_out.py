@@ -50,7 +50,7 @@ def standing_out(data: xr.Dataset) -> xr.Dataset:
     }
     if "untrained" in data:
         found["untrained_mean"] = quantity(
-            np.nanmean(data["untrained"].values, axis=1), _OVER, "mean of untrained twins"
+            data["untrained"].mean("twin").values, _OVER, "mean of untrained twins"
         )
     return data.assign(found)
 
