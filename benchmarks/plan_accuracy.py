@@ -19,14 +19,18 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from layerscope import experiments
-from layerscope.contract import Inputs
+from layerscope.contract import Inputs, Stage
 from layerscope.jobs.forecast import deciding, next_to_measure, seconds_of_all
 from layerscope.jobs.planning import DECIDING_SECONDS, STAGE_SECONDS
+from layerscope.results.combine import concatenate
 
 ONE_SIDE = """
 import json, sys
@@ -61,7 +65,6 @@ def one_side(side: str, asked: dict[str, Any]) -> dict[str, Any]:
 
 def of_runs(paths: list[str]) -> None:
     """Expected over measured seconds of every stage of runs that are done, and how much a plan would have measured."""
-    from layerscope.jobs.measuring import combined
     from layerscope.results.store import RunFolder
 
     print(f"{'':42} items planned from   expected  measured  ratio")
@@ -74,7 +77,10 @@ def of_runs(paths: list[str]) -> None:
         decide = deciding(experiment, inputs, settings)
         for stage in experiment.stages:
             items = list(stage.items(inputs, settings, earlier))
-            if items and len(folder.done(stage.name)) == len(items) == record.stages[stage.name].items:
+            there = len(folder.done(stage.name))
+            if there != len(items):
+                break  # of a run that was interrupted, as far as it came
+            if items:
                 sizes = [item.size for item in items]
                 took = seconds_of_items(folder, stage.name, record.stages[stage.name].seconds)
                 used = planned_from(sizes, took, DECIDING_SECONDS if stage.name in decide else STAGE_SECONDS)
@@ -83,7 +89,15 @@ def of_runs(paths: list[str]) -> None:
                 said = f"{len(items):5d} {len(used):4d} in {spent:5.1f} s  {expected:8.1f}  {sum(took):8.1f}"
                 whose = f"{inputs.facts.name[:10]:10} {experiment.name:20} {stage.name:10}"
                 print(f"{whose} {said}  {expected / sum(took):5.2f}")
-            earlier[stage.name] = combined(folder, stage, items)
+            earlier[stage.name] = result_of(folder, stage, len(items))
+
+
+def result_of(folder: Any, stage: Stage, items: int) -> xr.Dataset:
+    """The result of a stage from its parts, whatever version of Layerscope asked for them."""
+    parts = [folder.part(stage.name, index) for index in range(items)]
+    if stage.combine and parts:
+        return reduce(stage.combine, parts)
+    return concatenate(parts, along=stage.along) if parts else xr.Dataset()
 
 
 def seconds_of_items(folder: Any, stage: str, total: float) -> list[float]:

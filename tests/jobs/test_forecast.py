@@ -13,10 +13,14 @@ def _measured(sizes: list[float], seconds_of: list[float], limit: float) -> list
     return list(measured)
 
 
-def test_two_small_items_and_the_largest_are_enough() -> None:
-    sizes = [5.0, 1.0, 9.0, 1.5, 7.0]
+def test_two_small_items_come_first_then_the_largest_then_others_of_unlike_size() -> None:
+    sizes = [5.0, 1.0, 9.0, 1.5, 7.0, 5.0, 5.0, 5.0]
 
-    assert _measured(sizes, [0.1 * size for size in sizes], limit=0.0) == [1, 3, 2]
+    assert _measured(sizes, [0.1 * size for size in sizes], limit=0.0) == [1, 3, 2, 0, 4, 6]
+
+
+def test_two_items_alike_are_enough() -> None:
+    assert _measured([4.0, 4.0, 4.0, 4.0], [3.0] * 4, limit=0.0) == [0, 1]
 
 
 def test_a_slow_first_item_is_not_measured_twice() -> None:
@@ -26,11 +30,8 @@ def test_a_slow_first_item_is_not_measured_twice() -> None:
 def test_the_large_item_is_one_that_takes_seconds_not_minutes() -> None:
     sizes = [1.0, 1.0, 3.0, 4.0, 100.0]
 
-    assert _measured(sizes, [2.0 * size for size in sizes], limit=0.0) == [
-        0,
-        1,
-        3,
-    ]  # 8 s; the last would take 200
+    # The last would take 200 s.
+    assert _measured(sizes, [2.0 * size for size in sizes], limit=0.0) == [0, 1, 3, 2]
 
 
 def test_more_are_measured_from_all_over_the_stage_until_the_time_is_up() -> None:

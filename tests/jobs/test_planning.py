@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobs.conftest import Counting, assert_same_bits
-from layerscope.jobs import planning, running
+from layerscope.jobs import forecast, planning, running
 from layerscope.jobs.forecast import deciding
 from layerscope.jobs.listing import lines_of_plan
 from layerscope.jobs.planning import plan
@@ -28,6 +28,7 @@ def _as_if_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """No stage is so quick that it is run whole; no more of it is measured than tells its time."""
     monkeypatch.setattr(planning, "STAGE_SECONDS", 0.0)
     monkeypatch.setattr(planning, "DECIDING_SECONDS", 0.0)
+    monkeypatch.setattr(forecast, "_UNEVEN", 0)
 
 
 def test_a_folded_stage_can_be_planned_unfinished(

@@ -20,6 +20,10 @@ _LARGE_SECONDS = 10.0
 """The large item is one that is expected to take no longer."""
 
 
+_UNEVEN = 6
+"""Items of unlike sizes differ in what they cost for their size too: so many are measured, or two large ones' time."""
+
+
 class Noted(Mapping[str, xr.Dataset]):
     """Results of earlier stages, with a note of which were asked for."""
 
@@ -86,8 +90,11 @@ def next_to_measure(sizes: Sequence[float], measured: Mapping[int, float], secon
     large = [place for place in left if sizes[place] <= most and largest < _ALIKE * sizes[place]]
     if large and largest < _ALIKE * most:
         return large[-1]
-    if sum(measured.values()) < seconds:
-        return next(place for place in _all_over(len(sizes)) if place not in measured)
+    spent = sum(measured.values())
+    uneven = sizes[small] < _ALIKE * max(sizes) and len(measured) < _UNEVEN
+    if spent < seconds or (uneven and spent < 2 * _LARGE_SECONDS):
+        others = (place for place in _all_over(len(sizes)) if place not in measured and sizes[place] <= most)
+        return next(others, None)
     return None
 
 
