@@ -174,8 +174,8 @@ class RunFolder:
                 "a part of this run answers another question",
                 found=f"{path}: item {answered[:12]}",
                 expected=f"item {item[:12]}",
-                hint="the run command once more: what another version of Layerscope began, it begins anew in a folder of "
-                f"its own; or delete that file, then: layerscope resume {self.path}",
+                hint="the run command once more: what another version of Layerscope began, it begins anew in a folder "
+                f"of its own; or delete that file, then: layerscope resume {self.path}",
             )
         return dataset
 
