@@ -1,4 +1,4 @@
-"""The one error that a person can put right."""
+"""The one error that a person can put right, and the one warning that a run goes on after."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class LayerscopeError(ValueError):
     def __reduce__(self) -> tuple[object, ...]:
         # Workers send errors to the driver by pickle, which would otherwise call __init__(message).
         return _rebuild, (self.problem, self.found, self.expected, self.hint)
+
+
+class LayerscopeWarning(UserWarning):
+    """Something that costs time or memory and changes no number. The command line prints it in one line."""
 
 
 def _rebuild(problem: str, found: object, expected: object, hint: str) -> LayerscopeError:

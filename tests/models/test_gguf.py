@@ -14,7 +14,9 @@ import torch
 
 import zoo
 from layerscope.errors import LayerscopeError
+from layerscope.models import copies
 from layerscope.models.load import load_model
+from layerscope.models.memory import own_bytes
 from quick import Command
 
 gguf = pytest.importorskip("gguf")
@@ -134,6 +136,34 @@ def test_a_quantised_file_gives_the_numbers_of_a_folder_saved_from_it(packed: Pa
     assert_same_as_saved_from_it(packed, tmp_path / "saved", IDS)
 
 
+def assert_copied(file: Path, ids: torch.Tensor) -> None:
+    """Loaded anew from a float32 copy it is the same model with the same tokenizer, and the file is not parsed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYERSCOPE_COPIES", "off")
+        plain = load_model(str(file))
+        patch.delenv("LAYERSCOPE_COPIES")
+        load_model(str(file))
+        patch.setattr(gguf, "GGUFReader", None)
+        copy = load_model(str(file))
+
+    assert own_bytes(copy.module) == 0
+    assert copy.facts == plain.facts
+    assert copy.weights_digest() == plain.weights_digest()
+    assert torch.equal(copy.logits(ids), plain.logits(ids))
+    for text in ("The red fox met the old dog in the town of stone", " Ünïcode \n\n 12345", ""):
+        for special in (True, False):
+            encoded = [one.tokenizer(text, add_special_tokens=special)["input_ids"] for one in (plain, copy)]
+            assert encoded[0] == encoded[1]
+
+
+def test_a_float32_copy_is_the_same_model_without_parsing_the_file(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(copies, "_LEAST_BYTES", 0)
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path))
+    assert_copied(packed, IDS)
+
+
 def test_the_record_says_from_what_it_was_dequantised(packed: Path) -> None:
     facts = load_model(str(packed)).facts
 
@@ -227,3 +257,4 @@ def test_real_files_give_the_numbers_of_folders_saved_from_them(name: str, tmp_p
         pytest.skip(f"no {name} beside the real models of this machine")
 
     assert_same_as_saved_from_it(REAL / name, tmp_path / "saved", IDS + 1000)
+    assert_copied(REAL / name, IDS + 1000)

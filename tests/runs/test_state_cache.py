@@ -188,6 +188,11 @@ def test_the_environment_can_switch_it_off(
     monkeypatch.setenv("LAYERSCOPE_STATE_CACHE", str(tmp_path / "there"))
     assert StateCache(model).folder == tmp_path / "there"
     monkeypatch.delenv("LAYERSCOPE_STATE_CACHE")
+    monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path / "all"))
+    assert StateCache(model).folder == tmp_path / "all" / "states"
+    monkeypatch.setenv("LAYERSCOPE_CACHE", "off")
+    assert StateCache(model).folder is None
+    monkeypatch.delenv("LAYERSCOPE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert StateCache(model).folder == tmp_path / "layerscope" / "states"
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from io import TextIOWrapper
+from typing import Any
 
 import typer
 
 from layerscope.cli import commands, comparing, looking
 from layerscope.cli.program import cli, commands_page
 from layerscope.cli.telling import say
-from layerscope.errors import LayerscopeError
+from layerscope.errors import LayerscopeError, LayerscopeWarning
 
 __all__ = ["cli", "commands", "commands_page", "comparing", "looking", "main"]
 
 _STOPPED = 130
+_show_as_ever = warnings.showwarning
 
 
 def main() -> None:
@@ -22,6 +25,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what no terminal can show
+    warnings.showwarning = _show_warning
     try:
         cli(standalone_mode=True)
     except LayerscopeError as error:
@@ -34,3 +38,10 @@ def main() -> None:
             "layerscope: stopped; what was computed is kept. The same command goes on from there.", err=True
         )
         sys.exit(_STOPPED)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    if issubclass(category, LayerscopeWarning):
+        say(f"layerscope: {message}", err=True)
+    else:
+        _show_as_ever(message, category, *where, **more)

@@ -6,6 +6,7 @@ read from their parts, and what is measured is left there as a part.
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from pathlib import Path
 import xarray as xr
 
 from layerscope.contract import Stage, WorkItem
-from layerscope.errors import LayerscopeError
+from layerscope.errors import LayerscopeError, LayerscopeWarning
 from layerscope.jobs import prepare
 from layerscope.jobs.measuring import Measured, combined, concluded, item_digest, measured, threads
 from layerscope.jobs.prepare import Job
@@ -116,9 +117,16 @@ def _twin(model: LayeredModel, seed: int) -> LayeredModel:
 def _loaded(
     source: str, device: str, dtype: str, revision: str | None, trust: bool, files: str
 ) -> LayeredModel:
-    return load_model(
-        source, device=device, dtype=dtype, revision=revision, trust_remote_code=trust, files=files or None
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LayerscopeWarning)  # whoever gave the work has said it
+        return load_model(
+            source,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust,
+            files=files or None,
+        )
 
 
 @lru_cache(maxsize=_STAGES_KEPT)

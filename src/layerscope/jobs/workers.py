@@ -17,6 +17,8 @@ Workers = int | Literal["auto"]
 """0: everything in this process; a number of processes; or what the machine has cores and memory for."""
 
 _SHARE_OF_MEMORY = 0.5
+_WITHOUT_WEIGHTS = 500_000_000
+"""Bytes that a worker holds besides the model's weights: what it imported, texts, a pass (measured)."""
 
 
 def read_workers(written: str) -> Workers:
@@ -68,18 +70,26 @@ def number_of(
         return workers
     found = usable_cores() // (threads or 1)
     if model is not None:
-        found = min(found, _that_hold(model, copies=2 if twins or model.facts.untrained is not None else 1))
+        found = min(found, _that_hold(model, twins=twins or model.facts.untrained is not None))
     return found if found > 1 else 0
 
 
-def _that_hold(model: LayeredModel, copies: int) -> int:
-    """Workers that the machine's memory holds these copies of the model for; none where they could not load it."""
+def _that_hold(model: LayeredModel, *, twins: bool) -> int:
+    """Workers that the machine's memory holds; none where they could not load the model.
+
+    Weights that are mapped from a file are there once; others, a twin's, and what a process holds besides, for each.
+    """
+    from layerscope.models.memory import own_bytes
     from layerscope.runs.budget import memory_bytes
 
     if not model.facts.loadable or model.device.type != "cpu":
         return 0
-    weights = copies * sum(weight.numel() * weight.element_size() for weight in model.module.parameters())
-    return int(_SHARE_OF_MEMORY * memory_bytes(model.device) // max(weights, 1)) - 1  # one is held here
+    weights = sum(weight.numel() * weight.element_size() for weight in model.module.parameters())
+    found = own_bytes(model.module)
+    twin = weights if twins else 0
+    own = (weights if found is None else found) + twin
+    left = _SHARE_OF_MEMORY * memory_bytes(model.device) - weights - twin  # this process holds them
+    return max(0, int(left // (own + _WITHOUT_WEIGHTS)))
 
 
 def refuse_unsendable(model: LayeredModel) -> None:

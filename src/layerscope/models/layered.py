@@ -151,10 +151,7 @@ class LayeredModel:
 
     def config_digest(self) -> str:
         """sha256 over the configuration, without paths and versions, and over the attention function in use."""
-        config = self.module.config
-        values = {name: value for name, value in config.to_dict().items() if name not in _NO_ARITHMETIC}
-        values["attention function"] = config._attn_implementation
-        return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+        return configuration_digest(self.module)
 
     def weights_digest(self) -> str:
         """sha256 over names, shapes, dtypes and bytes of all weights and buffers, as they are now.
@@ -188,3 +185,11 @@ class LayeredModel:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             summary.update(flat.view(torch.uint8).numpy().data)
         return summary.hexdigest()
+
+
+def configuration_digest(module: Any) -> str:
+    """sha256 over a transformers model's configuration, as `LayeredModel.config_digest` says."""
+    config = module.config
+    values = {name: value for name, value in config.to_dict().items() if name not in _NO_ARITHMETIC}
+    values["attention function"] = config._attn_implementation
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

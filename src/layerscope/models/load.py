@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from layerscope.errors import LayerscopeError
+from layerscope.errors import LayerscopeError, LayerscopeWarning
+from layerscope.models.alike import Built
 from layerscope.models.check import check_model
 from layerscope.models.checkpoint import files_digest, look_into, refuse_gaps, refuse_unused
+from layerscope.models.copies import built_once
 from layerscope.models.facts import facts_of
 from layerscope.models.gguf_files import build_from_gguf, look_into_gguf, read_once, types_of, unused_in_gguf
 from layerscope.models.layered import LayeredModel
@@ -29,6 +32,9 @@ _DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+_NOT_SHARED = (
+    "each process holds the model's float32 weights for itself, since no copy of them can be kept: {}"
+)
 
 
 def load_model(
@@ -73,18 +79,27 @@ def load_model(
             if not place.gguf:
                 look_into(place.folder)
             digest = _compared(place, files)
-            with read_once() if place.gguf else contextlib.nullcontext():
-                module, dequantised = _built(place, device, dtype, trust_remote_code)
-                tokenizer = tokenizer or _tokenizer(place, trust_remote_code)
+
+            def build(weights: Place, tokens: Place) -> Built:
+                with read_once() if weights.gguf else contextlib.nullcontext():
+                    module, dequantised = _built(weights, device, dtype, trust_remote_code)
+                    return Built(module, tokenizer or _tokenizer(tokens, trust_remote_code), dequantised)
+
+            plain = (
+                torch.device(device).type == "cpu" and dtype in (None, "float32") and not trust_remote_code
+            )
+            built, unshared = built_once(place, digest, build) if plain else (build(place, place), "")
+        if unshared:
+            warnings.warn(_NOT_SHARED.format(unshared), LayerscopeWarning, stacklevel=2)
         return _layered(
-            module,
-            tokenizer,
+            built.module,
+            built.tokenizer,
             name=str(source),
             loadable=True,
             revision=place.revision or revision,
             trust_remote_code=trust_remote_code,
             files=digest,
-            dequantised=dequantised,
+            dequantised=built.dequantised,
         )
 
 

@@ -1,11 +1,12 @@
-"""Memory that runs out: recognised on every device, and met with smaller passes."""
+"""Memory: what a model holds of it; lack of it, recognised on every device, and met with smaller passes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -73,4 +74,23 @@ def lacking(error: BaseException, what: str) -> LayerscopeError:
         expected="memory for the model, and beside it for one piece of work of each process",
         hint="--workers 0, then --longest with fewer tokens, --limit with fewer texts, or --dtype bfloat16; what was "
         "computed is kept",
+    )
+
+
+def own_bytes(module: Any) -> int | None:
+    """Bytes of weights that this process holds for itself, not mapped from a file; None where it cannot be told."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    files = []  # stretches of addresses
+    for line in lines:
+        stretch, _, _, _, inode, *_ = line.split(maxsplit=5)
+        if inode != "0":
+            start, stop = stretch.split("-")
+            files.append((int(start, 16), int(stop, 16)))
+    return sum(
+        weight.numel() * weight.element_size()
+        for weight in module.parameters()
+        if not any(start <= weight.data_ptr() < stop for start, stop in files)
     )

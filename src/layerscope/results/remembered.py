@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import LayerscopeError
+from layerscope.results.bounded import cache_folder
 from layerscope.results.files import write_text
 from layerscope.results.record import digest
 
@@ -41,22 +42,8 @@ def keep(kind: str, about: Any, answer: Any) -> None:
 
 
 def _path(kind: str, about: Any) -> Path | None:
-    folder = _folder(kind)
+    folder = cache_folder(kind, f"LAYERSCOPE_{kind.upper()}")
     return None if folder is None else folder / f"{digest(about)[:32]}.json"
-
-
-def _folder(kind: str) -> Path | None:
-    own, common = (os.environ.get(f"LAYERSCOPE_{name}", "") for name in (kind.upper(), "CACHE"))
-    if (own or common).lower() in ("off", "0", "none"):
-        return None
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    with suppress(RuntimeError):  # nobody's home
-        if own:
-            return Path(own).expanduser()
-        if common:
-            return Path(common).expanduser() / kind
-        return (Path(base) if base else Path.home() / ".cache") / "layerscope" / kind
-    return None
 
 
 def _make_room(folder: Path) -> None:

@@ -15,14 +15,14 @@ files used longest ago go first) and may be deleted at any time. A process that 
 whole file or a temporary one that the next writer removes. A file that is damaged is noticed by its checksums
 and read anew. Where the cache cannot be written, states are read from the model whenever they are asked for.
 
-Environment: LAYERSCOPE_STATE_CACHE is the folder, or `off`; LAYERSCOPE_STATE_CACHE_GB is its bound (8).
+Environment: LAYERSCOPE_STATE_CACHE is the folder, or `off`; LAYERSCOPE_STATE_CACHE_GB is its bound (8);
+LAYERSCOPE_CACHE is the folder above it and all others, or `off`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -38,13 +38,13 @@ from torch import Tensor
 
 from layerscope.models.hooks import at_depth, has_hooks
 from layerscope.models.layered import LayeredModel
+from layerscope.results.bounded import allowed_bytes, cache_folder, make_room
 from layerscope.runs.unit_states import equal_length_batches
 
 _FORMAT = 1
 _FOLDER, _BOUND = "LAYERSCOPE_STATE_CACHE", "LAYERSCOPE_STATE_CACHE_GB"
 _DEFAULT_GB = 8.0
 _CHECKSUM = 4
-_STALE_SECONDS = 3600.0
 
 Texts = Sequence[Sequence[int]]
 """Token ids of each text of a group, in order."""
@@ -77,8 +77,10 @@ class StateCache:
             bound: other most bytes than the environment says.
         """
         self.model, self.tokens_per_pass = model, tokens_per_pass
-        self.folder = _default_folder() if folder == "default" else None if folder is None else Path(folder)
-        self.bound = _default_bound() if bound is None else bound
+        if folder == "default":
+            folder = cache_folder("states", _FOLDER)
+        self.folder = None if folder is None else Path(folder)
+        self.bound = allowed_bytes(_BOUND, _DEFAULT_GB) if bound is None else bound
         if has_hooks(model.module):
             self.folder = None  # somebody watches or edits this model: its states are not its weights' alone
         self.dtype, weights = _stream_of(model)
@@ -98,7 +100,7 @@ class StateCache:
         shape = (self.model.n_layers + 1, _tokens(texts), self.model.facts.width)
         entry = _Entry(self.folder / f"{self._key(texts)}.states", shape, self.dtype)
         found = entry.read(depth)
-        if found is None and entry.size <= self.bound and self._make_room(entry.size):
+        if found is None and entry.size <= self.bound and self._has_room(entry.size):
             with suppress(OSError):
                 _write(self, texts, entry)
                 found = entry.read(depth)
@@ -135,23 +137,9 @@ class StateCache:
             summary.update(np.asarray([len(ids), *ids], dtype=np.int64).tobytes())
         return summary.hexdigest()[:40]
 
-    def _make_room(self, wanted: int) -> bool:
-        """Whether the folder is there; removes what was used longest ago until there is room."""
+    def _has_room(self, wanted: int) -> bool:
         assert self.folder is not None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _remove_stale(self.folder)
-            files = sorted(_files(self.folder))
-        except OSError:
-            return False
-        held = sum(size for _, size, _ in files)
-        for _, size, path in files:
-            if held + wanted <= self.bound:
-                break
-            with suppress(OSError):
-                path.unlink()
-                held -= size
-        return True
+        return make_room(self.folder, wanted, self.bound, "*.states")
 
 
 def groups(lengths: Sequence[int], *, tokens: int = 4096) -> Iterator[range]:
@@ -300,39 +288,3 @@ def _stream_dtype(model: LayeredModel) -> torch.dtype:
     with at_depth(model, dict.fromkeys(range(model.n_layers + 1), note)):
         model.logits(torch.zeros((1, 1), dtype=torch.long), last=True)
     return reduce(torch.promote_types, found)
-
-
-def _default_folder() -> Path | None:
-    wanted = os.environ.get(_FOLDER, "")
-    if wanted.lower() in ("off", "0", "none"):
-        return None
-    if wanted:
-        return Path(wanted).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "layerscope" / "states"
-    except RuntimeError:  # nobody's home
-        return None
-
-
-def _default_bound() -> int:
-    try:
-        return int(float(os.environ.get(_BOUND, _DEFAULT_GB)) * 1e9)
-    except ValueError:
-        return int(_DEFAULT_GB * 1e9)
-
-
-def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """When each file was used last, its size, and where it lies."""
-    for path in folder.glob("*.states"):
-        with suppress(FileNotFoundError):  # another process has just removed it
-            about = path.stat()
-            yield about.st_mtime, about.st_size, path
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove temporary files that no writer can still be at work on."""
-    for path in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink()
