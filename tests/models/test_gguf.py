@@ -157,11 +157,13 @@ def assert_copied(file: Path, ids: torch.Tensor) -> None:
 
 
 def test_a_float32_copy_is_the_same_model_without_parsing_the_file(
-    packed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    packed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(copies, "_LEAST_BYTES", 0)
     monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path))
+    capfd.readouterr()
     assert_copied(packed, IDS)
+    assert capfd.readouterr().err == ""  # other libraries' bars are not shown
 
 
 def test_the_record_says_from_what_it_was_dequantised(packed: Path) -> None:

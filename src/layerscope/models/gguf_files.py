@@ -56,19 +56,20 @@ def look_into_gguf(path: Path) -> GgufHeader:
 def read_once() -> Iterator[None]:
     """Let transformers parse a file once while it loads config, weights and tokenizer, instead of each time anew.
 
-    One parse takes ten seconds over a vocabulary of 262,144.
+    One parse takes ten seconds over a vocabulary of 262,144. A bar that it shows whatever it is told is left out.
     """
     if find_spec("gguf") is None:
         yield
         return
     import gguf
+    from transformers import modeling_gguf_pytorch_utils as reading
 
-    reader = gguf.GGUFReader
-    gguf.GGUFReader = cache(reader)
+    reader, bar = gguf.GGUFReader, reading.tqdm
+    gguf.GGUFReader, reading.tqdm = cache(reader), lambda tensors, **_: tensors
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        gguf.GGUFReader, reading.tqdm = reader, bar
 
 
 def types_of(header: GgufHeader) -> str | None:
