@@ -38,7 +38,7 @@ _TIMED = {
     "trigger_examples": {"census", "contexts", "topics"},
     "weight_directions": {"vocabulary", "power", "directions", "untrained", "edits"},
     "word_formation": {"design", "erasure"},
-    "word_position_probe": {"design", "probe", "scores", "directions"},
+    "word_position_probe": {"design", "probe", "scores", "looks", "directions", "moves"},
 }
 """Stages whose work is not matrix products alone: their sizes are of the time that it takes, seen by trying."""
 

@@ -26,7 +26,7 @@ def size_of_fits(inputs: Inputs, settings: Settings, tasks: int, depths: int) ->
 
 def size_of_steps(inputs: Inputs, settings: Settings) -> float:
     """One pass over the prompts of the causal steps."""
-    return inputs.facts.operations(settings.causal_prompts * _tokens(settings))
+    return inputs.facts.operations(min(settings.causal_prompts, settings.test_prompts) * _tokens(settings))
 
 
 def expected_groups(inputs: Inputs, settings: Settings) -> Iterator[float]:
