@@ -28,7 +28,7 @@ def sink(layer: int, n_layers: int, strength: float = 1.0) -> xr.Dataset:
 
 
 def of(first: xr.Dataset, second: xr.Dataset) -> Comparison:
-    return compare([layers(first)], [layers(second)])
+    return compare(layers(first), layers(second))
 
 
 @pytest.mark.parametrize(("there", "factor"), [(4, 2.0), (2, 1.0)])
@@ -90,7 +90,7 @@ def test_the_command_reads_folders(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(LayerscopeError, match="nothing to compare with"):
-        compare([layers(sink(2, 6))])
+        compare(layers(sink(2, 6)))
     other = ls.run("hidden_states", first_token(layer=1, n_layers=6), passages=TEXTS, progress=False)
     with pytest.raises(LayerscopeError, match="no measure in common"):
         of(sink(2, 6), other)

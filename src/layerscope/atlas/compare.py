@@ -94,7 +94,7 @@ def compare(*runs: Any) -> Comparison:
     """Headline indices, curves and alignment of several models, from saved runs.
 
     Args:
-        runs: what `layers` takes, or a folder that holds runs of several models; checkpoints in their order.
+        runs: what `layers` takes or gives, or a folder that holds runs of several models; checkpoints in their order.
 
     Returns:
         `Comparison`, with the first model as the reference.
@@ -102,7 +102,7 @@ def compare(*runs: Any) -> Comparison:
     Raises:
         LayerscopeError: fewer than two models, or two of them have no experiment in common.
     """
-    models = [one for given in runs for one in (given if isinstance(given, list) else layers_of_each(given))]
+    models = [one for given in runs for one in ([given] if isinstance(given, Layers) else layers_of_each(given))]
     if len(models) < 2:
         raise LayerscopeError(
             "there is nothing to compare with",

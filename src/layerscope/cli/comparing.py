@@ -51,6 +51,6 @@ def compare(
         model = question.loaded()
         with engine_of(question.processes(model)) as engine:
             folders = every_experiment(question, model, engine, out, quick, refused)
-        given.append([layers([one for one in folders if one.record.asked.untrained is None])])
+        given.append(layers([one for one in folders if one.record.asked.untrained is None]))
     tell_comparison(side_by_side(*given), csv)
     end_with(refused)
