@@ -85,10 +85,21 @@ def test_workers_give_the_same_twins(
 def test_a_process_holds_a_twin_beside_its_model(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = sum(weight.numel() * weight.element_size() for weight in tiny_model.module.parameters())
     monkeypatch.setattr("layerscope.runs.machine.usable_cores", lambda: 8)
-    monkeypatch.setattr("layerscope.runs.budget.memory_bytes", lambda device: 2 * 7 * weights)
+    beside = 1000 * weights
+    monkeypatch.setattr("layerscope.jobs.workers._WITHOUT_WEIGHTS", beside)
+    monkeypatch.setattr(
+        "layerscope.models.memory.own_bytes", lambda module: None
+    )  # of weights that are not mapped
 
-    assert number_of("auto", tiny_model) == 6
-    assert number_of("auto", tiny_model, twins=True) == 2
+    def processes(copies: int, **asked: bool) -> int:
+        """Of as many processes as there is room for, all of whose models hold so many copies of the weights."""
+        room = 3 * (copies * weights + beside) + copies * weights
+        monkeypatch.setattr("layerscope.runs.budget.memory_bytes", lambda device: 2 * room)
+        return number_of("auto", tiny_model, **asked)
+
+    assert processes(1) == 3
+    assert processes(2, twins=True) == 3
+    assert processes(1, twins=True) == 2
 
 
 def test_a_plan_counts_the_twins(tiny: Path, prompts_file: Path, tmp_path: Path, command: Command) -> None:

@@ -34,11 +34,13 @@ from layerscope.maths.correlation import rank_correlation
 from layerscope.maths.depth_profile import half_rise
 from layerscope.maths.max_statistic import compare_curves, compare_pairs
 from layerscope.maths.permutation import holm, pairwise_contrasts, permutation_difference, sign_flip_p
+from layerscope.maths.prediction import prediction_p
 from layerscope.maths.quantiles import quantile_draws
 from layerscope.maths.rater_agreement import alpha_interval
 from layerscope.maths.ratios import bootstrap_ratio
 from layerscope.maths.regression import regress
 from layerscope.maths.simultaneous import largest_t_interval, largest_t_p, two_sided_p
+from layerscope.maths.standing_out import from_the_others, p_by_resamples
 from layerscope.maths.transitions import transition
 from layerscope.maths.trend import rate_difference_p, rate_trend
 
@@ -133,7 +135,7 @@ def slope_of_rates(rng: Rng, seed: int) -> bool:
 
 
 def place_of_a_change(rng: Rng, seed: int) -> bool:
-    """A step between layers 5 and 6 of 12, small enough to be misplaced often."""
+    """A step between layers 5 and 6 of 12, small enough to be misplaced often; as `phases_in_resamples` has it."""
     curves = (np.arange(12) >= 6) * 1.0 + rng.normal(0, 2.2, size=(24, 12))
     counts = resampled_counts(24, seed=seed, resamples=200)
     draws = np.array([cut((row @ curves / 24)[:, None], 1) for row in counts], dtype=float)
@@ -220,7 +222,7 @@ INTERVALS: dict[Callable[[Rng, int], bool], tuple[str, ...]] = {
     agreement_of_raters: ("alpha_interval",),
     coefficient_with_uneven_errors: ("regress",),
     slope_of_rates: ("rate_trend",),
-    place_of_a_change: ("cut",),
+    place_of_a_change: ("cut", "phases_in_resamples"),
     mean_over_heads_of_ratios: ("bootstrap_ratio",),
     rank_correlation_over_prompts: ("bootstrap_statistic",),
     kernel_alignment: ("bootstrap_statistic",),
@@ -374,6 +376,21 @@ def resamples_on_the_rarer_side(rng: Rng, seed: int) -> float:
     return two_sided_p(resampled_counts(60, seed=seed, resamples=300) @ values / 60)
 
 
+def one_more_twin(rng: Rng, seed: int) -> float:
+    """A model like its six twins, in twelve layers."""
+    values = rng.normal(size=(7, 12))
+    return float(holm(prediction_p(values[0], values[1:])).min())
+
+
+def layers_that_are_alike(rng: Rng, seed: int) -> float:
+    """Each layer against the mean of the others, over texts that move all layers together."""
+    values = rng.normal(size=(20, 1)) * 0.7 + rng.normal(size=(20, 12))
+    draws = resampled_counts(20, seed=seed, resamples=200) @ values / 20
+    return float(
+        holm(p_by_resamples(from_the_others(values.mean(axis=0)), from_the_others(draws), units=20)).min()
+    )
+
+
 CORRECTIONS: dict[Callable[[Rng, int], float], tuple[str, ...]] = {
     two_groups_of_curves: ("compare_curves",),
     pairs_of_curves: ("compare_pairs",),
@@ -391,6 +408,8 @@ CORRECTIONS: dict[Callable[[Rng, int], float], tuple[str, ...]] = {
     medians_of_token_categories: ("quantile_draws", "holm"),
     removals_by_student_s_t: ("holm",),
     resamples_on_the_rarer_side: ("two_sided_p",),
+    one_more_twin: ("prediction_p", "holm"),
+    layers_that_are_alike: ("p_by_resamples", "holm"),
 }
 
 
@@ -428,9 +447,9 @@ def test_without_correction_the_alarm_would_be_raised_far_too_often() -> None:
 
 _TELLS = {
     "Interval", "QuantileDraws", "WithinCells", "Trend", "Curves", "PermutationTest", "list[Contrast]",
-    "tuple[list[Term], int]", "Phases",
+    "tuple[list[Term], int]", "Phases", "PhasesInResamples",
 }  # fmt: skip
-_P_VALUES = {"holm", "compare_pairs"}
+_P_VALUES = {"holm", "compare_pairs", "p_by_resamples"}
 _NO_NULL = {
     "alignment_p": "an exact distribution, tested against it",
     "interval": "of draws that are simulated with `quantile_draws`",
@@ -457,7 +476,6 @@ def test_whatever_gives_intervals_or_p_values_is_simulated() -> None:
 _OWN_STATISTICS: dict[str, tuple[Callable[..., object], ...]] = {
     "final_token_attention.conclude": (rank_correlation_over_prompts,),
     "hidden_states.conclude.similarity": (kernel_alignment,),
-    "hidden_states.conclude.phases": (place_of_a_change,),
     "causal_trace.conclude.components": (rank_correlation_over_prompts,),
     "weight_directions.conclude.removals": (removals_by_student_s_t,),
 }

@@ -102,7 +102,9 @@ def compare(*runs: Any) -> Comparison:
     Raises:
         LayerscopeError: fewer than two models, or two of them have no experiment in common.
     """
-    models = [one for given in runs for one in ([given] if isinstance(given, Layers) else layers_of_each(given))]
+    models = [
+        one for given in runs for one in ([given] if isinstance(given, Layers) else layers_of_each(given))
+    ]
     if len(models) < 2:
         raise LayerscopeError(
             "there is nothing to compare with",

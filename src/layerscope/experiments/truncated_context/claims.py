@@ -63,7 +63,7 @@ def _reach(result: xr.Dataset) -> Claim:
     middle = min(last, max(early + 1, last // 2))
     before, here = (finding(result, "reach", unit="token", depth=depth) for depth in (early, middle))
     enough = result.attrs["enough"]
-    longest = result.attrs.get("longest")
+    longest = int(result.attrs["longest"]) if "longest" in result.attrs else None
     if longest is None:  # a result of an older version
         longest = int(result.kept_tokens[np.isfinite(result.similarity).any(["token", "depth"])].max())
     return here.claim(
