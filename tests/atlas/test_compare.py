@@ -24,7 +24,7 @@ TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=16)) for seed i
 def sink(layer: int, n_layers: int, strength: float = 1.0) -> xr.Dataset:
     """A model in which one head of one layer rests on the first token."""
     model = first_token(layer=layer, n_layers=n_layers, strength=strength)
-    return ls.run("attention_patterns", model, passages=TEXTS, progress=False)
+    return ls.run("attention_patterns", model, passages=TEXTS, resamples=100, progress=False)
 
 
 def of(first: xr.Dataset, second: xr.Dataset) -> Comparison:
@@ -76,21 +76,23 @@ def test_models_of_one_name_are_numbered_and_every_index_is_said() -> None:
     assert all(str(label) in said for label in found.indices.label.values)
 
 
-def test_the_command_reads_folders(tmp_path: Path) -> None:
+def test_the_command_reads_folders(tmp_path: Path, tiny: Path) -> None:
     runs, csv = tmp_path / "runs", tmp_path / "indices.csv"
-    ls.run("hidden_states", passages=TEXTS, limit=6, progress=False, out=runs)
+    ls.run("hidden_states", str(tiny), passages=TEXTS, resamples=100, progress=False, out=runs)
 
     told = CliRunner().invoke(cli, ["compare", str(runs), str(runs), "--csv", str(csv)])
 
     assert told.exit_code == 0, told.output
     assert told.output.splitlines()[0] == "growth of the norm per layer"
-    assert "  bundled (2): " in told.output
+    assert "  tiny (2): " in told.output
     assert len(csv.read_text().splitlines()) == 1 + 2
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(LayerscopeError, match="nothing to compare with"):
         compare(layers(sink(2, 6)))
-    other = ls.run("hidden_states", first_token(layer=1, n_layers=6), passages=TEXTS, progress=False)
+    other = ls.run(
+        "hidden_states", first_token(layer=1, n_layers=6), passages=TEXTS, resamples=100, progress=False
+    )
     with pytest.raises(LayerscopeError, match="no measure in common"):
         of(sink(2, 6), other)

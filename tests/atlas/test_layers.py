@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from layerscope.planted.first_token import first_token
 from layerscope.planted.looks_back import WORDS
 
 TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=16)) for seed in range(6)]
+
+
+READ = ["the red fox met the old dog in the town"] * 3 + ["an old town of stone and a red dog sang"] * 3
 
 
 @cache
@@ -73,18 +77,18 @@ def test_the_table_has_a_row_for_each_measure_of_each_layer(at_four: Layers) -> 
     assert table.value.tolist() == at_four.data.value.values.ravel().tolist()
 
 
-def test_the_command_says_the_same_of_saved_runs(tmp_path: Path) -> None:
-    settings = {"limit": 6, "longest": 32, "progress": False, "out": tmp_path}
-    ls.run("hidden_states", passages=TEXTS, **settings)
-    ls.run("first_token_attention", passages=TEXTS, **settings)
+def test_the_command_says_the_same_of_saved_runs(tmp_path: Path, tiny: Path) -> None:
+    settings: dict[str, Any] = {"resamples": 100, "progress": False, "out": tmp_path}
+    ls.run("hidden_states", str(tiny), passages=READ, **settings)
+    ls.run("first_token_attention", str(tiny), passages=READ, **settings)
     csv = tmp_path / "layers.csv"
 
     told = CliRunner().invoke(cli, ["show", "--layers", str(tmp_path), "--csv", str(csv)])
 
     assert told.exit_code == 0, told.output
-    assert told.output.splitlines()[0].startswith("bundled: 4 measures of 12 layers, ")
+    assert told.output.splitlines()[0].startswith("tiny: 4 measures of 4 layers, ")
     assert "\n".join(layers(tmp_path).lines()) in told.output
-    assert len(csv.read_text().splitlines()) == 1 + 4 * 12
+    assert len(csv.read_text().splitlines()) == 1 + 4 * 4
 
 
 def test_what_cannot_be_read_is_refused(at_four: Layers, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ TEXTS = [" ".join(np.random.default_rng(seed).choice(WORDS, size=16)) for seed i
 
 def read(model: Any) -> xr.Dataset:
     """Attention of a model, with random text of eight tokens read twice."""
-    asked = {"repeated_tokens": 8, "mean_positions": 4, "progress": False}
+    asked = {"repeated_tokens": 8, "mean_positions": 4, "resamples": 100, "progress": False}
     return ls.run("attention_patterns", model, TEXTS, **asked)
 
 

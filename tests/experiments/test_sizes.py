@@ -107,7 +107,7 @@ def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERSCOPE_STATE_CACHE", "off")  # what it holds is not computed
 
 
-@pytest.mark.parametrize("model", ["bundled", "llama"])
+@pytest.mark.parametrize("model", [pytest.param("bundled", marks=pytest.mark.slow), "llama"])
 @pytest.mark.parametrize("experiment", ["causal_trace", "attention_knockout", "layer_ablation"])
 def test_sizes_are_the_operations_that_torch_counts(experiment: str, model: str) -> None:
     _check(experiment, model)

@@ -68,6 +68,7 @@ def test_no_twin_is_the_one_that_experiments_hold_the_model_against_inside() -> 
     assert 7 not in twin_seeds(7, 5)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_twins(
     tiny: Path, prompts_file: Path, tmp_path: Path, command: Command
 ) -> None:

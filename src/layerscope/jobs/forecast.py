@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope.contract import Earlier, Experiment, Inputs, Stage, WorkItem
+from layerscope.contract import Earlier, Experiment, ExperimentSettings, Inputs, Stage, WorkItem
 
 _ALIKE = 0.8
 """Items are of one size where the smaller comes to so much of the larger."""
@@ -42,7 +41,7 @@ class Noted(Mapping[str, xr.Dataset]):
         return len(self._earlier)
 
 
-def deciding(experiment: Experiment, inputs: Inputs, settings: Any) -> set[str]:
+def deciding(experiment: Experiment, inputs: Inputs, settings: ExperimentSettings) -> set[str]:
     """Stages whose results decide which items a later one has, found by asking for these before there are any."""
     found: set[str] = set()
     for stage in experiment.stages:
@@ -55,7 +54,7 @@ def deciding(experiment: Experiment, inputs: Inputs, settings: Any) -> set[str]:
 
 
 def items_and_needs(
-    stage: Stage, inputs: Inputs, settings: Any, earlier: Earlier
+    stage: Stage, inputs: Inputs, settings: ExperimentSettings, earlier: Earlier
 ) -> tuple[list[WorkItem], list[str]]:
     """The items of a stage, and the earlier stages whose results decide them: those that it stops for the lack of."""
     given: dict[str, xr.Dataset] = {}
@@ -132,12 +131,14 @@ def seconds_of_all(sizes: Collection[float], measured: Sequence[tuple[float, flo
     return float(seconds.sum() / known.sum() * sum(sizes))
 
 
-def expected_sizes(experiment: Experiment, inputs: Inputs, settings: Any) -> dict[str, list[float] | None]:
+def expected_sizes(
+    experiment: Experiment, inputs: Inputs, settings: ExperimentSettings
+) -> dict[str, list[float] | None]:
     """Sizes of the items of every stage before anything is measured, by its name; None where nothing tells them."""
     return {stage.name: _expected(stage, inputs, settings) for stage in experiment.stages}
 
 
-def _expected(stage: Stage, inputs: Inputs, settings: Any) -> list[float] | None:
+def _expected(stage: Stage, inputs: Inputs, settings: ExperimentSettings) -> list[float] | None:
     try:
         if stage.expected is not None:
             return list(stage.expected(inputs, settings))
