@@ -21,6 +21,7 @@ from layerscope.jobs.request import KINDS, LONGEST, Request
 from layerscope.jobs.texts import refuse_foreign_ids
 from layerscope.models.sites import SITES, parse_site
 from layerscope.results.escaping import stored
+from layerscope.results.schema import said_of_itself
 from layerscope.results.store import RunFolder
 from layerscope.text.tokens import BosPolicy, encode
 
@@ -136,14 +137,7 @@ def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Plotly figures of a result, by name."""
-    if "experiment" not in result.attrs:
-        raise LayerscopeError(
-            "this dataset does not say which experiment made it",
-            found=f"attributes {', '.join(map(str, result.attrs)) or '(none)'}",
-            expected="a result of layerscope.run, or one read from a run folder",
-            hint="layerscope.open_run(FOLDER).result()",
-        )
-    return experiments.load(str(result.attrs["experiment"])).draw(result)
+    return experiments.load(said_of_itself(result, "experiment")).draw(result)
 
 
 def read(model: Any, text: str, *, sites: str | Sequence[str], bos: BosPolicy = "auto") -> xr.DataArray:

@@ -94,10 +94,19 @@ def test_the_command_says_the_same_of_saved_runs(tmp_path: Path, tiny: Path) -> 
 def test_what_cannot_be_read_is_refused(at_four: Layers, tmp_path: Path) -> None:
     with pytest.raises(LayerscopeError, match="no complete run"):
         layers(tmp_path)
-    with pytest.raises(LayerscopeError, match="does not say what was asked"):
+    with pytest.raises(LayerscopeError, match="does not say which experiment"):
         layers([xr.Dataset()])
     with pytest.raises(LayerscopeError, match="not runs of one model"):
         layers([sink(4), sink(1)])
     for layer in (6, -1, True):
         with pytest.raises(LayerscopeError, match="no such layer"):
             at_four.describe(layer)
+
+
+def test_measures_without_resamples_stand_out_nowhere() -> None:
+    """Weights have no texts to be resampled: of them alone there is a map, and nothing that could be tested."""
+    found = layers(sink(4).drop_vars([name for name in sink(4) if str(name).endswith("_draws")]))
+
+    assert not any(found.findings(layer) for layer in range(6))
+    assert found.describe(3).splitlines()[1] == "  Nothing stands out in the 0 measures that could be tested."
+    assert found.phases.said() == "No phases: no measure that was resampled is known in every layer."

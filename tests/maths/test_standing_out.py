@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from layerscope.maths.standing_out import FEWEST_UNITS, from_the_others, p_by_resamples, sds_from_the_others
+from layerscope.maths.bootstrap import FEWEST_UNITS
+from layerscope.maths.standing_out import from_the_others, p_by_resamples, sds_from_the_others
 
 
 def test_each_place_is_held_against_the_mean_of_the_others() -> None:
@@ -39,6 +40,7 @@ def test_too_few_units_or_resamples_give_no_p() -> None:
 
     assert np.isnan(p_by_resamples(np.ones(2), draws, units=units)).tolist() == [True, False]
     assert np.isnan(p_by_resamples(np.ones(2), draws[:1], units=9)).all()
+    assert np.isnan(p_by_resamples(np.ones(2), draws * np.nan, units=9)).all(), "no resample is known"
 
 
 def test_resamples_without_spread_say_no_more_than_their_number() -> None:

@@ -33,7 +33,7 @@ class Comparison:
             a model has no such index.
         curves: `value`, `low`, `high` [measure model fraction], of the measures that all models have.
         stretches: `stretch`, `stretch_low`, `stretch_high` [model]: the factor by which layers of the first must be
-            multiplied for its curves to lie on the model's; `by_number` 1 and `by_fraction` for comparison.
+            multiplied for its curves to lie on the model's, and `by_fraction`, the ratio of their numbers of layers.
     """
 
     models: tuple[str, ...]
@@ -132,20 +132,18 @@ def _names(models: Sequence[str]) -> tuple[str, ...]:
 
 def _indices(models: Sequence[Layers], names: Sequence[str]) -> xr.Dataset:
     each = [indices_of(one.results) for one in models]
+    both = [(one, _of_twins(model)) for one, model in zip(each, models, strict=True)]
     known = dict.fromkeys(name for one in each for name in one)
+    first = {name: next(one[name] for one in each if name in one) for name in known}
     shown = [name for name in known if sum(name in one for one in each) > 1]
-    first = {name: next(one[name] for one in each if name in one) for name in shown}
-    columns: dict[str, list[list[float]]] = {key: [] for key in _COLUMNS}
-    for name in shown:
-        rows = [_cells(one.get(name), each[0].get(name)) for one in each]
-        twins = [_of_twins(model, name) for model in models]
-        for key in ("value", "low", "high", "difference", "difference_low", "difference_high"):
-            columns[key].append([row[key] for row in rows])
-        columns["untrained_low"].append([low for low, _ in twins])
-        columns["untrained_high"].append([high for _, high in twins])
-    shape = (len(shown), len(models))
+    rows = [
+        [_cells(one.get(name), each[0].get(name), untrained.get(name, [])) for one, untrained in both]
+        for name in shown
+    ]
+    cells = np.reshape(rows, (len(shown), len(models), len(_COLUMNS)))
     found = {
-        key: quantity(np.reshape(rows, shape), "index model", _COLUMNS[key]) for key, rows in columns.items()
+        key: quantity(cells[..., place], "index model", what)
+        for place, (key, what) in enumerate(_COLUMNS.items())
     }
     coordinates = {
         "index": text_coordinate(shown, "index", "headline index"),
@@ -166,28 +164,24 @@ _COLUMNS = {
     "untrained_low": "least of the untrained twins",
     "untrained_high": "largest of the untrained twins",
 }
+_UNKNOWN = (float("nan"),) * 3
 
 
-def _cells(index: Index | None, reference: Index | None) -> dict[str, float]:
-    nan = float("nan")
-    own = (index.value, index.low, index.high) if index else (nan, nan, nan)
-    other = (reference.value, reference.low, reference.high) if reference else (nan, nan, nan)
-    apart = (nan, nan, nan) if index is reference else difference_of_intervals(own, other)
-    return dict(
-        zip(
-            ("value", "low", "high", "difference", "difference_low", "difference_high"),
-            (*own, *apart),
-            strict=True,
-        )
-    )
+def _cells(index: Index | None, reference: Index | None, twins: Sequence[float]) -> list[float]:
+    """One model's row of an index, in the order of _COLUMNS; the reference is not held against itself."""
+    own, other = (_UNKNOWN if one is None else one.with_ends for one in (index, reference))
+    apart = _UNKNOWN if index is reference else difference_of_intervals(own, other)
+    return [*own, *apart, min(twins, default=np.nan), max(twins, default=np.nan)]
 
 
-def _of_twins(model: Layers, name: str) -> tuple[float, float]:
-    """The least and the largest value of an index among a model's untrained twins."""
-    experiment = name.partition(".")[0]
-    found = [indices_of({experiment: twin}).get(name) for twin in model.twins.get(experiment, {}).values()]
-    values = [one.value for one in found if one is not None and np.isfinite(one.value)]
-    return (min(values), max(values)) if values else (float("nan"), float("nan"))
+def _of_twins(model: Layers) -> dict[str, list[float]]:
+    """What untrained twins have of each index, by its name."""
+    found: dict[str, list[float]] = {}
+    for experiment, twins in model.twins.items():
+        for twin in twins.values():
+            for index in indices_of({experiment: twin}).values():
+                found.setdefault(index.name, []).extend([index.value] if np.isfinite(index.value) else [])
+    return found
 
 
 # -- curves ------------------------------------------------------------------------------------------

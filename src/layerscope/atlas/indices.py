@@ -36,6 +36,11 @@ class Index:
     low: float
     high: float
 
+    @property
+    def with_ends(self) -> tuple[float, float, float]:
+        """Value, low and high."""
+        return self.value, self.low, self.high
+
 
 def indices_of(results: Mapping[str, xr.Dataset]) -> dict[str, Index]:
     """Headline indices of one model's results, by name: what its experiments' claims state of their headline variables.

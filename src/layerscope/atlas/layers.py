@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from layerscope.atlas.measures import asked_of, side_by_side
+from layerscope.atlas.measures import side_by_side
 from layerscope.atlas.phases import Stretches, stretches
 from layerscope.atlas.roles import HeadWithRole, heads_with_roles
 from layerscope.atlas.standing_out import standing_out
@@ -18,6 +19,7 @@ from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
 from layerscope.evidence import Finding, places_in_words
 from layerscope.evidence.wording import counted, ordinal
+from layerscope.results.schema import said_of_itself
 from layerscope.results.store import RunFolder, runs_below
 from layerscope.results.twins import twins_of
 
@@ -125,9 +127,8 @@ class Layers:
             select={"measure": str(cell.measure.values), "layer": layer},
         )
         rank = int(cell["rank"])
-        twins = (
-            f"untrained twins {found.other(float(cell.untrained_mean))}; " if "untrained_mean" in cell else ""
-        )
+        untrained = float(cell.get("untrained_mean", math.nan))
+        twins = f"untrained twins {found.other(untrained)}; " if math.isfinite(untrained) else ""
         return found.claim(
             f"layer {layer} has the {ordinal(min(rank, self.number + 1 - rank))}"
             f"{found.which('highest', 'lowest')} {cell.label.values}: {found.estimate}, against "
@@ -140,8 +141,9 @@ def layers(runs: Any) -> Layers:
     """What each layer of a model does, from saved runs.
 
     Args:
-        runs: a folder of runs, run folders, what `open_run` gives, or results; of one model. Its untrained twins are
-            found beside the runs, or ship with the package for the bundled model.
+        runs: a folder of runs, run folders, what `open_run` gives, or results; of one model. Of two runs of one
+            experiment the later counts. The model's untrained twins are found beside its runs, or ship with the
+            package for the bundled model.
 
     Returns:
         `Layers`: `.data` is a Dataset, `.describe(6)` words.
@@ -169,7 +171,7 @@ def layers_of_each(runs: Any) -> list[Layers]:
     by_model: dict[tuple[str, int | None], list[tuple[xr.Dataset, RunFolder | None]]] = {}
     for one in _each(runs):
         result, run = (one.result(), one) if isinstance(one, RunFolder) else (one, None)
-        asked = asked_of(result)
+        asked = json.loads(said_of_itself(result, "asked"))
         by_model.setdefault((asked["weights"], asked.get("untrained")), []).append((result, run))
     if not by_model:
         raise LayerscopeError(
@@ -182,7 +184,7 @@ def layers_of_each(runs: Any) -> list[Layers]:
 
 
 def _of_one_model(pairs: Sequence[tuple[xr.Dataset, RunFolder | None]]) -> Layers:
-    results = {str(asked_of(result)["experiment"]): result for result, _ in pairs}
+    results = {said_of_itself(result, "experiment"): result for result, _ in pairs}
     twins = {run.record.asked.experiment: twins_of(run) for _, run in pairs if run is not None}
     data = standing_out(side_by_side(results, twins))
     name = str(pairs[-1][0].attrs.get("model", ""))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
+from typing import get_args
 
 import numpy as np
 import xarray as xr
@@ -15,24 +14,8 @@ from layerscope.errors import LayerscopeError
 from layerscope.evidence import text_coordinate
 from layerscope.results.schema import quantity
 
-GROUPS: tuple[Group, ...] = Group.__args__  # type: ignore[attr-defined]
+GROUPS: tuple[Group, ...] = get_args(Group)
 """The groups of questions, in the order in which pages show them."""
-
-
-def asked_of(result: xr.Dataset) -> dict[str, Any]:
-    """What a result was asked: experiment, settings, model, texts, seed of an untrained twin.
-
-    Raises:
-        LayerscopeError: a dataset that does not say so.
-    """
-    if "asked" not in result.attrs:
-        raise LayerscopeError(
-            "this dataset does not say what was asked",
-            found=f"attributes {', '.join(map(str, result.attrs)) or '(none)'}",
-            expected="results of layerscope.run, or read from run folders",
-            hint="layerscope.open_run(FOLDER).result()",
-        )
-    return dict(json.loads(result.attrs["asked"]))
 
 
 def side_by_side(
@@ -73,6 +56,9 @@ def side_by_side(
     data = xr.concat(
         columns, "measure", join="outer", coords="minimal", compat="override", combine_attrs="drop"
     )
+    if "draws" not in data:  # of weights alone
+        nothing = np.full((len(found), 1, data.sizes["layer"]), np.nan)
+        data["draws"] = quantity(nothing, "measure draw layer", _SAYS["draws"])
     order = sorted(range(len(found)), key=lambda place: GROUPS.index(str(data.group.values[place])))
     return data.isel(measure=order)
 

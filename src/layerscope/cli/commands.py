@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -94,14 +95,10 @@ def plan(
 
     layerscope plan all --model FOLDER --config-only
     """
-    every = experiment == "all"
-    refuse_early(None if every else experiment, out)
+    refuse_early(None if experiment == "all" else experiment, out)
+    each = _asked_of_each(asked, experiment, quick)
     if config_only:
-        asked_of = {
-            name: asked.for_experiment(name, quick=quick) if every or quick else asked
-            for name in _names(experiment)
-        }
-        end_with(tell_costs(asked_of, speed=speed, devices=devices))
+        end_with(tell_costs(each, speed=speed, devices=devices))
         return
     if speed is not None or devices is not None:
         raise LayerscopeError(
@@ -110,33 +107,41 @@ def plan(
             expected="--config-only beside it",
             hint="add --config-only, or leave it out: a plan measures the speed",
         )
+    _measure_plans(each, out)
+
+
+def _asked_of_each(asked: Question, experiment: str, quick: bool) -> dict[str, Question]:
+    """What an experiment is asked, or each of all of them as one of many."""
+    from layerscope import experiments
+
+    if experiment != "all" and not quick:
+        return {experiment: asked}
+    names = experiments.names() if experiment == "all" else [experiment]
+    return {name: asked.for_experiment(name, quick=quick) for name in names}
+
+
+def _measure_plans(each: Mapping[str, Question], out: Path) -> None:
+    """Plan one experiment, or all of them and together; of untrained twins one is measured and stands for all."""
     keep_memory()
     from layerscope.jobs import planning
     from layerscope.jobs.plans import Plan
 
     refused: dict[str, LayerscopeError] = {}
     plans: list[Plan] = []
-    for name in _names(experiment):
+    for name, asked in each.items():
         started = time.monotonic()
-        with going_on(name, refused) if every else nullcontext():
-            heard = asked.for_experiment(name, quick=quick) if every or quick else asked
-            for job in replace(heard, twins=min(1, asked.n_twins)).jobs(name):
-                one, each = job.model.facts.untrained is None, f", each of {asked.n_twins} untrained twins"
+        with going_on(name, refused) if len(each) > 1 else nullcontext():
+            for job in replace(asked, twins=min(1, asked.n_twins)).jobs(name):
+                twin = job.model.facts.untrained is not None
                 workers = asked.processes(job.model)
                 with told_of_a_twin(job.model, name):
                     found = planning.plan(job, out, load_seconds=time.monotonic() - started)
-                    plans += [found] * (1 if one else asked.n_twins)  # the others cost what this one does
-                    tell_plan(name + ("" if one else each), found, workers)
+                    plans += [found] * (asked.n_twins if twin else 1)
+                    tell_plan(name + f", each of {asked.n_twins} untrained twins" * twin, found, workers)
                 started = time.monotonic()
-    if every and plans:
+    if len(each) > 1 and plans:
         tell_plans(plans, workers)
     end_with(refused)
-
-
-def _names(experiment: str) -> list[str]:
-    from layerscope import experiments
-
-    return list(experiments.names()) if experiment == "all" else [experiment]
 
 
 @cli.command()

@@ -14,9 +14,7 @@ from layerscope.contract import Claim, Untrained
 from layerscope.evidence import wording
 from layerscope.evidence.places import places_in_words
 from layerscope.evidence.wording import ALPHA
-
-FEWEST_UNITS = 6
-"""Units from which an interval alone may decide (maths/bootstrap.py)."""
+from layerscope.maths.bootstrap import FEWEST_UNITS
 
 COMPARES_NOTHING: Untrained = ("not applicable", "it compares nothing")
 """What a claim declares of untrained twins that no verdict belongs to."""

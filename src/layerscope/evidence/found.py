@@ -13,9 +13,10 @@ import xarray as xr
 
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import wording
-from layerscope.evidence.findings import COMPARES_NOTHING, FEWEST_UNITS, Finding
+from layerscope.evidence.findings import COMPARES_NOTHING, Finding
 from layerscope.evidence.places import places_in_words
 from layerscope.evidence.wording import ALPHA
+from layerscope.maths.bootstrap import FEWEST_UNITS
 
 
 def finding(

@@ -11,9 +11,8 @@ import xarray as xr
 
 from layerscope.evidence.curves import REPLICATES
 from layerscope.evidence.families import with_p
-from layerscope.evidence.findings import FEWEST_UNITS
 from layerscope.evidence.naming import name_of, named
-from layerscope.maths.bootstrap import Interval, interval_of_draws
+from layerscope.maths.bootstrap import FEWEST_UNITS, Interval, interval_of_draws
 from layerscope.maths.simultaneous import largest_t_interval, largest_t_p
 from layerscope.results.schema import quantity
 

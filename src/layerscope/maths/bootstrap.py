@@ -43,6 +43,10 @@ from layerscope.maths.arrays import Array, divide, to_float64
 _AT_ONCE = 4_000_000  # numbers held at one time: 32 MB
 
 
+FEWEST_UNITS = 6
+"""Units from which an interval of this kind, or the spread of resamples, may decide."""
+
+
 @dataclass(frozen=True, eq=False)
 class Interval:
     """A value with its interval, cell by cell.

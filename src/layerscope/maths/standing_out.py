@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from layerscope.maths.arrays import Array, divide, to_float64
-
-FEWEST_UNITS = 6
-"""Units from which resamples say how sure a mean is (maths/bootstrap.py)."""
+from layerscope.maths.bootstrap import FEWEST_UNITS
 
 
 def from_the_others(curve: Float[Array, "*batch place"]) -> Float[np.ndarray, "*batch place"]:
@@ -54,7 +52,7 @@ def _spread(values: Float[np.ndarray, "*batch place"]) -> Float[np.ndarray, "*ba
     n = known.sum(axis=-1)
     mean = divide(np.where(known, values, 0).sum(axis=-1), n)
     squares = np.where(known, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
-    return np.asarray(np.sqrt(divide(squares, n - 1)))
+    return np.asarray(np.sqrt(divide(squares, np.maximum(n - 1, 0))))
 
 
 def p_by_resamples(

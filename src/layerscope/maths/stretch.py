@@ -19,8 +19,8 @@ def stretch(
 
     Curves are read between places by straight lines. Likeness is Pearson's correlation over the places of the first
     whose stretched place exists in the second, weighted over curves; so neither level nor scale of a curve counts.
-    At least half of the first's places must meet, and three of either. a is sought from 1/4 to 4 times the ratio of
-    lengths, in steps of a 24th of an octave.
+    At least half of the first's places must meet, and three of either. a is sought from 1/4 to 4, and from 1/4 to 4
+    times the ratio of lengths, in steps of a 24th of an octave.
 
     Args:
         first: curves over consecutive places, which are numbered from 1: the ends of a model are left out.
@@ -28,8 +28,8 @@ def stretch(
         weights: of the curves, at least 0.
 
     Returns:
-        1 where the curves agree place by place, the ratio of lengths where they agree by fraction of depth; NaN where
-        no factor lets enough places meet, or no curve varies.
+        1 where the curves agree place by place; where they agree by fraction of depth, the ratio of the models'
+        numbers of layers. NaN where no factor lets enough places meet, or no curve varies.
 
     Source: ours.
     """

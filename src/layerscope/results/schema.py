@@ -109,3 +109,19 @@ def write_json(dataset: xr.Dataset, **attributes: Any) -> xr.Dataset:
 def read_json(dataset: xr.Dataset, name: str, default: Any = None) -> Any:
     """An attribute that `write_json` wrote."""
     return json.loads(dataset.attrs[name]) if name in dataset.attrs else default
+
+
+def said_of_itself(result: xr.Dataset, name: str) -> str:
+    """An attribute that every saved or returned result carries: `experiment`, `model`, `settings`, `asked`.
+
+    Raises:
+        LayerscopeError: a dataset without it, which no experiment made.
+    """
+    if name not in result.attrs:
+        raise LayerscopeError(
+            "this dataset does not say which experiment made it",
+            found=f"attributes {', '.join(map(str, result.attrs)) or '(none)'}",
+            expected="a result of layerscope.run, or one read from a run folder",
+            hint="layerscope.open_run(FOLDER).result()",
+        )
+    return str(result.attrs[name])

@@ -7,10 +7,10 @@ import xarray as xr
 
 from layerscope.evidence import Over, Resampled, named, number_coordinate, side_by_side
 from layerscope.evidence.families import with_p
-from layerscope.evidence.findings import FEWEST_UNITS
 from layerscope.evidence.probing import scored
 from layerscope.experiments.syntax_probe.items.passages import FOLDS, folds_of, numbered_labels, read_since
 from layerscope.experiments.syntax_probe.settings import Settings
+from layerscope.maths.bootstrap import FEWEST_UNITS
 from layerscope.maths.probe_scores import backed_off, label_frequencies
 from layerscope.maths.simultaneous import largest_t_p
 from layerscope.results.escaping import restored

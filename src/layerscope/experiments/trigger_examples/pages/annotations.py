@@ -18,8 +18,7 @@ import xarray as xr
 
 from layerscope.contract import Claim, Judged
 from layerscope.evidence import Finding, text_coordinate
-from layerscope.evidence.findings import FEWEST_UNITS
-from layerscope.maths.bootstrap import Interval, bootstrap_mean
+from layerscope.maths.bootstrap import FEWEST_UNITS, Interval, bootstrap_mean
 from layerscope.maths.rater_agreement import alpha_interval, krippendorff_alpha
 from layerscope.plots.curves import curve_over_depth
 from layerscope.results.annotation_sheets import Judgements, Sheet
