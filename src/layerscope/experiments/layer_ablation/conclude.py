@@ -114,7 +114,8 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
     names = [str(name) for name in result.ablation.values]
     chosen = "skip" if "skip" in names else names[0]
     measured = curve(result, chosen)
-    shown = as_variables(measured.map(_log), "harm").assign(harm_n=measured.n)
+    logs = xr.Dataset({end: _log(measured[end]) for end in ("value", "low", "high")})
+    shown = as_variables(logs, "harm").assign(harm_n=measured.n)
     if "mean_kl_draws" in result:
         shown["harm_draws"] = _log(result.mean_kl_draws.sel(ablation=chosen))
     null = _log(curve(result, "random push").value) if "random push" in names else None
@@ -141,7 +142,8 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def _log(harm: xr.DataArray) -> xr.DataArray:
-    return cell_by_cell(np.log10, harm.clip(min=_LEAST))
+    said = {"long_name": f"log10 of the {harm.attrs.get('long_name', 'divergence')}, in nats", "units": "1"}
+    return cell_by_cell(np.log10, harm.clip(min=_LEAST)).assign_attrs(said)
 
 
 def _cautions(result: xr.Dataset) -> list[str]:
