@@ -62,7 +62,7 @@ class Comparison:
         value, apart = (_in_words(cell, name, unit) for name in ("value", "difference"))
         if not value:
             return "not measured"
-        return f"{value}; {apart} from {self.models[0]}" if apart else value
+        return f"{value}; difference from {self.models[0]}: {apart}" if apart else value
 
     def _aligned(self, model: int) -> str:
         cell = self.stretches.isel(model=model)

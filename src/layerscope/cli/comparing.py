@@ -48,9 +48,11 @@ def compare(
     given: list[Any] = list(runs or [])
     for name in models or []:
         question = replace(asked, request=replace(asked.request, model=name))
+        own: dict[str, LayerscopeError] = {}
         model = question.loaded()
         with engine_of(question.processes(model)) as engine:
-            folders = every_experiment(question, model, engine, out, quick, refused)
+            folders = every_experiment(question, model, engine, out, quick, own)
+        refused |= {f"{experiment} on {name}": error for experiment, error in own.items()}
         given.append(layers([one for one in folders if one.record.asked.untrained is None]))
     tell_comparison(side_by_side(*given), csv)
     end_with(refused)
