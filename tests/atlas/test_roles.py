@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import layerscope as ls
-from layerscope.atlas.roles import heads_with_roles
+from layerscope.atlas.roles import ROLES, HeadWithRole, heads_with_roles, said_of_layer
 from layerscope.planted import asks_subject
 from layerscope.planted.looks_back import WORDS, looks_back
 
@@ -54,3 +54,18 @@ def test_the_score_and_its_ends_are_said() -> None:
     assert "of its attention on the previous token (95% CI " in head.said()
     assert head.low > 0.3
     assert head.high <= 1
+
+
+def test_heads_of_one_role_in_a_layer_share_a_sentence() -> None:
+    induction = ROLES[1]
+    heads = [
+        HeadWithRole(induction, 1, head, value, value - 0.1, value + 0.1)
+        for head, value in ((2, 0.8), (0, 0.6))
+    ]
+
+    assert said_of_layer(heads, 1) == [
+        "L1H2 is the strongest of 2 induction heads (then L1H0): 80% of its attention on what followed an earlier copy "
+        "of the token (95% CI 70% to 90%)."
+    ]
+    assert said_of_layer(heads[:1], 1)[0].startswith("L1H2 is an induction head: 80%")
+    assert said_of_layer(heads, 0) == []

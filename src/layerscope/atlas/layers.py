@@ -13,7 +13,7 @@ import xarray as xr
 
 from layerscope.atlas.measures import side_by_side
 from layerscope.atlas.phases import Stretches, stretches
-from layerscope.atlas.roles import HeadWithRole, heads_with_roles
+from layerscope.atlas.roles import HeadWithRole, heads_with_roles, said_of_layer
 from layerscope.atlas.standing_out import standing_out
 from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
@@ -99,8 +99,7 @@ class Layers:
 
     def _known(self, layer: int) -> list[str]:
         """Sentences on a layer: where it stands out, and its heads with a role."""
-        roles = [role.said() for role in self.roles if role.layer == layer]
-        return [claim.text for claim in self.findings(layer)] + roles
+        return [claim.text for claim in self.findings(layer)] + said_of_layer(self.roles, layer)
 
     def _checked(self, layer: int) -> int:
         if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < self.number:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +66,34 @@ class HeadWithRole:
     low: float
     high: float
 
-    def said(self) -> str:
-        """The sentence on it."""
+    @property
+    def name(self) -> str:
+        """Which head it is: L3H1."""
+        return head_name(self.layer, self.head)
+
+    def said(self, others: Sequence[HeadWithRole] = ()) -> str:
+        """The sentence on it, and on weaker heads of the same layer with the same role."""
         share = measured(self.value, "share", self.low, self.high)
-        return sentence(
-            f"{head_name(self.layer, self.head)} is {article(self.role.name)}: {share} {self.role.share}",
-            interval("share", self.low, self.high, 0.95),
+        weaker = ", ".join(one.name for one in others)
+        is_one = (
+            f"is the strongest of {1 + len(others)} {self.role.name}s (then {weaker})"
+            if others
+            else f"is {article(self.role.name)}"
         )
+        return sentence(
+            f"{self.name} {is_one}: {share} {self.role.share}", interval("share", self.low, self.high, 0.95)
+        )
+
+
+def said_of_layer(heads: Sequence[HeadWithRole], layer: int) -> list[str]:
+    """A sentence on each role that heads of a layer have.
+
+    Args:
+        heads: of `heads_with_roles`, strongest first within a role.
+    """
+    here = [one for one in heads if one.layer == layer]
+    alike = ([one for one in here if one.role == role] for role in ROLES)
+    return [first.said(others) for first, *others in filter(None, alike)]
 
 
 def heads_with_roles(results: Mapping[str, xr.Dataset]) -> tuple[HeadWithRole, ...]:

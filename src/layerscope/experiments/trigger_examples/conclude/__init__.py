@@ -102,7 +102,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "active_share": measure(
             result,
             "mean_active_share",
-            label="active keys",
+            label="share of active keys",
             sense="many of the layer's keys are above 0 at a token",
             questions="weights",
         ),
