@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerscope.maths.ratios import bootstrap_ratio, known_mean, ratio
+from layerscope.maths.ratios import bootstrap_ratio, known_mean, ratio, share
 
 ABOVE = np.array([[1.0, 0.0], [3.0, 0.0]])
 BELOW = np.array([[1.0, 0.0], [7.0, 0.0]])
@@ -11,6 +11,12 @@ BELOW = np.array([[1.0, 0.0], [7.0, 0.0]])
 
 def test_a_ratio_of_sums_weighs_units_by_what_they_hold() -> None:
     np.testing.assert_allclose(ratio(ABOVE, BELOW), [0.5, np.nan])  # (1 + 3) / (1 + 7), not (1 + 3/7) / 2
+
+
+def test_a_share_of_nothing_or_of_less_is_not_known() -> None:
+    np.testing.assert_array_equal(
+        share(np.array([1.0, 1, 1]), np.array([4.0, 0, -4])), [0.25, np.nan, np.nan]
+    )
 
 
 def test_means_of_ratios_leave_out_what_is_not_known() -> None:

@@ -25,6 +25,14 @@ def ratio(above: Float[Array, "unit *rest"], below: Float[Array, "unit *rest"]) 
     return np.asarray(divide(to_float64(above).sum(axis=0), to_float64(below).sum(axis=0)))
 
 
+def share(above: Float[np.ndarray, "*all"], below: Float[np.ndarray, "*all"]) -> Float[np.ndarray, "*all"]:
+    """above / below; NaN where below is not positive: nothing there, or losses that cancel.
+
+    Source: definition.
+    """
+    return np.asarray(divide(above, np.where(below > 0, below, 0)), dtype=np.float64)
+
+
 def bootstrap_ratio(
     above: Float[Array, "unit *rest"],
     below: Float[Array, "unit *rest"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from layerscope.maths.ratios import share
+
 
 def pair_agreement(labels: Int[np.ndarray, "context *label"]) -> float:
     """Share of the pairs of contexts whose labels are equal.
@@ -134,4 +136,4 @@ def effective_share(sizes: Float[np.ndarray, "*batch part"]) -> Float[np.ndarray
     1 where all are alike, 1 / n where one is all there is; NaN where there is nothing.
     """
     above, below = sizes.sum(-1) ** 2, sizes.shape[-1] * (sizes**2).sum(-1)
-    return np.asarray(np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0))
+    return share(above, below)

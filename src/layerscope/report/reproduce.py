@@ -61,25 +61,25 @@ def _texts(record: RunRecord, experiment: Experiment) -> dict[str, str]:
 
 
 def _command(record: RunRecord, changed: Mapping[str, Any], texts: Mapping[str, str]) -> str:
-    asked, twin = record.asked, _twins(record)
-    if twin == {
-        "twins": 0
-    }:  # the twin of the run's own seed, which older versions ran: no command asks for it
+    asked, twins = record.asked, _twins(record)
+    # The twin of the run's own seed, which older versions ran: no command asks for it.
+    if twins == 0:
         return ""
     words = ["layerscope", "run", asked.experiment, "--model", asked.model]
     for kind, name in texts.items():
         words += [f"--{kind}", name]
     for name, value in changed.items():
         words += ["--seed", written(value)] if name == "seed" else ["--set", f"{name}={written(value)}"]
+    twin = {} if twins is None else {"twins": twins}
     for option, value in (_unusual(record) | _about_texts(record) | twin).items():
         words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
     return " ".join(shlex.quote(word) for word in words)
 
 
-def _twins(record: RunRecord) -> dict[str, int]:
+def _twins(record: RunRecord) -> int | None:
     """Of how many twins a twin's run is the last: their seeds follow the run's own, one by one."""
     seed = record.asked.untrained
-    return {} if seed is None else {"twins": max(0, seed - int(record.asked.settings.get("seed", 0)))}
+    return None if seed is None else max(0, seed - int(record.asked.settings.get("seed", 0)))
 
 
 def _unusual(record: RunRecord) -> dict[str, str]:

@@ -31,7 +31,7 @@ from layerscope.experiments.causal_trace import items, measure
 from layerscope.experiments.causal_trace.claims import claims
 from layerscope.experiments.causal_trace.conclude import conclude, over_depth
 from layerscope.experiments.causal_trace.figures import draw
-from layerscope.experiments.causal_trace.items.kept import as_if_most_kept
+from layerscope.experiments.causal_trace.items.kept import on_kept
 from layerscope.experiments.causal_trace.settings import Settings
 
 __all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
@@ -40,63 +40,13 @@ TAKES = {"prompts"}
 HEADLINES = ("mean_transition",)
 STAGES = (
     Stage("clean", items=items.clean_items, measure=measure.clean),
-    Stage(
-        "pilot",
-        items=items.pilot_items,
-        measure=measure.pilot,
-        expected=as_if_most_kept(items.pilot_items),
-    ),
-    Stage(
-        "noised",
-        items=items.noised_items,
-        measure=measure.noised,
-        expected=as_if_most_kept(items.noised_items),
-    ),
-    Stage(
-        "trace",
-        items=items.trace_items,
-        measure=measure.trace,
-        expected=as_if_most_kept(items.trace_items),
-    ),
-    Stage(
-        "outputs",
-        items=items.output_items,
-        measure=measure.outputs,
-        along=("output_token",),
-        expected=as_if_most_kept(items.output_items),
-    ),
-    Stage(
-        "severed",
-        items=items.severed_items,
-        measure=measure.severed,
-        along=("severed_token",),
-        expected=as_if_most_kept(items.severed_items),
-    ),
-    Stage(
-        "heads",
-        items=items.head_items,
-        measure=measure.heads,
-        along=("head_token",),
-        expected=as_if_most_kept(items.head_items),
-    ),
-    Stage(
-        "one by one",
-        items=items.one_by_one_items,
-        measure=measure.one_by_one,
-        along=("subject_token",),
-        expected=as_if_most_kept(items.one_by_one_items),
-    ),
-    Stage(
-        "doses",
-        items=items.dose_items,
-        measure=measure.doses,
-        expected=as_if_most_kept(items.dose_items),
-    ),
-    Stage(
-        "screen",
-        items=items.screen_items,
-        measure=measure.screen,
-        along=("screened",),
-        expected=as_if_most_kept(items.screen_items),
-    ),
+    on_kept("pilot", items.pilot_items, measure.pilot),
+    on_kept("noised", items.noised_items, measure.noised),
+    on_kept("trace", items.trace_items, measure.trace),
+    on_kept("outputs", items.output_items, measure.outputs, along="output_token"),
+    on_kept("severed", items.severed_items, measure.severed, along="severed_token"),
+    on_kept("heads", items.head_items, measure.heads, along="head_token"),
+    on_kept("one by one", items.one_by_one_items, measure.one_by_one, along="subject_token"),
+    on_kept("doses", items.dose_items, measure.doses),
+    on_kept("screen", items.screen_items, measure.screen, along="screened"),
 )

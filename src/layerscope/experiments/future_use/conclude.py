@@ -25,6 +25,7 @@ from layerscope.maths.bootstrap import resampled_counts
 from layerscope.maths.depth_profile import apart, last_above
 from layerscope.maths.max_statistic import compare_pairs
 from layerscope.maths.permutation import least_p_of_signs
+from layerscope.maths.ratios import share
 from layerscope.results.schema import quantity, write_json
 
 READERS = ("its own prediction", "later predictions")
@@ -101,10 +102,9 @@ def _split(values: np.ndarray) -> np.ndarray:
     return np.stack([values[..., 0], values[..., 1:].sum(axis=-1)], axis=-1)
 
 
-def _share(split: np.ndarray) -> np.ndarray:
-    """Future over present and future; NaN where neither loses anything, or losses cancel."""
-    total = split.sum(axis=-1)
-    return np.asarray(divide(split[..., 1], np.where(total > 0, total, 0.0)))
+def _future_share(split: np.ndarray) -> np.ndarray:
+    """Future over present and future."""
+    return share(split[..., 1], split.sum(axis=-1))
 
 
 def _means(of: _Effects) -> list[xr.Dataset]:
@@ -132,12 +132,12 @@ def _means(of: _Effects) -> list[xr.Dataset]:
 def _shares(of: _Effects) -> list[xr.Dataset]:
     split = _split(of.divergence)
     means, draws = of.sums(split)
-    share, drawn = _share(means), _share(draws)
+    whole, drawn = _future_share(means), _future_share(draws)
     lost, lost_draws = of.sums(_split(of.loss))
-    each = _share(split)[:, 0]  # [passage depth]
+    each = _future_share(split)[:, 0]  # [passage depth]
     return [
         of.quantity(
-            share,
+            whole,
             drawn,
             "future_share",
             "share of the effect that falls on later predictions",
@@ -146,22 +146,22 @@ def _shares(of: _Effects) -> list[xr.Dataset]:
             draws=True,
         ),
         of.quantity(
-            _share(lost),
-            _share(lost_draws),
+            _future_share(lost),
+            _future_share(lost_draws),
             "future_share_of_loss",
             "share of the lost log-probability that falls on later predictions",
             "perturbation",
             "depth",
         ),
         of.quantity(
-            share[0] - share[1],
+            whole[0] - whole[1],
             drawn[:, 0] - drawn[:, 1],
             "share_less_control",
             "future share, less that of a random change of the same length",
             "depth",
             together="depth",
         ),
-        xr.Dataset(_p_beside_control(_share(split), of)),
+        xr.Dataset(_p_beside_control(_future_share(split), of)),
         xr.Dataset(
             {
                 "passage_share": quantity(
@@ -192,7 +192,7 @@ def _crossings(of: _Effects) -> list[xr.Dataset]:
 
     def crossing(values: np.ndarray, name: str, long_name: str, *dims: str) -> xr.Dataset:
         value, draws = of.sums(values)  # [passage ... depth reader]
-        found = last_above(_share(value), _HALF), last_above(_share(draws), _HALF)
+        found = last_above(_future_share(value), _HALF), last_above(_future_share(draws), _HALF)
         return of.quantity(*found, name, long_name, *dims, units="layer")
 
     return [

@@ -5,23 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from layerscope import runs
-from layerscope.contract import Inputs, WorkItem
+from layerscope.contract import Earlier, Inputs, Stage, WorkItem
 from layerscope.errors import LayerscopeError
 from layerscope.experiments.causal_trace.items.noised import NoisedItem
 from layerscope.experiments.causal_trace.settings import Settings
 from layerscope.maths.moments import Moments, merge, standard_deviation
 from layerscope.results.escaping import restored, stored
+from layerscope.results.schema import GROWS
 from layerscope.text.constraints import FIRST_NOT_NOISED, broken_constraints
 from layerscope.text.tokenised import TokenisedPrompt
 
 
-def as_if_most_kept(items: Callable[[Inputs, Settings, Any], Iterable[WorkItem]]) -> Callable[..., Any]:
-    """Sizes of a stage's items before the clean runs tell which prompts are kept: three of four prompts.
+def on_kept(
+    name: str,
+    items: Callable[[Inputs, Settings, Earlier], Iterable[WorkItem]],
+    measure: Callable[..., xr.Dataset],
+    *,
+    along: str = "",
+) -> Stage:
+    """A stage that runs the prompts that are kept; sizes are expected as if three of four prompts were.
 
     Two small real models keep 63 % and 82 % of the English set; models that know more keep more.
+
+    Args:
+        name, items, measure: of the stage.
+        along: the dimension along which its parts grow, where that is its own.
     """
 
     def expected(inputs: Inputs, settings: Settings) -> Iterator[float]:
@@ -30,7 +42,7 @@ def as_if_most_kept(items: Callable[[Inputs, Settings, Any], Iterable[WorkItem]]
         )
         return (item.size for item in items(some, settings, {"clean": xr.Dataset(), "pilot": xr.Dataset()}))
 
-    return expected
+    return Stage(name, items, measure, along=(along,) if along else GROWS, expected=expected)
 
 
 def kept_items(inputs: Inputs, settings: Settings, clean: xr.Dataset) -> Iterator[NoisedItem]:
@@ -38,29 +50,10 @@ def kept_items(inputs: Inputs, settings: Settings, clean: xr.Dataset) -> Iterato
     if "left_out_because" not in clean:
         for prompt in inputs.prompts:
             if not broken_constraints(prompt, context=inputs.facts.context):
-                yield NoisedItem(
-                    name=prompt.name,
-                    size=1.0,
-                    prompt=prompt,
-                    answer=prompt.answer_ids[:1],
-                    rival=-1,
-                    sd=0.0,
-                    tokens_per_pass=inputs.tokens_per_pass,
-                    samples=1,
-                    slots=1,
-                )
+                yield _under_one_draw(inputs, prompt, answer=prompt.answer_ids[:1], rival=-1, sd=0.0)
         return
     kept = clean.left_out_because.values == ""
-    if not kept.any():
-        first = restored(clean.left_out_because.values[0])
-        raise LayerscopeError(
-            "no prompt is left to trace",
-            found=f"{len(kept)} prompt{'s' * (len(kept) > 1)}, the first left out because: {first}",
-            expected="prompts whose answer is the model's most probable next token, with a subject that is neither "
-            "the first nor the last token",
-            hint=("--bos always   (puts a token before the first), or " if FIRST_NOT_NOISED in first else "")
-            + "layerscope check-prompts FILE --model MODEL",
-        )
+    _refuse_none(kept, clean)
     size = noise_sd(clean, settings)
     found = {
         name: (int(answer), int(rival))
@@ -73,22 +66,40 @@ def kept_items(inputs: Inputs, settings: Settings, clean: xr.Dataset) -> Iterato
     }
     partners = partners_of(inputs.prompts, settings) if settings.corruption == "replace" else {}
     for prompt in inputs.prompts:
-        if stored(prompt.name) not in found:
-            continue
-        answer, rival = found[stored(prompt.name)]
-        more = prompt.answer_ids[1:] if settings.answer == "all" else ()
-        yield NoisedItem(
-            name=prompt.name,
-            size=1.0,  # known with the number of draws
-            prompt=prompt,
-            answer=(answer, *more),
-            rival=rival,
-            sd=size,
-            tokens_per_pass=inputs.tokens_per_pass,
-            partners=partners.get(prompt.name, ()),
-            samples=1,
-            slots=1,
-        )
+        if stored(prompt.name) in found:
+            answer, rival = found[stored(prompt.name)]
+            more = prompt.answer_ids[1:] if settings.answer == "all" else ()
+            others = partners.get(prompt.name, ())
+            yield _under_one_draw(
+                inputs, prompt, answer=(answer, *more), rival=rival, sd=size, partners=others
+            )
+
+
+def _under_one_draw(inputs: Inputs, prompt: TokenisedPrompt, **known: Any) -> NoisedItem:
+    """Its size is known with the number of draws."""
+    return NoisedItem(
+        name=prompt.name,
+        size=1.0,
+        prompt=prompt,
+        tokens_per_pass=inputs.tokens_per_pass,
+        samples=1,
+        slots=1,
+        **known,
+    )
+
+
+def _refuse_none(kept: np.ndarray, clean: xr.Dataset) -> None:
+    if kept.any():
+        return
+    first = restored(clean.left_out_because.values[0])
+    raise LayerscopeError(
+        "no prompt is left to trace",
+        found=f"{len(kept)} prompt{'s' * (len(kept) > 1)}, the first left out because: {first}",
+        expected="prompts whose answer is the model's most probable next token, with a subject that is neither "
+        "the first nor the last token",
+        hint=("--bos always   (puts a token before the first), or " if FIRST_NOT_NOISED in first else "")
+        + "layerscope check-prompts FILE --model MODEL",
+    )
 
 
 def noise_sd(clean: xr.Dataset, settings: Settings) -> float:

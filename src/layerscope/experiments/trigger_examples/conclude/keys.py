@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.experiments.trigger_examples.settings import Settings
+from layerscope.maths.ratios import known_mean, share
 from layerscope.maths.shallowness import coherence, context_radius, pair_agreement, rarity, weighted_bags
 from layerscope.results.schema import quantity
 
@@ -117,20 +118,10 @@ def _tuned_numbers(mine: xr.Dataset, counts: np.ndarray, settings: Settings) -> 
     }
 
 
-def known_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over contexts that have a value; NaN where none has."""
-    known = ~np.isnan(values)
-    n = known.sum(axis=0)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    return np.asarray(np.divide(total, n, out=np.full(np.shape(total), np.nan), where=n > 0))
-
-
 def _share(edited: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Summed activations of the edited contexts over those of the same contexts unedited."""
     known = ~np.isnan(edited)
-    below = np.where(known, whole, 0.0).sum(axis=0)
-    above = np.where(known, edited, 0.0).sum(axis=0)
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0))
+    return share(np.where(known, edited, 0.0).sum(axis=0), np.where(known, whole, 0.0).sum(axis=0))
 
 
 def shared_of(ids: np.ndarray, texts: np.ndarray, weights: np.ndarray) -> dict[str, object]:

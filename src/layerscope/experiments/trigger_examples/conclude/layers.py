@@ -9,10 +9,11 @@ import xarray as xr
 
 from layerscope.evidence import Over, along, layer_coordinate, named, text_coordinate
 from layerscope.evidence.quantities import interval_variables, stacked
-from layerscope.experiments.trigger_examples.conclude.keys import SHARED, known_mean, numbers_shown
+from layerscope.experiments.trigger_examples.conclude.keys import SHARED, numbers_shown
 from layerscope.experiments.trigger_examples.settings import Settings
 from layerscope.maths.bootstrap import Interval, bootstrap_difference
 from layerscope.maths.permutation import holm, least_p_of_splits, permutation_difference
+from layerscope.maths.ratios import known_mean
 from layerscope.results.schema import quantity
 
 _DRAWN = ("mean_shared_last_token", "mean_kept_without_last", "mean_agreement")
@@ -179,7 +180,7 @@ def census_numbers(census: xr.Dataset, settings: Settings) -> xr.Dataset:
         for name in ("active_share", "effective_share", "unmatched_share", "unmatched_by_chance")
     ]
     whole = named(
-        along("layer", lambda values: known_mean(np.moveaxis(values, -1, 0)), census.unmatched_share),
+        along("layer", known_mean, census.unmatched_share),
         "all_unmatched_share",
         "share of outputs whose top token no active value has, mean over layers and passages",
     )
