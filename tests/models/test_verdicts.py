@@ -265,7 +265,8 @@ def test_a_folder_that_cannot_be_written_keeps_nothing(
 
 def test_what_was_used_longest_ago_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERSCOPE_CACHE", str(tmp_path))
-    monkeypatch.setattr(remembered, "_MOST_FILES", 3)
+    each = len(json.dumps({"about": 0, "answer": "0"}))
+    monkeypatch.setattr(remembered, "_MOST_BYTES", 4 * each)
     for number in range(3):
         keep("numbers", number, f"{number}")
         os.utime(

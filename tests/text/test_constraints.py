@@ -29,7 +29,7 @@ def test_a_fit_prompt_meets_every_constraint(small):
         "first token not corrupted",
         "last token not corrupted",
         "corrupted tokens lie exactly on the subject",
-        "one noised token",
+        "one corrupted token",
         "answer is one token",
     ]
 
@@ -75,7 +75,7 @@ def test_a_subject_without_tokens_is_not_found(gpt2):
 def test_several_noised_tokens_and_answer_tokens_are_counted(gpt2):
     prompt = tokenised(gpt2, "The *Eiffel Tower* is in", " Paris is")
 
-    assert by_name(prompt)["one noised token"].detail == "2 noised"
+    assert by_name(prompt)["one corrupted token"].detail == "2 corrupted"
     assert by_name(prompt)["answer is one token"].detail == "2 tokens: ·Paris|·is"
     assert not any(constraint.needed for constraint in map(by_name(prompt).get, broken(prompt)))
 

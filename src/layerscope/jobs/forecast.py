@@ -18,7 +18,6 @@ _WARM_SECONDS = 30.0
 _LARGE_SECONDS = 10.0
 """The large item is one that is expected to take no longer."""
 
-
 _UNEVEN = 6
 """Items of unlike sizes differ in what they cost for their size too: so many are measured, or two large ones' time."""
 

@@ -18,6 +18,7 @@ from layerscope.jobs.plans import Plan, StagePlan
 from layerscope.jobs.prepare import Job
 from layerscope.jobs.progress import Silent
 from layerscope.jobs.running import folder_of
+from layerscope.models.memory import weight_bytes
 from layerscope.results.store import RunFolder
 from layerscope.runs import peak_bytes
 from layerscope.runs.budget import bytes_per_token
@@ -73,8 +74,7 @@ def plan(job: Job, out: Path, *, load_seconds: float = 0.0) -> Plan:
 
 
 def _of_largest_passes(job: Job) -> int:
-    weights = sum(weight.numel() * weight.element_size() for weight in job.model.module.parameters())
-    return weights + job.inputs.tokens_per_pass * bytes_per_token(job.model)
+    return weight_bytes(job.model.module) + job.inputs.tokens_per_pass * bytes_per_token(job.model)
 
 
 def _work(job: Job, stage: Stage, ground: Ground) -> Work:
@@ -117,9 +117,7 @@ def _measured(job: Job, stage: Stage, work: Work, ground: Ground, decides: bool)
     if not ground.read_ahead:  # what is measured now would read it instead
         return times
     done = _done(ground, stage, items)
-    if (
-        done
-    ):  # by a plan or a run before this one, which may have been killed before it said how long they took
+    if done:  # by a plan or run before this one; killed, it has not said how long they took
         size = sum(sizes[place] for place in done)
         spent = _spent(ground, stage) or size / OPERATIONS_A_SECOND
         times = {index: spent * sizes[index] / size for index in done}

@@ -18,7 +18,8 @@ Workers = int | Literal["auto"]
 
 _SHARE_OF_MEMORY = 0.5
 _WITHOUT_WEIGHTS = 500_000_000
-"""Bytes that a worker holds besides the model's weights: what it imported, texts, a pass (measured)."""
+"""Bytes allowed for what a worker holds besides the model's weights: an assumption, between what was measured on
+SmolLM2 without a large pass (0.2 GB) and with a full causal trace's (0.6 to 0.8 GB); see docs/workers.md."""
 
 
 def read_workers(written: str) -> Workers:
@@ -79,12 +80,12 @@ def _that_hold(model: LayeredModel, *, twins: bool) -> int:
 
     Weights that are mapped from a file are there once; others, a twin's, and what a process holds besides, for each.
     """
-    from layerscope.models.memory import own_bytes
+    from layerscope.models.memory import own_bytes, weight_bytes
     from layerscope.runs.budget import memory_bytes
 
     if not model.facts.loadable or model.device.type != "cpu":
         return 0
-    weights = sum(weight.numel() * weight.element_size() for weight in model.module.parameters())
+    weights = weight_bytes(model.module)
     found = own_bytes(model.module)
     twin = weights if twins else 0
     own = (weights if found is None else found) + twin

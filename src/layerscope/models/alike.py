@@ -60,12 +60,14 @@ def _ties(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
 
 
 def _same_tokenizer(one: Any, other: Any) -> bool:
-    return all(
-        type(one) is type(other) and read(one) == read(other)
-        for read in (
-            lambda it: (
-                it.backend_tokenizer.to_str()
-            ),  # normaliser, vocabulary, merges, what is put before a text
-            lambda it: (it.special_tokens_map, sorted(it.all_special_ids), it.chat_template),
-        )
-    )
+    return type(one) is type(other) and _read_with(one) == _read_with(other)
+
+
+def _read_with(tokenizer: Any) -> list[Any]:
+    """Normaliser, vocabulary, merges and what is put before a text; special tokens; the chat template."""
+    return [
+        tokenizer.backend_tokenizer.to_str(),
+        tokenizer.special_tokens_map,
+        sorted(tokenizer.all_special_ids),
+        tokenizer.chat_template,
+    ]

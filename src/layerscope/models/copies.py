@@ -30,7 +30,7 @@ import torch
 
 from layerscope.errors import LayerscopeError
 from layerscope.models.alike import Built, difference
-from layerscope.models.memory import own_bytes
+from layerscope.models.memory import own_bytes, weight_bytes
 from layerscope.models.places import Place
 from layerscope.models.safetensors_files import WEIGHTS, stored_tensors
 from layerscope.results import remembered
@@ -141,9 +141,7 @@ class _Copy:
         here = Place(self.original.source, self.folder, revision=self.original.revision)
         try:
             built = build(here, here if self.original.gguf else self.original)
-        except (
-            LayerscopeError
-        ):  # another process has just removed it, or transformers does not read what it wrote
+        except LayerscopeError:  # another process has just removed it, or it cannot be read back
             self._remove()
             return None
         built.module.config._name_or_path = str(self.original.folder)
@@ -153,7 +151,8 @@ class _Copy:
         """Whether these are plain float32 weights, and many enough."""
         module = built.module
         plain = all(tensor.dtype == torch.float32 for tensor in module.parameters())
-        return plain and getattr(module, "hf_quantizer", None) is None and _size(module) >= _LEAST_BYTES
+        quantised = getattr(module, "hf_quantizer", None) is not None
+        return plain and not quantised and weight_bytes(module) >= _LEAST_BYTES
 
     def write(self, built: Built) -> None:
         """Write a model down as a checkpoint; it appears whole or not at all.
@@ -161,7 +160,7 @@ class _Copy:
         Raises:
             OSError: there is no room, or nothing can be written there.
         """
-        size, cache = _size(built.module), self.folder.parent
+        size, cache = weight_bytes(built.module), self.folder.parent
         bound = allowed_bytes(_BOUND, _DEFAULT_GB)
         if size > bound:
             raise OSError(f"{size / 1e9:.2g} GB, and no more than {bound / 1e9:g} are allowed ({_BOUND})")
@@ -199,10 +198,6 @@ class _Copy:
 
 
 # -- the file --------------------------------------------------------------------------------------
-
-
-def _size(module: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
 
 
 def _align(path: Path) -> None:

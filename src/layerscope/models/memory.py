@@ -77,6 +77,11 @@ def lacking(error: BaseException, what: str) -> LayerscopeError:
     )
 
 
+def weight_bytes(module: Any) -> int:
+    """Bytes of a module's weights, wherever they lie."""
+    return sum(weight.numel() * weight.element_size() for weight in module.parameters())
+
+
 def own_bytes(module: Any) -> int | None:
     """Bytes of weights that this process holds for itself, not mapped from a file; None where it cannot be told."""
     try:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.bounded import cache_folder
+from layerscope.results.bounded import cache_folder, make_room
 from layerscope.results.files import write_text
 from layerscope.results.record import digest
 
-_MOST_FILES = 200
+_MOST_BYTES = 20_000_000
 
 
 def recalled(kind: str, about: Any) -> Any | None:
@@ -36,22 +36,11 @@ def keep(kind: str, about: Any, answer: Any) -> None:
     path = _path(kind, about)
     with suppress(OSError, LayerscopeError):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _make_room(path.parent)
-            write_text(path, json.dumps({"about": about, "answer": answer}))
+            written = json.dumps({"about": about, "answer": answer})
+            make_room(path.parent, len(written), _MOST_BYTES, "*.json")
+            write_text(path, written)
 
 
 def _path(kind: str, about: Any) -> Path | None:
     folder = cache_folder(kind, f"LAYERSCOPE_{kind.upper()}")
     return None if folder is None else folder / f"{digest(about)[:32]}.json"
-
-
-def _make_room(folder: Path) -> None:
-    """Remove what was used longest ago, and temporary files, beyond a number of files."""
-    files: list[tuple[float, Path]] = []
-    for path in folder.iterdir():
-        with suppress(OSError):
-            files.append((path.stat().st_mtime, path))
-    for _, path in sorted(files)[: max(0, len(files) - _MOST_FILES)]:
-        with suppress(OSError):
-            path.unlink()

@@ -31,7 +31,7 @@ DIMENSIONS = {
     "sample": "one noise draw or repeat",
     "category": "a category of texts",
     "contrast": "a pair of categories, first less second",
-    "row": "a row of a causal trace: the noised token, the last token, other tokens",
+    "row": "a row of a causal trace: the corrupted token, the last token, other tokens",
     "site": "a place in a layer that is read or edited",
     "statistic": "a named number",
 }

@@ -147,7 +147,7 @@ def _reaches_beyond(tokenised: TokenisedPrompt, position: int) -> bool:
 
 def _one_noised(tokenised: TokenisedPrompt) -> Constraint:
     count = len(tokenised.noised)
-    return Constraint(name="one noised token", holds=count == 1, detail=f"{count} noised", needed=False)
+    return Constraint(name="one corrupted token", holds=count == 1, detail=f"{count} corrupted", needed=False)
 
 
 def _one_answer_token(tokenised: TokenisedPrompt) -> Constraint:

@@ -107,7 +107,7 @@ def _located(record: Record, written: str) -> tuple[str, tuple[int, int], str]:
     raise LayerscopeError(
         f"it is not said what is corrupted in {record.where}",
         found=f'neither a field "subject" nor stars in {shown(written)}',
-        expected='"subject": the words of the prompt that are noised',
+        expected='"subject": the words of the prompt that are corrupted',
         hint="add the field, or put *stars* round those words in the prompt",
     )
 
