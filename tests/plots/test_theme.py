@@ -16,6 +16,7 @@ from layerscope.plots.theme import (
     colour_scale,
     faded,
     finish,
+    more,
     template,
 )
 
@@ -98,3 +99,12 @@ def test_title_and_caption_get_room_of_their_own_and_are_escaped() -> None:
 
 def test_papers_are_named_as_the_page_names_them() -> None:
     assert (LIGHT.name, DARK.name) == ("light", "dark")
+
+
+def test_figures_for_who_wants_more_are_marked_and_keep_what_else_is_known_of_them() -> None:
+    one = finish(Figure(), title="states", caption="mean")
+    assert one.layout.meta["title"] == "states"
+    assert "more" not in one.layout.meta
+    marked = more({"states": one})["states"]
+    assert marked.layout.meta["more"]
+    assert marked.layout.meta["caption"] == "mean"

@@ -25,7 +25,9 @@ def ratio(above: Float[Array, "unit *rest"], below: Float[Array, "unit *rest"]) 
     return np.asarray(divide(to_float64(above).sum(axis=0), to_float64(below).sum(axis=0)))
 
 
-def share(above: Float[np.ndarray, "*all"], below: Float[np.ndarray, "*all"]) -> Float[np.ndarray, "*all"]:
+def share(
+    above: Float[np.ndarray, "*all"] | np.floating, below: Float[np.ndarray, "*all"] | np.floating
+) -> Float[np.ndarray, "*all"]:
     """above / below; NaN where below is not positive: nothing there, or losses that cancel.
 
     Source: definition.

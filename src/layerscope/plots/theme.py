@@ -7,6 +7,7 @@ and keeps both templates once in the page; nothing else in a figure depends on t
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -157,6 +158,13 @@ def finish(
         place = {"y": 1, "yanchor": "top", "pad": {"t": 12 if title else 0}}
         figure.update_layout(title={"text": escaped(title or " "), "subtitle": subtitle} | place)
     return figure
+
+
+def more(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Figures that are there for who wants more: a page leads with the others, and shows these when asked."""
+    for figure in figures.values():
+        figure.update_layout(meta=dict(figure.layout.meta or {}) | {"more": True})
+    return dict(figures)
 
 
 def legend_above(raised: float = 0.0) -> dict[str, Any]:
