@@ -224,7 +224,8 @@ class Experiment:
     `over_depth` gives named measures over layer or depth, the one that speaks for the experiment first; each
     is a Dataset of `value`, `low`, `high`, and where known `null` and `draws`, with the attributes `label`
     and `sense` (see `evidence.measure`). `headlines` names at most two variables of the result that compare
-    models, each with a claim on it. `plugin` is the package that it comes from, by its distribution, where that
+    models, each with a claim on it. `place` says where it stands among experiments of its group of questions, the
+    smallest first. `plugin` is the package that it comes from, by its distribution, where that
     is not Layerscope.
 
     The last three are optional, None where an experiment has none: `read` gives pages of excerpts for reading,
@@ -243,6 +244,7 @@ class Experiment:
     draw: Callable[[xr.Dataset], dict[str, Any]]
     doc: str = field(repr=False)
     headlines: tuple[str, ...] = ()
+    place: int = 9
     plugin: Mapping[str, PlugIn] = field(default_factory=dict)
     read: Callable[[xr.Dataset], dict[str, Page]] | None = None
     sheet: Callable[[xr.Dataset], Sheet] | None = None

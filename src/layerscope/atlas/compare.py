@@ -131,7 +131,7 @@ def _names(models: Sequence[str]) -> tuple[str, ...]:
 
 
 def _indices(models: Sequence[Layers], names: Sequence[str]) -> xr.Dataset:
-    each = [indices_of(one.results) for one in models]
+    each = [_of_the_model(one) for one in models]
     both = [(one, _of_twins(model)) for one, model in zip(each, models, strict=True)]
     known = dict.fromkeys(name for one in each for name in one)
     first = {name: next(one[name] for one in each if name in one) for name in known}
@@ -174,12 +174,16 @@ def _cells(index: Index | None, reference: Index | None, twins: Sequence[float])
     return [*own, *apart, min(twins, default=np.nan), max(twins, default=np.nan)]
 
 
+def _of_the_model(model: Layers) -> dict[str, Index]:
+    return indices_of({part.experiment: part.result for part in model.parts if part.result is not None})
+
+
 def _of_twins(model: Layers) -> dict[str, list[float]]:
     """What untrained twins have of each index, by its name."""
     found: dict[str, list[float]] = {}
-    for experiment, twins in model.twins.items():
-        for twin in twins.values():
-            for index in indices_of({experiment: twin}).values():
+    for part in model.parts:
+        for twin in part.twins.values():
+            for index in indices_of({part.experiment: twin}).values():
                 found.setdefault(index.name, []).extend([index.value] if np.isfinite(index.value) else [])
     return found
 
@@ -192,7 +196,9 @@ def _common(models: Sequence[Layers]) -> list[str]:
     if not shared:
         raise LayerscopeError(
             "these models have no measure in common",
-            found="; ".join(f"{one.model}: {', '.join(one.results)}" for one in models),
+            found="; ".join(
+                f"{one.model}: {', '.join(part.experiment for part in one.parts)}" for one in models
+            ),
             expected="the same experiment on each",
             hint="layerscope report --model MODEL runs all of them",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from layerscope.atlas.measures import side_by_side
+from layerscope.atlas.parts import Part, part_of
 from layerscope.atlas.phases import Stretches, stretches
-from layerscope.atlas.roles import HeadWithRole, heads_with_roles, said_of_layer
+from layerscope.atlas.roles import ROLES, HeadWithRole, said_of_layer
 from layerscope.atlas.standing_out import standing_out
 from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
@@ -37,16 +38,14 @@ class Layers:
             layer] and, with twins, `untrained` [measure twin layer]; see `measures.side_by_side` and `standing_out`.
         phases: stretches of layers that behave alike in all measures together.
         roles: heads with a role, by their scores.
-        results: of the experiments, by name.
-        twins: results of untrained twins, by experiment and seed.
+        parts: what each experiment gave.
     """
 
     model: str
     data: xr.Dataset
     phases: Stretches
     roles: tuple[HeadWithRole, ...]
-    results: Mapping[str, xr.Dataset]
-    twins: Mapping[str, Mapping[int, xr.Dataset]]
+    parts: tuple[Part, ...]
 
     @property
     def number(self) -> int:
@@ -182,12 +181,25 @@ def layers_of_each(runs: Any) -> list[Layers]:
     return [_of_one_model(pairs) for pairs in by_model.values()]
 
 
+def layers_of_parts(model: str, parts: Sequence[Part]) -> Layers:
+    """The same from what runs of one model gave; of two of one experiment the later counts.
+
+    Raises:
+        LayerscopeError: no measure among them, or they are of different models.
+    """
+    last = {part.experiment: part for part in parts}
+    data = standing_out(
+        side_by_side({name: one for part in last.values() for name, one in part.columns.items()})
+    )
+    heads = sorted(
+        (head for part in last.values() for head in part.heads), key=lambda head: ROLES.index(head.role)
+    )
+    return Layers(model, data, stretches(data), tuple(heads), tuple(last.values()))
+
+
 def _of_one_model(pairs: Sequence[tuple[xr.Dataset, RunFolder | None]]) -> Layers:
-    results = {said_of_itself(result, "experiment"): result for result, _ in pairs}
-    twins = {run.record.asked.experiment: twins_of(run) for _, run in pairs if run is not None}
-    data = standing_out(side_by_side(results, twins))
-    name = str(pairs[-1][0].attrs.get("model", ""))
-    return Layers(name, data, stretches(data), heads_with_roles(results), results, twins)
+    parts = [part_of(result, twins_of(run) if run is not None else None) for result, run in pairs]
+    return layers_of_parts(str(pairs[-1][0].attrs.get("model", "")), parts)
 
 
 def _each(runs: Any) -> list[Any]:

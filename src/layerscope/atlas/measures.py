@@ -18,49 +18,73 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 """The groups of questions, in the order in which pages show them."""
 
 
-def side_by_side(
-    results: Mapping[str, xr.Dataset], twins: Mapping[str, Mapping[int, xr.Dataset]]
-) -> xr.Dataset:
-    """All measures of one model's results as one Dataset over measure and layer.
+def columns_of(
+    name: str, result: xr.Dataset, twins: Mapping[int, xr.Dataset] | None = None
+) -> dict[str, xr.Dataset]:
+    """The measures of one result, each as a column of the atlas, by name.
 
     A measure over depth stands at the layer after which it was taken: depth d at layer d − 1. Depth 0, the
-    embeddings, is no layer and is left out.
+    embeddings, is no layer and is left out. What is not one curve (a plug-in's `over_depth` may hold several) is no
+    measure of the atlas.
 
     Args:
-        results: of one model, by experiment.
-        twins: the same of its untrained twins, by experiment and the twin's seed.
+        name: of the experiment.
+        result: of one model.
+        twins: the same of its untrained twins, by the twin's seed.
+    """
+    measures = experiments.load(name).over_depth
+    of_twins = {seed: measures(twin) for seed, twin in (twins or {}).items()}
+    return {
+        f"{name}.{key}": _column(
+            f"{name}.{key}",
+            _over_layers(measured),
+            {seed: one[key] for seed, one in of_twins.items() if key in one},
+        )
+        for key, measured in measures(result).items()
+        if _is_a_curve(measured)
+    }
+
+
+def side_by_side(columns: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """All measures of one model as one Dataset over measure and layer.
+
+    Args:
+        columns: of `columns_of`, of all experiments.
 
     Returns:
         `value`, `low`, `high`, `null`, `n` [measure layer], `draws` [measure draw layer] and `untrained` [measure twin
         layer], NaN where a measure has none; coordinates of `measure` say experiment, label, sense, group and unit.
 
     Raises:
-        LayerscopeError: no result has a measure over layers, or results are of models with different numbers of layers.
+        LayerscopeError: no measure, or measures of models with different numbers of layers.
     """
-    found, untrained = {}, {}
-    for name, result in results.items():
-        measures = experiments.load(name).over_depth
-        of_twins = {seed: measures(twin) for seed, twin in twins.get(name, {}).items()}
-        for key, measured in measures(result).items():
-            found[f"{name}.{key}"] = _over_layers(measured)
-            untrained[f"{name}.{key}"] = {seed: one[key] for seed, one in of_twins.items() if key in one}
-    if not found:
+    if not columns:
         raise LayerscopeError(
             "no result has a measure over layers",
-            found=", ".join(results) or "no results",
+            found="none",
             expected="complete results of experiments that measure layers",
             hint="layerscope run EXPERIMENT --model MODEL, then the folder that it names",
         )
-    _same_layers(found)
-    columns = [_column(name, one, untrained[name]) for name, one in found.items()]
+    _same_layers(columns)
     data = xr.concat(
-        columns, "measure", join="outer", coords="minimal", compat="override", combine_attrs="drop"
+        list(columns.values()),
+        "measure",
+        join="outer",
+        coords="minimal",
+        compat="override",
+        combine_attrs="drop",
     )
     if "draws" not in data:  # of weights alone
-        nothing = np.full((len(found), 1, data.sizes["layer"]), np.nan)
+        nothing = np.full((len(columns), 1, data.sizes["layer"]), np.nan)
         data["draws"] = quantity(nothing, "measure draw layer", _SAYS["draws"])
-    order = sorted(range(len(found)), key=lambda place: GROUPS.index(str(data.group.values[place])))
+    order = sorted(range(len(columns)), key=lambda place: GROUPS.index(str(data.group.values[place])))
     return data.isel(measure=order)
+
+
+def _is_a_curve(measured: xr.Dataset) -> bool:
+    """One line over layers or depth, made by `evidence.measure`."""
+    said = {"label", "sense", "questions"} <= set(measured.attrs)
+    return said and "value" in measured and measured["value"].dims in (("layer",), ("depth",))
 
 
 def _over_layers(measured: xr.Dataset) -> xr.Dataset:

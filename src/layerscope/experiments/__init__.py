@@ -72,6 +72,7 @@ def load(name: str) -> Experiment:
         draw=module.draw,
         doc=doc,
         headlines=tuple(getattr(module, "HEADLINES", ())),
+        place=int(getattr(module, "PLACE", Experiment.place)),
         plugin={one.distribution: PlugIn(version=one.version, code=one.code())} if one.distribution else {},
         **{name: getattr(module, name) for name in ("read", "sheet", "judged") if hasattr(module, name)},
     )

@@ -64,7 +64,9 @@ class Page:
     Attributes:
         chapters: at least one.
         introduction: how to read it: what value, shade and mark mean.
+        layer: the one that it is about, where it is about one.
     """
 
     chapters: tuple[Chapter, ...]
     introduction: str = ""
+    layer: int | None = None

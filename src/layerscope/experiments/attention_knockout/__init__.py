@@ -33,11 +33,23 @@ from layerscope.experiments.attention_knockout.figures import draw
 from layerscope.experiments.attention_knockout.measure.values import sums_of_values
 from layerscope.experiments.attention_knockout.settings import Settings
 
-__all__ = ["HEADLINES", "NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = [
+    "HEADLINES",
+    "NEEDS",
+    "PLACE",
+    "STAGES",
+    "TAKES",
+    "Settings",
+    "claims",
+    "conclude",
+    "draw",
+    "over_depth",
+]
 
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
 HEADLINES = ("far_less_near",)
+PLACE = 2
 STAGES = (
     Stage("values", items=items.value_items, measure=sums_of_values, combine=sum_of_parts),
     Stage("passages", items=items.passage_items, measure=measure.cut_passage),

@@ -38,11 +38,23 @@ from layerscope.experiments.attention_patterns.measure.sentences import sums_of_
 from layerscope.experiments.attention_patterns.settings import Settings
 from layerscope.results.schema import GROWS
 
-__all__ = ["HEADLINES", "NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = [
+    "HEADLINES",
+    "NEEDS",
+    "PLACE",
+    "STAGES",
+    "TAKES",
+    "Settings",
+    "claims",
+    "conclude",
+    "draw",
+    "over_depth",
+]
 
 TAKES = {"passages", "treebank"}
 NEEDS = {"passages"}
 HEADLINES = ("block_end",)
+PLACE = 1
 STAGES = (
     Stage("means", items=items.first_token_items, measure=measure.first_patterns, combine=sum_of_parts),
     Stage("fixed_means", items=items.fixed_mean_items, measure=means_at_fixed_queries, combine=sum_of_parts),

@@ -34,10 +34,11 @@ from layerscope.experiments.causal_trace.figures import draw
 from layerscope.experiments.causal_trace.items.kept import on_kept
 from layerscope.experiments.causal_trace.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"prompts"}
 HEADLINES = ("mean_transition",)
+PLACE = 1
 STAGES = (
     Stage("clean", items=items.clean_items, measure=measure.clean),
     on_kept("pilot", items.pilot_items, measure.pilot),

@@ -26,8 +26,9 @@ from layerscope.experiments.context_reading.items import reading_items
 from layerscope.experiments.context_reading.measure import reading
 from layerscope.experiments.context_reading.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages"}
 HEADLINES = ("far_less_near",)
+PLACE = 2
 STAGES = (Stage("reading", items=reading_items, measure=reading),)

@@ -27,10 +27,11 @@ from layerscope.experiments.final_token_attention.items import prompts_items, tr
 from layerscope.experiments.final_token_attention.measure import attention_of_last, saved_crossovers
 from layerscope.experiments.final_token_attention.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"prompts"}
 HEADLINES = ("mean_spike",)
+PLACE = 2
 STAGES = (
     Stage("trace", items=trace_items, measure=saved_crossovers),
     Stage("attention", items=prompts_items, measure=attention_of_last),

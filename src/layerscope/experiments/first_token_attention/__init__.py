@@ -23,8 +23,9 @@ from layerscope.experiments.first_token_attention.items import text_items
 from layerscope.experiments.first_token_attention.measure import shares_on_first
 from layerscope.experiments.first_token_attention.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages"}
 HEADLINES = ("late_share",)
+PLACE = 3
 STAGES = (Stage("attention", items=text_items, measure=shares_on_first),)

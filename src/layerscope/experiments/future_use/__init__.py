@@ -31,10 +31,11 @@ from layerscope.experiments.future_use.conclude import conclude, over_depth
 from layerscope.experiments.future_use.figures import draw
 from layerscope.experiments.future_use.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages"}
 HEADLINES = ("far_less_near", "half_gone")
+PLACE = 3
 STAGES = (
     Stage("spread", items=items.spread_items, measure=measure.sums_of_states, combine=sum_of_parts),
     Stage("effects", items=items.future_items, measure=measure.effects),

@@ -33,11 +33,23 @@ from layerscope.experiments.hidden_states.figures import draw
 from layerscope.experiments.hidden_states.settings import Settings
 from layerscope.results.schema import GROWS
 
-__all__ = ["HEADLINES", "NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = [
+    "HEADLINES",
+    "NEEDS",
+    "PLACE",
+    "STAGES",
+    "TAKES",
+    "Settings",
+    "claims",
+    "conclude",
+    "draw",
+    "over_depth",
+]
 
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
 HEADLINES = ("growth_rate",)
+PLACE = 1
 STAGES = (
     Stage("centre", items=items.centre_items, measure=measure.centre, combine=sum_of_parts),
     Stage("passages", items=items.passage_items, measure=measure.passages, along=(*GROWS, "sampled")),

@@ -31,10 +31,11 @@ from layerscope.experiments.layer_ablation.conclude import conclude, over_depth
 from layerscope.experiments.layer_ablation.figures import draw
 from layerscope.experiments.layer_ablation.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"passages"}
 HEADLINES = ("mean_kl",)
+PLACE = 2
 STAGES = (
     Stage("mean", items=items.mean_items, measure=measure.mean, combine=sum_of_parts),
     Stage("ablations", items=items.ablated_items, measure=measure.ablations),

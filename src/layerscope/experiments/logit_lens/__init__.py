@@ -34,11 +34,23 @@ from layerscope.experiments.logit_lens.figures import draw
 from layerscope.experiments.logit_lens.measure.direct import direct
 from layerscope.experiments.logit_lens.settings import Settings
 
-__all__ = ["HEADLINES", "NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = [
+    "HEADLINES",
+    "NEEDS",
+    "PLACE",
+    "STAGES",
+    "TAKES",
+    "Settings",
+    "claims",
+    "conclude",
+    "draw",
+    "over_depth",
+]
 
 TAKES = {"passages", "prompts"}
 NEEDS: set[str] = set()
 HEADLINES = ("settled", "attention_less_mlps")
+PLACE = 1
 STAGES = (
     Stage("passages", items=items.passage_items, measure=measure.passages),
     Stage("prompts", items=items.prompt_items, measure=measure.prompts),

@@ -28,11 +28,23 @@ from layerscope.experiments.syntax_probe.measure.labels import fit_labels
 from layerscope.experiments.syntax_probe.measure.passages import rows_of
 from layerscope.experiments.syntax_probe.settings import Settings
 
-__all__ = ["HEADLINES", "NEEDS", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = [
+    "HEADLINES",
+    "NEEDS",
+    "PLACE",
+    "STAGES",
+    "TAKES",
+    "Settings",
+    "claims",
+    "conclude",
+    "draw",
+    "over_depth",
+]
 
 TAKES = {"treebank", "passages"}
 NEEDS = {"treebank"}
 HEADLINES = ("best_depth",)
+PLACE = 2
 STAGES = (
     Stage("words", items=items.sentences, measure=measure.words),
     Stage(

@@ -38,6 +38,7 @@ from layerscope.experiments.trigger_examples.settings import Settings
 
 __all__ = [
     "HEADLINES",
+    "PLACE",
     "STAGES",
     "TAKES",
     "Settings",
@@ -52,6 +53,7 @@ __all__ = [
 
 TAKES = {"passages"}
 HEADLINES = ("all_shared_last_token", "all_kept_without_last")
+PLACE = 1
 STAGES = (
     Stage("values", items=items.layers, measure=measure.measure_values, along=("layer",)),
     Stage("census", items=items.census_passages, measure=measure.measure_census, combine=measure.fold_census),

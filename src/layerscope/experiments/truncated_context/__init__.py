@@ -30,10 +30,22 @@ from layerscope.experiments.truncated_context.measure.prefix import behind_prefi
 from layerscope.experiments.truncated_context.pages import pages as read
 from layerscope.experiments.truncated_context.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth", "read"]
+__all__ = [
+    "HEADLINES",
+    "PLACE",
+    "STAGES",
+    "TAKES",
+    "Settings",
+    "claims",
+    "conclude",
+    "draw",
+    "over_depth",
+    "read",
+]
 
 TAKES = {"passages"}
 HEADLINES = ("early_less_middle", "half_rise_difference")
+PLACE = 1
 STAGES = (
     Stage("mean", items=items.whole_passages, measure=sum_of_states, combine=sum_of_parts),
     Stage("cut", items=items.cut_items, measure=measure.similarities),

@@ -30,10 +30,22 @@ from layerscope.experiments.weight_directions.items.edits import expected_edits,
 from layerscope.experiments.weight_directions.pages import pages as read
 from layerscope.experiments.weight_directions.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth", "read"]
+__all__ = [
+    "HEADLINES",
+    "PLACE",
+    "STAGES",
+    "TAKES",
+    "Settings",
+    "claims",
+    "conclude",
+    "draw",
+    "over_depth",
+    "read",
+]
 
 TAKES: set[str] = set()
 HEADLINES = ("whole_rate",)
+PLACE = 2
 STAGES = (
     Stage(
         "vocabulary",

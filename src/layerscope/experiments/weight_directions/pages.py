@@ -31,7 +31,7 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     for layer in result.layer.values:
         chapters = tuple(_chapters(result, int(layer), texts))
         if chapters:
-            found[f"directions of layer {layer}"] = Page(chapters, introduction)
+            found[f"directions of layer {layer}"] = Page(chapters, introduction, int(layer))
     if "answer" in result and result.sizes.get("found"):
         found["directions closest to the words"] = Page(
             (_search(result, texts),), "Ordered by cosine with the words."

@@ -28,10 +28,11 @@ from layerscope.experiments.word_formation.conclude import conclude, over_depth
 from layerscope.experiments.word_formation.figures import draw
 from layerscope.experiments.word_formation.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"words"}
 HEADLINES = ("mean_crossing",)
+PLACE = 4
 STAGES = (
     Stage("design", items=items.one_design, measure=measure.design),
     Stage("pairs", items=items.pairs_items, measure=measure.pairs, expected=items.expected_pairs),

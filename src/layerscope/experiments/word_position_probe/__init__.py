@@ -33,10 +33,11 @@ from layerscope.experiments.word_position_probe.figures import draw
 from layerscope.experiments.word_position_probe.items import sizes
 from layerscope.experiments.word_position_probe.settings import Settings
 
-__all__ = ["HEADLINES", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
+__all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"words"}
 HEADLINES = ("score",)
+PLACE = 3
 STAGES = (
     Stage("design", items=items.one_design, measure=measure.design),
     Stage(

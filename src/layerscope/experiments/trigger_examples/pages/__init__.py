@@ -23,7 +23,7 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     for layer in np.unique(result.key_layer.values):
         rows = np.flatnonzero(result.key_layer.values == layer)
         chapters = tuple(_chapter(result, int(row)) for row in rows)
-        found[f"layer {layer}: what excites its keys"] = Page(chapters, _INTRODUCTION)
+        found[f"layer {layer}: what excites its keys"] = Page(chapters, _INTRODUCTION, int(layer))
     return found
 
 
