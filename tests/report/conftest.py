@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope import experiments
 from layerscope.results.schema import quantity
 from layerscope.results.store import RunFolder
-from report.made_runs import TRIALS, MakeRun, made_record, made_result
+from report.made_runs import TRIALS, MakeRun, made_layers, made_record, made_result
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         for index in range(4):
             folder.save_part("trace", index, xr.Dataset({"x": quantity(0.0, "", "nothing")}), item="x")
         if result:
-            folder.save_result(made_result().assign_attrs(experiment=experiment))
+            made = made_layers() if experiment == "trial_layers" else made_result()
+            folder.save_result(made.assign_attrs(experiment=experiment))
         return folder
 
     return make

@@ -110,3 +110,21 @@ def made_result() -> xr.Dataset:
         attrs={"experiment": "trial_trace", "hostile": "<img src=x onerror=alert(3)> & <b>bold</b>"},
     )  # fmt: skip
     return write_json(result, cautions=["samples were few: <i>ten</i>"])
+
+
+def made_layers(outstanding: int = 3) -> xr.Dataset:
+    """Twelve layers of which one does something, over twelve passages."""
+    value = np.where(np.arange(12) == outstanding, 0.9, 0.01)
+    draws = value + np.random.default_rng(1).normal(0, 0.004, (200, 12))
+    share = "share of what is done"
+    return xr.Dataset(
+        {
+            "share": quantity(value, "layer", share),
+            "share_low": quantity(value - 0.008, "layer", share),
+            "share_high": quantity(value + 0.008, "layer", share),
+            "share_n": quantity(np.full(12, 12), "layer", "passages"),
+            "share_draws": quantity(draws, "draw layer", share),
+        },
+        coords={"draw": xr.Variable("draw", range(200), {"long_name": "replicate"})},
+        attrs={"experiment": "trial_layers"},
+    )

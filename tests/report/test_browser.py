@@ -47,9 +47,10 @@ class Opened:
             self.complaints.append(url)
 
     def draw_all(self) -> None:
+        self.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         for figure in self.page.locator("figure").all():
             figure.scroll_into_view_if_needed()
-        self.wait_until("document.querySelectorAll('figure:not([data-drawn])').length === 0")
+        self.wait_until("document.querySelectorAll('figure:not([data-drawn=yes])').length === 0")
 
     def wait_until(self, expression: str) -> None:
         """Ask from outside: the page's own policy forbids wait_for_function's eval inside."""
@@ -63,6 +64,7 @@ class Opened:
 @pytest.fixture
 def page(make_run: MakeRun, tmp_path: Path, browser: Browser) -> Iterator[Opened]:
     runs = [make_run("a"), make_run("b", result=False), make_run("c", experiment="trial_gone")]
+    runs.append(make_run("d", experiment="trial_layers"))
     path = write_report(runs, tmp_path / "report.html")
     context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
     yield Opened(context.new_page(), path)
@@ -75,8 +77,8 @@ def test_the_page_draws_everything_asks_nothing_and_fits(page: Opened, width: in
     page.draw_all()
 
     drawn = page.page.eval_on_selector_all("figure", "all => all.map(f => f.dataset.drawn)")
-    assert drawn == ["yes"] * 7
-    assert page.page.locator(".main-svg").count() >= 7
+    assert drawn == ["yes"] * 8
+    assert page.page.locator(".main-svg").count() >= 8
     assert page.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     assert page.complaints == []
 
@@ -118,7 +120,7 @@ def test_the_menu_shows_another_prompt(page: Opened) -> None:
     assert page.complaints == []
 
 
-def test_paper_follows_the_system_and_the_button(page: Opened) -> None:
+def test_theme_follows_the_system_and_the_button(page: Opened) -> None:
     page.draw_all()
     look = "(([{ layout }]) => [layout.template.layout.font.color, layout.coloraxis.colorscale[0][1]].join())"
     shown = f"{look}(document.querySelectorAll('#run-1-figure-3 .drawing'))"
@@ -126,14 +128,68 @@ def test_paper_follows_the_system_and_the_button(page: Opened) -> None:
     page.wait_until(f"{shown} === '{LIGHT.ink},{LIGHT.paper}'")
     page.page.emulate_media(color_scheme="dark")
     page.wait_until(f"{shown} === '{DARK.ink},{DARK.paper}'")
-    page.page.locator("#paper").click()
+    page.page.locator("#theme").click()
     page.wait_until(f"{shown} === '{LIGHT.ink},{LIGHT.paper}'")
 
-    assert page.page.locator("#paper").text_content() == "Paper: light"
+    assert page.page.locator("#theme").text_content() == "Theme: light"
 
 
 def test_printing_draws_what_was_not_yet_seen(page: Opened) -> None:
     assert len(page.page.pdf()) > 50_000
 
-    assert page.page.locator("figure[data-drawn=yes]").count() == 7
+    assert page.page.locator("figure[data-drawn=yes]").count() == 4
     assert page.complaints == []
+
+
+def test_nothing_is_drawn_behind_more_until_it_is_opened(page: Opened) -> None:
+    page.page.wait_for_timeout(300)
+    hidden = page.page.locator(".more figure[data-drawn]")
+    assert hidden.count() == 0
+
+    page.page.locator("#run-4-more > summary").click()
+    page.page.locator("#run-4-more figure").first.scroll_into_view_if_needed()
+    page.wait_until("document.querySelector('#run-4-more figure').dataset.drawn === 'yes'")
+
+
+def test_a_layer_of_the_map_opens_its_dossier(page: Opened) -> None:
+    assert not page.page.locator("#layer-3").evaluate("one => one.open")
+
+    page.page.locator(".map thead a").nth(3).click()
+    page.wait_until("document.getElementById('layer-3').open")
+    assert "share done here" in (page.page.locator("#layer-3").text_content() or "")
+
+
+def test_menus_are_searched_by_text(page: Opened) -> None:
+    page.draw_all()
+    menu = page.page.locator("#run-1-figure-3 .menu")
+    every = menu.locator("option").count()
+
+    menu.locator("input").fill("prompt 17")
+
+    assert every > 8
+    assert menu.locator("option").all_text_contents() == ["prompt 17"]
+
+
+def test_a_table_is_sorted_by_a_click_and_filtered_by_words(page: Opened) -> None:
+    page.page.locator("#run-1-more > summary").click()
+    values = page.page.locator("#run-1-more .findings tbody tr td:nth-child(2)")
+    page.page.locator("#run-1-more .findings th").nth(1).click()
+
+    numbers = [float(text.split()[0]) for text in values.all_text_contents()]
+    assert numbers == sorted(numbers)
+
+
+def test_contents_follow_the_scroll(page: Opened) -> None:
+    page.page.locator("#provenance").scroll_into_view_if_needed()
+
+    page.wait_until("document.querySelector('.contents a.here')?.hash === '#provenance'")
+
+
+def test_no_chart_is_uploaded_and_pictures_are_svg(page: Opened) -> None:
+    page.draw_all()
+    buttons = page.page.locator(".modebar-btn").evaluate_all("all => all.map(one => one.dataset.title)")
+
+    assert buttons
+    assert not [title for title in buttons if "hare" in title]
+    picture = page.page.evaluate("document.querySelector('.drawing')._context.toImageButtonOptions")
+    assert picture["format"] == "svg"

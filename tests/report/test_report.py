@@ -26,17 +26,17 @@ def out(tmp_path: Path) -> Path:
 def test_a_complete_run_tells_everything(make_run: MakeRun, out: Path) -> None:
     page = page_without_library(write_report([make_run()], out))
 
-    assert "<h1>What each layer does: english-12l</h1>" in page
-    assert "<h2>Which states of a made-up model carry the answer?</h2>" in page
+    assert "<h1>What each layer of english-12l does</h1>" in page
+    assert "<h3>Which states of a made-up model carry the answer?" in page
     assert page.count("facts cross 2.6 blocks later than phrases") == 2
     assert "2.6 [1.9, 3.2]" in page
-    assert "adjusted p &lt; 0.001" in page
+    assert '<td class="number">&lt; 0.001</td>' in page
     assert 'class="quiet"' in page
     assert "Used 28 of 30 prompts" in page
     assert "samples were few: &lt;i&gt;ten&lt;/i&gt;" in page
     assert "<strong>Beware.</strong>" in page
     assert "--set noise=3sd" in page
-    assert page.count("<figure") == 7
+    assert page.count("<figure") == 6
     assert "5f5f5f5f" in page
     assert "post-norm residuals (refused)" in page
 
@@ -51,13 +51,14 @@ def test_hostile_text_reaches_no_markup(make_run: MakeRun, out: Path) -> None:
     assert "&lt;U+202E&gt;" in page
 
 
-def test_claims_link_to_their_cards(make_run: MakeRun, out: Path) -> None:
+def test_every_anchor_is_there_once_and_every_link_has_one(make_run: MakeRun, out: Path) -> None:
     page = page_without_library(write_report([make_run("a"), make_run("b")], out))
     anchors, links = re.findall(r'id="([^"]+)"', page), re.findall(r'href="#([^"]+)"', page)
 
     assert len(anchors) == len(set(anchors))
     assert set(links) <= set(anchors)
-    assert {"run-1-claim-1", "run-2-claim-3"} <= set(links)
+    assert {"run-1-claim-1", "run-2-claim-3"} <= set(anchors)
+    assert {"run-1", "run-2"} <= set(links)
 
 
 def test_an_unfinished_run_shows_its_progress(make_run: MakeRun, out: Path) -> None:
@@ -110,14 +111,26 @@ def test_more_than_ten_exclusions_are_folded(make_run: MakeRun, out: Path) -> No
     )
 
 
-def test_an_experiment_without_a_curve_is_politely_left_out_of_the_strip(
-    make_run: MakeRun, out: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_experiment_without_a_measure_is_politely_left_out_of_the_map(
+    make_run: MakeRun, out: Path
 ) -> None:
-    loaded = experiments.load("trial_trace")
-    empty = type(loaded)(**{**vars(loaded), "over_depth": lambda result: {}})
-    monkeypatch.setattr(experiments, "load", lambda name: empty)
+    page = page_without_library(write_report([make_run()], out))
 
-    assert "The layers at a glance" not in page_without_library(write_report([make_run()], out))
+    assert '<table class="map">' not in page
+    assert "facts cross 2.6 blocks later" in page
+
+
+def test_claims_and_figures_to_begin_with_and_all_others_behind_more(make_run: MakeRun, out: Path) -> None:
+    page = page_without_library(write_report([make_run(experiment="trial_layers")], out))
+    first, _, rest = page.partition('id="run-1"')[2].partition('<details class="more fold"')
+
+    assert (
+        "All layers do 0.08 on average" in first.partition("Layer 3 does what")[0]
+    )  # the headline index first
+    assert "Share by layer" in first
+    assert "Share again" not in first
+    assert "Share again" in rest
+    assert "<summary>More: 1 figure, 3 findings, examples, procedure, settings, command</summary>" in rest
 
 
 def test_nothing_in_the_page_points_elsewhere(make_run: MakeRun, out: Path) -> None:

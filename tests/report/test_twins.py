@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +37,18 @@ def page(runs: list[RunFolder], tmp_path: Path) -> str:
 
 
 def test_twins_stand_beside_the_model_and_nowhere_else(page: str, runs: list[RunFolder]) -> None:
-    assert page.count("Beside untrained twins</h3>") == 1
-    assert page.count('class="kicker"') == 1
-    assert "<h1>What each layer does: english-12l</h1>" in page
+    assert page.count("<h4>Beside untrained twins") == 1
+    assert page.count('class="run"') == 1
+    assert "<h1>What each layer of english-12l does</h1>" in page
     assert [len(side) for side in apart(runs)] == [1, 5]
 
 
 def test_a_table_gives_the_twins_mean_range_and_prediction_interval(page: str) -> None:
-    rows = page.partition('<table class="findings twins">')[2].partition("</table>")[0]
+    rows = page.partition('<table class="findings sortable">')[2].partition("</table>")[0]
 
     first = rows.partition("facts cross 2.6 blocks later than phrases")[2].partition("</tr>")[0]
     assert ">2.6 [1.9, 3.2]</td>" in first
-    assert ">3.2</td>" in first  # 2.6 and 0.2, 0.4, 0.6, 0.8, 1.0
-    assert ">2.8 to 3.6</td>" in first
+    assert ">3.2 (2.8 to 3.6)" in first  # 2.6 and 0.2, 0.4, 0.6, 0.8, 1.0
     # 3.2 ± 2.776 × 0.316 × √1.2
     assert "95% prediction interval 2.2 to 4.2" in first
     assert "5 untrained twins. A finding that untrained models show too" in page
@@ -60,22 +61,15 @@ def test_fewer_than_five_are_shown_and_decide_nothing(runs: list[RunFolder], tmp
 
     assert "3 untrained twins. Fewer than 5 are shown and decide nothing." in page
     assert "prediction interval" not in page
-    assert ">2.8 to 3.2</td>" in page
+    assert ">3.0 (2.8 to 3.2)" in page
 
 
 def test_their_curves_are_dotted_lines_in_the_same_panel(page: str) -> None:
-    glance = page.partition('id="layers"')[2].partition("</figure>")[0]
+    packed = page.partition('id="run-1-twin"')[2].partition('<script type="application/gzip">')[2]
+    drawn = gzip.decompress(base64.b64decode(packed.partition("</script>")[0])).decode()
 
-    assert glance.count('"dash":"dot"') == 15  # one for each of the three categories and each twin
-    assert "Dotted: 5 untrained twins." in glance
-
-
-def test_findings_are_the_model_s_and_point_to_the_twins(page: str) -> None:
-    findings = page.partition('id="summary"')[2].partition("</section>")[0]
-
-    assert findings.count("facts cross 2.6 blocks later than phrases") == 1
-    assert 'href="#run-1-beside"' in findings
-    assert 'id="run-1-beside"' in page
+    assert drawn.count('"dash":"dot"') == 15  # one for each of the three categories and each twin
+    assert "Dotted: 5" in page.partition('id="run-1-twin"')[2].partition("</figure>")[0]
 
 
 def test_only_what_was_asked_alike_is_put_beside(make_run: MakeRun, tmp_path: Path) -> None:
@@ -97,7 +91,7 @@ def test_twins_that_lie_beside_a_run_are_found_though_it_alone_is_named(
 def test_a_twin_alone_has_its_own_section(make_run: MakeRun, tmp_path: Path) -> None:
     page = page_without_library(write_report([make_run("b", untrained=1)], tmp_path / "report.html"))
 
-    assert page.count('class="kicker"') == 1
+    assert page.count('class="run"') == 1
     assert "Beside untrained twins" not in page
 
 

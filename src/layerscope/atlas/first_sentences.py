@@ -39,9 +39,9 @@ class FirstSentence:
 def first_sentences(layers: Layers, claims: Mapping[str, Sequence[Claim]]) -> list[FirstSentence]:
     """Phases, layers that stand out, heads with a role; then one headline claim for each group of questions.
 
-    Of a group, the first significant claim on a headline index counts, experiments in the order of their `PLACE`;
+    Of a group, the first claim on a headline index counts that is no null, experiments in the order of their `PLACE`;
     without one the first claim on a headline index, whatever it says. Where there are more than MOST sentences, groups
-    without a significant claim are left out, the last first.
+    that have a null only are left out, then others, the last first.
 
     Args:
         layers: the atlas of the model.
@@ -78,7 +78,9 @@ def standing_out_in_words(layers: Layers) -> str:
     )
     verb = "stands out" if len(alike) == 1 else "stand out"
     first = f"{places_in_words(alike, 'layer')} {verb} in {most} of {measures}"
-    return sentence(", ".join([first, *(f"{places_in_words(same, 'layer')} in {count}" for count, same in rest)]))
+    return sentence(
+        ", ".join([first, *(f"{places_in_words(same, 'layer')} in {count}" for count, same in rest)])
+    )
 
 
 def _heads_in_words(layers: Layers) -> str:
@@ -101,8 +103,8 @@ def _of_groups(layers: Layers, claims: Mapping[str, Sequence[Claim]]) -> Iterato
     for group in GROUPS:
         here = [name for name in in_order(claims) if groups.get(name) == group]
         about = [(name, claim) for name in here for claim in headline_claims(name, claims[name])]
-        significant = [(name, claim) for name, claim in about if claim.significant]
-        for name, claim in (significant or about)[:1]:
+        found = [(name, claim) for name, claim in about if claim.significant is not False]
+        for name, claim in (found or about)[:1]:
             yield FirstSentence(group.capitalize(), claim.text, name, claim)
 
 

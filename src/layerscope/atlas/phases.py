@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from layerscope.evidence import places_in_words
 from layerscope.evidence.wording import counted, sentence
 from layerscope.maths.bootstrap import Interval
 from layerscope.maths.change_points import phases_in_resamples, standardised
@@ -47,7 +48,8 @@ class Stretches:
         """The phase that a layer lies in, in words; empty where there are no phases."""
         for number, (first, last) in enumerate(self.bounds, start=1):
             if first <= layer <= last:
-                return sentence(f"phase {number} of {len(self.bounds)}: layers {first} to {last}")
+                where = places_in_words(range(first, last + 1), "layer")
+                return sentence(f"phase {number} of {len(self.bounds)}: {where}")
         return ""
 
     def said(self) -> str:

@@ -90,11 +90,15 @@ def dossiers(layers: Layers, sections: Sequence[Section], prefix: str, folder: s
         folder: that holds the runs, as a reader would name it.
     """
     anchors = {one.experiment: one.anchor for one in sections}
-    return [_dossier(layers, layer, sections, anchors, f"{prefix}layer-{layer}", folder) for layer in range(layers.number)]
+    python = f'layers = ls.layers("{folder}")'
+    return [
+        _dossier(layers, layer, sections, anchors, f"{prefix}layer-{layer}", python)
+        for layer in range(layers.number)
+    ]
 
 
 def _dossier(
-    layers: Layers, layer: int, sections: Sequence[Section], anchors: dict[str, str], anchor: str, folder: str
+    layers: Layers, layer: int, sections: Sequence[Section], anchors: dict[str, str], anchor: str, python: str
 ) -> Dossier:
     _, *sentences = (line.strip() for line in layers.describe(layer).splitlines())
     rows = [layers.data.isel(measure=place) for place in range(layers.data.sizes["measure"])]
@@ -112,7 +116,7 @@ def _dossier(
         claims=claims,
         examples=tuple(_examples(sections, layer)),
         places=tuple(_place(row, layer, anchors) for row in rows),
-        python=f'layers = ls.layers("{folder}")\nlayers.describe({layer})\nlayers.data.sel(layer={layer}, measure=NAME)',
+        python=f"{python}\nlayers.data.sel(measure=NAME, layer={layer})\nlayers.describe({layer})",
     )
 
 
@@ -135,7 +139,8 @@ def _examples(sections: Sequence[Section], layer: int) -> Iterator[Examples]:
 def _place(row: xr.Dataset, layer: int, anchors: dict[str, str]) -> Place:
     unit = str(row.unit.values)
     value, low, high, apart, null, p, rank = (
-        float(row[name].values[layer]) for name in ("value", "low", "high", "apart", "null", "p_adjusted", "rank")
+        float(row[name].values[layer])
+        for name in ("value", "low", "high", "apart", "null", "p_adjusted", "rank")
     )
     untrained = float(row.untrained_mean.values[layer]) if "untrained_mean" in row else float("nan")
 

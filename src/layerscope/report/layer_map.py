@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -58,12 +58,12 @@ class LayerMap:
     Attributes:
         groups: of questions, each with its rows.
         layers: how many.
-        phases: first and last layer of each; empty where there are none.
+        phases: how many layers each has, and where it begins, with an interval; empty where there are none.
     """
 
     groups: tuple[tuple[str, tuple[Row, ...]], ...]
     layers: int
-    phases: tuple[tuple[int, int], ...]
+    phases: tuple[tuple[int, str], ...]
 
     @property
     def every(self) -> int:
@@ -86,7 +86,14 @@ def layer_map(layers: Layers, anchors: Mapping[str, str]) -> LayerMap:
         (group.capitalize(), tuple(row for _, row in same))
         for group, same in groupby(rows, key=lambda pair: pair[0])
     )
-    return LayerMap(groups, layers.number, tuple(layers.phases.bounds))
+    return LayerMap(groups, layers.number, tuple(_phases(layers)))
+
+
+def _phases(layers: Layers) -> Iterator[tuple[int, str]]:
+    begins = layers.phases.begins
+    for number, (first, last) in enumerate(layers.phases.bounds):
+        ends = f" ({int(begins.low[number - 1])} to {int(begins.high[number - 1])})" if number else ""
+        yield last - first + 1, f"from {first}{ends}"
 
 
 def _row(row: xr.Dataset, anchors: Mapping[str, str]) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,33 +16,29 @@ from layerscope.plots.numbers import number as number_text
 from layerscope.plots.numbers import p_text, with_interval
 from layerscope.plots.theme import DARK, LIGHT
 from layerscope.report.figures import PageFigure, looks
-from layerscope.report.sections import Section
-from layerscope.report.twins import Beside
+from layerscope.report.glossary import GLOSSARY, linked_terms, term_anchor
+from layerscope.report.models import ModelOnPage
 from layerscope.results.escaping import visible
 
 
-def render(
-    sections: Sequence[Section],
-    at_a_glance: PageFigure | None,
-    beside: Mapping[str, Beside] | None = None,
-    *,
-    title: str,
-) -> str:
+def render(models: Sequence[ModelOnPage], *, title: str | None = None) -> str:
     """The whole HTML file as text.
 
     Args:
-        sections: the runs.
-        at_a_glance: all curves over depth in one picture.
-        beside: what untrained twins show, by anchor of the section that they stand beside.
-        title: of the page.
+        models: each with its runs.
+        title: of the page; by default it says what each layer of the models does.
     """
     environment = _environment()
     scripts = [_script(get_plotlyjs()), _script(_source(environment, "page.js"))]
+    sections = [one for model in models for one in model.runs]
+    several = len(models) > 1
+    names = ", ".join(model.name for model in models)
     return environment.get_template("page.html.j2").render(
-        title=title,
+        title=title or (f"What each layer does: {names}" if several else f"What each layer of {names} does"),
+        models=models,
+        several=several,
         sections=sections,
-        beside=beside or {},
-        at_a_glance=at_a_glance,
+        glossary=GLOSSARY,
         style=Markup(_source(environment, "page.css")),
         scripts=scripts,
         policy=_policy(scripts),
@@ -62,7 +58,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"measured": measured, "p": _p, "json": _json}
+    environment.filters |= {
+        "measured": measured,
+        "p": _p,
+        "json": _json,
+        "explained": linked_terms(),
+        "term_anchor": term_anchor,
+    }
     return environment
 
 

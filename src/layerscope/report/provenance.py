@@ -30,6 +30,31 @@ def provenance(record: RunRecord) -> list[Group]:
     return [group for group in groups if group.rows]
 
 
+def line_of_facts(record: RunRecord) -> str:
+    """The model in one line: architecture, size, what stands first, type of numbers, date."""
+    facts, first = record.facts, record.standing_first.get("text")
+    heads, shared = facts.get("n_heads"), facts.get("n_kv_heads")
+    known = [
+        str(facts.get("architecture") or ""),
+        f"{_in_millions(facts['n_parameters'])} parameters" if facts.get("n_parameters") else "",
+        f"{facts['n_layers']} layers" if facts.get("n_layers") else "",
+        f"{heads} heads" + (f" on {shared} key-value heads" if shared and shared != heads else "")
+        if heads
+        else "",
+        f"vocabulary {facts['vocabulary']:,}" if facts.get("vocabulary") else "",
+        "" if first is None else f"{first} stands first" if first else "nothing stands first",
+        str(record.asked.dtype),
+        record.created[:10],
+    ]
+    return " · ".join(one for one in known if one)
+
+
+def _in_millions(number: int) -> str:
+    """As people name sizes of models: 6.2 M, 135 M, 1.5 B."""
+    size, letter = (number / 1e9, "B") if number >= 1e9 else (number / 1e6, "M")
+    return f"{size:.3g} {letter}"
+
+
 def _group(heading: str, values: Mapping[str, Any]) -> Group:
     known = {name: value for name, value in values.items() if value not in (None, "", {}, [])}
     return Group(heading, tuple((name, _text_of(value), "") for name, value in known.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from layerscope.plots.axes import plain
@@ -30,6 +30,10 @@ class ShownChapter:
     notes: tuple[str, ...]
     excerpts: tuple[ShownExcerpt, ...]
 
+    def beginning(self, lines: int) -> ShownChapter:
+        """The same with its first lines only."""
+        return replace(self, excerpts=self.excerpts[:lines])
+
 
 @dataclass(frozen=True)
 class ShownPage:
@@ -39,6 +43,7 @@ class ShownPage:
     heading: str
     introduction: str
     chapters: tuple[ShownChapter, ...]
+    layer: int | None = None
 
     @property
     def n_excerpts(self) -> int:
@@ -56,7 +61,7 @@ def shown_page(anchor: str, heading: str, page: Page, notes: Mapping[str, str] |
         notes: what annotators say, by name of the chapter.
     """
     chapters = tuple(_chapter(chapter, notes or {}) for chapter in page.chapters)
-    return ShownPage(anchor, heading, page.introduction, chapters)
+    return ShownPage(anchor, heading, page.introduction, chapters, page.layer)
 
 
 def _chapter(chapter: Chapter, notes: Mapping[str, str]) -> ShownChapter:

@@ -13,33 +13,37 @@ from typing import Any, Literal
 import xarray as xr
 
 from layerscope import experiments
+from layerscope.atlas.parts import Part, part_of
 from layerscope.contract import Claim, Experiment, Judged
 from layerscope.errors import LayerscopeError
 from layerscope.plots.axes import depth_axis
+from layerscope.plots.strip import StripRow
 from layerscope.report.exclusions import Exclusions, exclusions, unreadable
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.prose import Paragraph, paragraphs
-from layerscope.report.provenance import Group, provenance
+from layerscope.report.provenance import Group, line_of_facts, provenance
 from layerscope.report.reading import ShownPage, shown_page
 from layerscope.report.reproduce import Recipe, recipe
 from layerscope.report.settings import SettingRow, setting_rows
-from layerscope.report.twins import Twins, twins_beside
+from layerscope.report.twins import TwinNumbers, Twins, figure_beside, numbers_of_twins, twins_beside
 from layerscope.results.annotation_sheets import FOLDER as ANNOTATIONS
 from layerscope.results.annotation_sheets import read_sheets
 from layerscope.results.record import RunRecord
 from layerscope.results.schema import read_json
 from layerscope.results.store import RunFolder
+from layerscope.results.twins import twins_of
 
 State = Literal["complete", "incomplete", "refused", "unknown", "damaged"]
 
 
 @dataclass(frozen=True)
 class ClaimCard:
-    """A claim, and how to get its number again."""
+    """A claim, how to get its number again, and the same number of untrained twins."""
 
     anchor: str
     claim: Claim
     recipe: Recipe
+    twins: TwinNumbers | None = None
 
 
 @dataclass
@@ -65,8 +69,37 @@ class Section:
     settings: list[SettingRow] = field(default_factory=list)
     provenance: list[Group] = field(default_factory=list)
     recipe: Recipe | None = None
-    over_depth: xr.Dataset | None = None
     twins: Twins | None = None
+    weights: str = ""
+    line: str = ""
+    headlines: tuple[str, ...] = ()
+    place: int = 0
+    part: Part | None = None
+
+    @property
+    def group(self) -> str:
+        """The group of questions that it belongs to; empty where it measures no layer."""
+        return self.part.group.capitalize() if self.part else ""
+
+    @property
+    def leads(self) -> list[ClaimCard]:
+        """The claims to begin with: those on a headline index first."""
+        first = [card for card in self.claims if card.claim.select.get("variable") in self.headlines]
+        return (first + [card for card in self.claims if card not in first])[:_LEADS]
+
+    @property
+    def lead_figures(self) -> list[PageFigure]:
+        """The figures to begin with: those that the experiment does not mark as more, at most three."""
+        return [one for one in self.figures if not one.more][:_LEADS]
+
+    @property
+    def more_figures(self) -> list[PageFigure]:
+        """All others."""
+        leads = self.lead_figures
+        return [one for one in self.figures if one not in leads]
+
+
+_LEADS = 3
 
 
 def section(run: RunFolder, number: int, beside: Path, among: Sequence[RunFolder] = ()) -> Section:
@@ -115,13 +148,17 @@ def _describe(shown: Section, record: RunRecord) -> None:
     shown.model = str(record.facts.get("name", record.asked.model))
     shown.n_layers = int(record.facts.get("n_layers") or 0)
     shown.created = record.created
+    shown.weights = record.asked.weights + (
+        f" untrained {record.asked.untrained}" * (record.asked.untrained is not None)
+    )
+    shown.line = line_of_facts(record)
     shown.provenance = provenance(record)
 
 
 def _add_experiment(
     shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment, among: Sequence[RunFolder]
 ) -> None:
-    shown.question = experiment.question
+    shown.question, shown.headlines, shown.place = experiment.question, experiment.headlines, experiment.place
     shown.procedure = paragraphs(experiment.doc)
     shown.settings = setting_rows(experiment, record.asked.settings)
     shown.recipe = recipe(run, record, experiment, shown.where)
@@ -136,8 +173,11 @@ def _add_experiment(
         shown.state = "damaged"
         shown.problems.append(str(error))
         return
-    shown.twins = twins_beside(run, among, experiment, partial(_tried, shown))
+    of_twins = twins_of(run, among)
+    shown.twins = twins_beside(run, among, of_twins, experiment, partial(_tried, shown))
     _add_result(shown, run, record, experiment, result)
+    part: Part | None = _tried(shown, "over_depth", lambda: part_of(result, of_twins), None)
+    shown.part = part.alone if part is not None else None
 
 
 def _add_result(
@@ -149,7 +189,12 @@ def _add_result(
     own: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), [])
     claims = (own if shown.twins is None else shown.twins.beside(own)) + judged.claims
     shown.claims = [
-        ClaimCard(f"{shown.anchor}-claim-{place}", claim, recipe(run, record, experiment, shown.where, claim))
+        ClaimCard(
+            f"{shown.anchor}-claim-{place}",
+            claim,
+            recipe(run, record, experiment, shown.where, claim),
+            numbers_of_twins(claim),
+        )
         for place, claim in enumerate(claims, start=1)
     ]
     figures: dict[str, Any] = _tried(shown, "draw", lambda: experiment.draw(result), {}) | judged.figures
@@ -163,8 +208,8 @@ def _add_result(
             shown_page(f"{shown.anchor}-reading-{place}", name, page, judged.notes)
             for place, (name, page) in enumerate(pages.items(), start=1)
         ]
-    measures: dict[str, xr.Dataset] = _tried(shown, "over_depth", lambda: experiment.over_depth(result), {})
-    shown.over_depth = _over_depth(next(iter(measures.values()), None))
+    beside = _tried(shown, "over_depth", lambda: _beside_twins(shown, experiment, result), None)
+    shown.figures += [beside] if beside is not None else []
 
 
 def _judged(shown: Section, run: RunFolder, experiment: Experiment, result: xr.Dataset) -> Judged:
@@ -193,6 +238,15 @@ def _tried(shown: Section, what: str, call: Callable[[], Any], otherwise: Any) -
         shown.problems.append(f"{what} of {shown.experiment} failed on this result: {last}")
         warnings.warn(shown.problems[-1], stacklevel=2)
     return otherwise
+
+
+def _beside_twins(shown: Section, experiment: Experiment, result: xr.Dataset) -> PageFigure | None:
+    """The measure that speaks for the experiment, its twins' dotted."""
+    if shown.twins is None or not shown.n_layers:
+        return None
+    values = _over_depth(next(iter(experiment.over_depth(result).values()), None))
+    row = None if values is None else StripRow(shown.experiment, values, shown.n_layers, shown.twins.curves)
+    return figure_beside(shown.anchor, row)
 
 
 def _over_depth(values: xr.Dataset | None) -> xr.Dataset | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,11 @@ from layerscope.contract import Claim, Experiment
 from layerscope.evidence.twins import beside_twins
 from layerscope.evidence.wording import ends, measured, range_of_twins
 from layerscope.maths.prediction import FEWEST
+from layerscope.plots import more
 from layerscope.plots.strip import StripRow, layers_at_a_glance
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.results.store import RunFolder
-from layerscope.results.twins import twin_runs_of, twins_of
+from layerscope.results.twins import twin_runs_of
 
 Tried = Callable[[str, Callable[[], Any], Any], Any]
 """Calls what may fail on one result: what fails is said on the page."""
@@ -61,42 +62,28 @@ class Twins:
 
 
 @dataclass(frozen=True)
-class TwinsOfClaim:
-    """One row: what the model claims, and the same number of its twins.
+class TwinNumbers:
+    """The number of a claim in untrained twins.
 
     Attributes:
-        claim: the model's.
         mean: of the twins, with its unit.
         between: their smallest and largest.
         predicted: where one more would lie; empty with too few.
     """
 
-    claim: Claim
     mean: str
     between: str
     predicted: str
 
 
-@dataclass(frozen=True)
-class Beside:
-    """What stands beside a model's findings.
-
-    Attributes:
-        twins: who they are.
-        rows: claims whose number twins have, too.
-        figure: the model's curve over depth with its twins', where both have one.
-    """
-
-    twins: Twins
-    rows: tuple[TwinsOfClaim, ...] = field(default=())
-    figure: PageFigure | None = None
-
-
 def twins_beside(
-    run: RunFolder, among: Sequence[RunFolder], experiment: Experiment, tried: Tried
+    run: RunFolder,
+    among: Sequence[RunFolder],
+    results: Mapping[int, xr.Dataset],
+    experiment: Experiment,
+    tried: Tried,
 ) -> Twins | None:
-    """The twins of a run, read from their results; None where there are none, in whatever state."""
-    results = twins_of(run, among)
+    """The twins of a run, from their results; None where there are none, in whatever state."""
     runs = twin_runs_of(run, among)
     records = {seed: twin.record for seed, twin in runs.items() if seed not in results}
     problems = tuple(f"untrained twin {seed}: {one.refused}" for seed, one in records.items() if one.refused)
@@ -126,35 +113,30 @@ def _curves(results: Mapping[int, xr.Dataset], experiment: Experiment, tried: Tr
             yield first
 
 
-def shown_beside(anchor: str, row: StripRow | None, claims: Sequence[Claim], twins: Twins) -> Beside:
-    """The figure and the table of one section.
+def figure_beside(anchor: str, row: StripRow | None) -> PageFigure | None:
+    """A model's curve over depth with its twins', dotted; None where either has none.
 
     Args:
         anchor: of the section.
-        row: its panel, twins in it; None where it has none.
-        claims: the model's, as its twins left them.
-        twins: the twins.
+        row: its panel, twins in it.
     """
-    figure = None
-    if row is not None and row.twins:
-        own = "The trained model, with bands" + (
-            " and, dashed, the experiment's own null." if "null" in row.values else "."
-        )
-        caption = f"{own} {dotted(len(row.twins))}"
-        drawn = layers_at_a_glance([row], caption=caption, panel=260)
-        figure = page_figure(f"{anchor}-twin", "Beside untrained twins", drawn)
-    rows = tuple(_row(claim) for claim in claims if claim.twins)
-    return Beside(twins, rows, figure)
+    if row is None or not row.twins:
+        return None
+    own = "The trained model, with bands" + (
+        " and, dashed, the experiment's own null." if "null" in row.values else "."
+    )
+    many = len(row.twins)
+    dotted = f"Dotted: {many} untrained twins." if many > 1 else "Dotted: the untrained twin."
+    drawn = layers_at_a_glance([row], caption=f"{own} {dotted}", panel=260)
+    return page_figure(f"{anchor}-twin", "Beside untrained twins", more({"": drawn})[""])
 
 
-def dotted(count: int) -> str:
-    """What dotted lines are."""
-    return f"Dotted: {count} untrained twins." if count > 1 else "Dotted: the untrained twin."
-
-
-def _row(claim: Claim) -> TwinsOfClaim:
+def numbers_of_twins(claim: Claim) -> TwinNumbers | None:
+    """What untrained twins have where a model has a claim's value; None where they have nothing."""
+    if not claim.twins:
+        return None
     least, most = min(claim.twins), max(claim.twins)
     low, high = claim.twins_range
     mean = measured(float(np.mean(claim.twins)), claim.unit, least, most)
     predicted = "" if math.isnan(low) else range_of_twins(claim.unit, low, high)
-    return TwinsOfClaim(claim, mean, ends(claim.unit, least, most) if len(claim.twins) > 1 else "", predicted)
+    return TwinNumbers(mean, ends(claim.unit, least, most) if len(claim.twins) > 1 else "", predicted)

@@ -9,11 +9,9 @@ from pathlib import Path
 from layerscope.engines.engine import Engine, Task, values_of
 from layerscope.engines.local import LocalEngine
 from layerscope.errors import LayerscopeError
-from layerscope.plots.strip import StripRow, layers_at_a_glance
-from layerscope.report.figures import PageFigure, page_figure
+from layerscope.report.models import models_of
 from layerscope.report.page import render
 from layerscope.report.sections import Section, refused_section, section
-from layerscope.report.twins import Beside, dotted, shown_beside
 from layerscope.results.files import make_folder, write_text
 from layerscope.results.store import RunFolder
 from layerscope.results.twins import twin_runs_of
@@ -35,7 +33,7 @@ def write_report(
     Args:
         runs: at least one; untrained twins stand beside their model, where that is among them.
         path: the HTML file; its folder is made if need be.
-        title: of the page; by default it names the models.
+        title: of the page; by default it says what each layer of the model does.
         refused: experiments that could not be run, with the reason, to be listed behind the others.
         sections: what `sections_of` gave for these runs and this path, where it is at hand.
 
@@ -56,7 +54,7 @@ def write_report(
             for number, (name, error) in enumerate((refused or {}).items(), start=1)
         ),
     ]
-    html = render(shown, _at_a_glance(shown), _beside(shown), title=title or _title(shown))
+    html = render(models_of(shown, _folder_of(runs, path)), title=title)
     make_folder(path.parent)
     write_text(path, html)
     return path
@@ -88,33 +86,7 @@ def apart(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[RunFolder]]:
     return sides
 
 
-def _title(sections: Sequence[Section]) -> str:
-    models = dict.fromkeys(one.model for one in sections if one.model)
-    return "What each layer does" + (f": {', '.join(models)}" if models else "")
-
-
-def _beside(sections: Sequence[Section]) -> dict[str, Beside]:
-    """By anchor, what stands beside sections that have twins."""
-    return {
-        one.anchor: shown_beside(
-            one.anchor, _row(one, one.experiment), [card.claim for card in one.claims], one.twins
-        )
-        for one in sections
-        if one.twins is not None
-    }
-
-
-def _row(one: Section, name: str) -> StripRow | None:
-    """A panel for a section's curve over depth, its twins' dotted; None where it has none."""
-    if one.over_depth is None or not one.n_layers:
-        return None
-    return StripRow(name, one.over_depth, one.n_layers, one.twins.curves if one.twins else ())
-
-
-def _at_a_glance(sections: Sequence[Section]) -> PageFigure | None:
-    several = len({one.model for one in sections if one.over_depth is not None}) > 1
-    found = (_row(one, f"{one.experiment}, {one.model}" if several else one.experiment) for one in sections)
-    rows = [row for row in found if row is not None]
-    count = max((len(row.twins) for row in rows), default=0)
-    drawn = layers_at_a_glance(rows, caption=dotted(count) if count else "") if rows else None
-    return None if drawn is None else page_figure("layers", "The layers at a glance", drawn)
+def _folder_of(runs: Sequence[RunFolder], path: Path) -> str:
+    """The folder that holds the runs, as one who reads the page beside it would name it."""
+    above = runs[0].path.resolve().parent
+    return path.parent.name or "." if above == path.parent.resolve() else str(above)
