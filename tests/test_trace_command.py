@@ -48,10 +48,11 @@ def test_the_numbers_are_those_of_the_trace_and_of_the_lens(
     assert found.crossover == pytest.approx(float(result.transition_layer[0]))
     assert found.clean == pytest.approx(float(result.clean_probability[0]))
     assert found.corrupted == pytest.approx(float(result.noised_probability[0].mean()), rel=1e-5)
-    assert found.predictions[0][0] == found.answer
+    assert found.predictions[0][0] == found.answer == found.leaders[-1][0]
     assert found.probability[-1] == pytest.approx(found.clean, rel=1e-4)
     assert found.rank[-1] == 1
-    assert lens.sizes["depth"] == len(found.rank)
+    assert found.rank == lens.prompt_rank.values[0, 0].tolist()
+    assert (found.leads, found.settled) == (lens.prompt_first_leads.item(0), lens.prompt_settled.item(0))
 
 
 def test_the_map_shows_where_the_subject_was_moved(of_mover: tuple[TracedPrompt, TracedPrompt]) -> None:
@@ -80,14 +81,20 @@ def test_the_map_fits_eighty_columns_whatever_the_model(
         | {
             "recovery": [[0.5] * depths for _ in found.tokens],
             "probability": [0.1] * depths,
-            "rank": [12] * depths,
+            "rank": [12345] * depths,
+            "leaders": [("an even longer token than this one", 0.5)] * depths,
             "tokens": ["a very long token indeed", *found.tokens[1:]],
         }
     )
     lines = [line.plain for line in lines_of_trace(wide, width=80)]
     drawn = lines[4 : 4 + len(found.tokens) + 1]
+    table = lines[
+        next(place for place, line in enumerate(lines) if line.startswith("depth  top token")) + 1 :
+    ]
 
-    assert max(map(len, drawn)) <= 80
+    assert max(map(len, [*drawn, *table])) <= 80
+    assert len(table) <= 26
+    assert table[-1].split()[0] == str(depths - 1)
     assert drawn[-1].startswith("depth")
 
 

@@ -228,8 +228,9 @@ class Experiment:
     smallest first. `plugin` is the package that it comes from, by its distribution, where that
     is not Layerscope.
 
-    The last three are optional, None where an experiment has none: `read` gives pages of excerpts for reading,
-    `sheet` what a person can be asked to judge, and `judged` what the answers say.
+    The last four are optional, None where an experiment has none: `read` gives pages of excerpts for reading,
+    `sheet` what a person can be asked to judge, `judged` what the answers say, and `tell` lines that the terminal
+    shows before the claims.
     """
 
     name: str
@@ -249,3 +250,4 @@ class Experiment:
     read: Callable[[xr.Dataset], dict[str, Page]] | None = None
     sheet: Callable[[xr.Dataset], Sheet] | None = None
     judged: Callable[[xr.Dataset, Judgements], Judged] | None = None
+    tell: Callable[[xr.Dataset], list[str]] | None = None

@@ -172,6 +172,78 @@ def test_passages_too_short_are_listed_and_alone_refused() -> None:
         run(zoo.layered("gpt2"), passages=["a"], first_position=3)
 
 
+def asked(kind: str, number: int, right: bool) -> dict[str, str]:
+    """A prompt whose answer the model gives itself, or one that it does not give."""
+    answer = "" if right else " the dog" if number % 2 else " old"
+    prompt = f"the {kind} fox {('met', 'sang', 'ran to')[number]} the dog in the"
+    return {
+        "id": f"{kind}{number}",
+        "category": kind,
+        "prompt": prompt,
+        "subject": f"{kind} fox",
+        "answer": answer,
+    }
+
+
+def shown_names(**how: Any) -> list[str]:
+    prompts = [
+        asked("red", 0, right=False),
+        *(asked(kind, number, right=True) for kind in ("red", "old") for number in (1, 2)),
+    ]
+    result = run(zoo.layered("gpt2"), prompts=prompts, direct=False, **how)
+    return list(dict.fromkeys(result.shown_prompt.values.tolist())) if "shown_prompt" in result else []
+
+
+@pytest.mark.parametrize(
+    ("shown", "names"),
+    [
+        (1, ["red1"]),
+        (2, ["red1", "old1"]),
+        (4, ["red1", "old1", "red2", "old2"]),
+        (9, ["red1", "old1", "red2", "old2", "red0"]),
+        (("old2", "red0"), ["old2", "red0"]),
+        ("old2", ["old2"]),
+        (0, []),
+    ],
+)
+def test_the_first_right_prompts_of_each_category_are_shown_or_those_that_are_named(
+    shown: Any, names: list[str]
+) -> None:
+    assert sorted(shown_names(shown=shown)) == sorted(names)
+    if isinstance(shown, int):
+        assert shown_names(shown=shown) == names
+
+
+def test_who_is_shown_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerscope.runs.lens.read_states_at", None)
+
+    with pytest.raises(LayerscopeError, match="not among the prompts"):
+        shown_names(shown="nobody")
+    with pytest.raises(LayerscopeError, match="names of prompts"):
+        shown_names(shown=-1)
+
+
+def test_what_is_shown_is_what_the_lens_reads_of_the_last_tokens() -> None:
+    model, prompts = zoo.layered("llama", flipped=True), [PROMPTS[1]]
+    result = run(model, prompts=prompts, shown_positions=5)
+
+    ids = [0, *zoo.tokenizer().encode(prompts[0]["prompt"])]
+    assert result.shown_position.values.tolist() == list(range(len(ids) - 5, len(ids)))
+    assert result.shown_probability.dtype == np.float32
+    last = result.isel(shown_token=-1)
+    np.testing.assert_allclose(
+        last.shown_target_probability, np.exp(result.prompt_log_probability[0, 0]), rtol=1e-4
+    )
+    np.testing.assert_array_equal(last.shown_rank, result.prompt_rank[0, 0])
+    assert last.shown_top_text.values[-1, 0] == last.shown_target_text == result.prompt_answer_text[0]
+    probabilities = model.logits(torch.tensor([ids]))[0, -5:].softmax(-1).topk(6, dim=-1).values
+    np.testing.assert_allclose(result.shown_probability.sel(depth=4), probabilities, rtol=1e-3, atol=1e-6)
+    (figure,) = [
+        figure for figure in ls.draw(result).values() if "above it" in str(figure.layout.xaxis.title.text)
+    ]
+    assert "Of a longer prompt" in figure.layout.meta["caption"]
+
+
 def test_a_model_whose_logits_cannot_be_rebuilt_is_refused() -> None:
     model = zoo.layered("gpt2")
     model.refused["unembed"] = "blocks run one by one do not give the logits"

@@ -33,7 +33,7 @@ _FEW = {
     "word_position_probe": {"train_prompts": 40, "test_prompts": 20},
 }
 _TIMED = {
-    "logit_lens": {"passages", "prompts"},
+    "logit_lens": {"passages", "prompts", "shown"},
     "syntax_probe": {"words", "fits", "passages", "labels"},
     "trigger_examples": {"census", "contexts", "topics"},
     "weight_directions": {"vocabulary", "power", "directions", "untrained", "edits"},

@@ -74,7 +74,11 @@ def load(name: str) -> Experiment:
         headlines=tuple(getattr(module, "HEADLINES", ())),
         place=int(getattr(module, "PLACE", Experiment.place)),
         plugin={one.distribution: PlugIn(version=one.version, code=one.code())} if one.distribution else {},
-        **{name: getattr(module, name) for name in ("read", "sheet", "judged") if hasattr(module, name)},
+        **{
+            name: getattr(module, name)
+            for name in ("read", "sheet", "judged", "tell")
+            if hasattr(module, name)
+        },
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.style import Style
 from rich.text import Text
 
+from layerscope.experiments.logit_lens.claims.answer_path import AnswerPath, sentence, table
 from layerscope.jobs.tracing import TracedPrompt
 from layerscope.results.escaping import visible
 
@@ -34,11 +35,12 @@ def lines_of_trace(traced: TracedPrompt, *, width: int) -> Iterator[Text]:
     if traced.probability:
         yield Text()
         yield _row("logit lens", [traced.probability[depth] for depth in shown], margin, cell)
-        ranks = "".join(f"{_rank(traced.rank[depth]):<{cell}}" for depth in shown)
-        yield Text(f"{'rank':<{margin}}{ranks}".rstrip())
-        yield Text(f"({answer} if the model stopped at that depth: tenths; its rank, + above 9)")
+        yield Text(f"(probability of {answer} if the model stopped at that depth)")
     yield Text()
-    yield from (Text(line) for line in _sentences(traced, answer))
+    yield from (Text(line) for line in _sentences(traced))
+    if traced.probability:
+        yield Text()
+        yield from (Text(line) for line in table(_path(traced)))
 
 
 def _tokens(traced: TracedPrompt) -> Iterator[tuple[str, bool]]:
@@ -94,11 +96,11 @@ def _axis(shown: Sequence[int], cell: int) -> str:
     return line
 
 
-def _rank(rank: int) -> str:
-    return str(rank) if rank <= 9 else "+"
+def _path(traced: TracedPrompt) -> AnswerPath:
+    return AnswerPath(traced.answer, traced.leaders, traced.probability, traced.rank)
 
 
-def _sentences(traced: TracedPrompt, answer: str) -> Iterator[str]:
+def _sentences(traced: TracedPrompt) -> Iterator[str]:
     said = ", ".join(f"“{visible(text)}” {probability:.3f}" for text, probability in traced.predictions)
     yield f"Top predictions: {said}"
     if traced.crossover is not None:
@@ -107,16 +109,6 @@ def _sentences(traced: TracedPrompt, answer: str) -> Iterator[str]:
         yield "Corruption lowers the answer's probability by too little to trace what brings it back."
     else:
         yield "No crossover: the last token does not take over from the subject at one depth."
-    if traced.leads is not None:
-        yield f"Logit lens: {answer} {_leading(traced)}."
-    elif traced.probability:
-        yield f"Logit lens: {answer} leads at no depth."
+    if traced.probability:
+        yield f"Logit lens: {sentence(_path(traced))}"
     yield f"{visible(traced.stands_first)} stands first."
-
-
-def _leading(traced: TracedPrompt) -> str:
-    if traced.settled is None:
-        return f"first leads at depth {traced.leads}, and not at the last depth"
-    if traced.settled == traced.leads:
-        return f"leads from depth {traced.leads} on"
-    return f"first leads at depth {traced.leads}, and without a break from depth {traced.settled} on"

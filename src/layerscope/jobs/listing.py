@@ -94,6 +94,7 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
         yield from (f"  {line}" for line in _unfinished(folder, record))
         return
     result = folder.result()
+    yield from (f"  {visible(line, blanks=False)}" for line in (experiment.tell or _nothing)(result))
     for claim in _claims(experiment, result, folder) if claims is None else claims:
         yield f"  {_claim(claim)}"
         if whole and claim.caveat:
@@ -128,6 +129,10 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
         yield from (f"  experiment of {name} {package.version}" for name, package in machine.plugin.items())
         yield f"  measured in {record.seconds:.0f} s, at most {record.peak_bytes / 1e6:.0f} MB"
         yield from (f"  note: {note}" for note in record.notes)
+
+
+def _nothing(result: xr.Dataset) -> list[str]:
+    return []
 
 
 def _unfinished(folder: RunFolder, record: RunRecord) -> Iterator[str]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from layerscope.experiments.logit_lens.claims.answer_path import AnswerPath
 from layerscope.jobs import running
 from layerscope.jobs.progress import Progress
 from layerscope.results.escaping import restored
 from layerscope.results.store import RunFolder
-from layerscope.runs.lens import read_lens
+from layerscope.runs.lens_table import read_lens_table
 from layerscope.runs.reading import as_batch
 from layerscope.text.tokenised import TokenisedPrompt
 
@@ -40,7 +41,9 @@ class TracedPrompt:
             measured.
         crossover: depth where the last token takes over from the subject; None where it does not.
         predictions: the model's most probable next tokens with their probabilities.
-        probability, rank: of the answer at the last token by logit lens [depth]; empty where the model allows no lens.
+        leaders: the most probable token at the last token, and its probability, by logit lens [depth]; empty where the
+            model allows no lens, as are the next two.
+        probability, rank: of the answer there [depth].
         leads, settled: the first depth at which the answer is the lens's top token, and the one from which it stays so.
         folder: the run folder; None where no files are kept.
     """
@@ -56,6 +59,7 @@ class TracedPrompt:
     recovery: list[list[float | None]]
     crossover: float | None
     predictions: list[tuple[str, float]]
+    leaders: list[tuple[str, float]]
     probability: list[float]
     rank: list[int]
     leads: int | None
@@ -84,10 +88,7 @@ def traced(job: Job, progress: Progress, *, out: Path | None = None) -> TracedPr
     (prompt,) = job.inputs.prompts
     first = result.isel(prompt=0)
     answer = int(first.answer_id)
-    probability, rank = _path(job.model, prompt, answer)
-    leads = [depth for depth, place in enumerate(rank) if place == 1]
-    behind = [depth for depth, place in enumerate(rank) if place != 1]
-    settled = max(behind, default=-1) + 1
+    path = _path(job.model, prompt, answer)
     return TracedPrompt(
         model=job.model.facts.name,
         tokens=list(prompt.tokens.texts),
@@ -100,20 +101,27 @@ def traced(job: Job, progress: Progress, *, out: Path | None = None) -> TracedPr
         recovery=_by_token(result, prompt),
         crossover=_known(first.transition_layer),
         predictions=_predictions(job.model, prompt),
-        probability=probability,
-        rank=rank,
-        leads=leads[0] if leads else None,
-        settled=settled if rank and settled < len(rank) else None,
+        leaders=list(path.leaders) if path else [],
+        probability=list(path.probability) if path else [],
+        rank=list(path.rank) if path else [],
+        leads=path.leads if path else None,
+        settled=path.settled if path else None,
         folder=None if folder is None else str(folder.path),
     )
 
 
-def _path(model: LayeredModel, prompt: TokenisedPrompt, answer: int) -> tuple[list[float], list[int]]:
-    """Probability and rank of the answer at the last token, by logit lens at each depth."""
+def _path(model: LayeredModel, prompt: TokenisedPrompt, answer: int) -> AnswerPath | None:
+    """What the logit lens reads at the last token; None where the model allows none."""
     if "unembed" in model.refused:
-        return [], []
-    (reading,) = read_lens(model, [prompt.tokens.ids], [prompt.last], answers=[answer])
-    return reading.log_probability[0].exp().tolist(), reading.rank[0].tolist()
+        return None
+    table = read_lens_table(model, prompt.tokens.ids, [prompt.last], answer=answer)
+    top = zip(table.tokens[0, :, 0].tolist(), table.probability[0, :, 0].tolist(), strict=True)
+    return AnswerPath(
+        answer=str(model.tokenizer.decode([answer])),
+        leaders=[(str(model.tokenizer.decode([token])), probability) for token, probability in top],
+        probability=table.target_probability[0].tolist(),
+        rank=table.rank[0].tolist(),
+    )
 
 
 def _predictions(model: LayeredModel, prompt: TokenisedPrompt) -> list[tuple[str, float]]:

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from layerscope.runs.embeddings import token_contributions as token_contributions
     from layerscope.runs.key_activations import show_key_activations as show_key_activations
     from layerscope.runs.key_activations import top_tokens as top_tokens
+    from layerscope.runs.lens import UNKNOWN as UNKNOWN
     from layerscope.runs.lens import LensReading as LensReading
     from layerscope.runs.lens import read_lens as read_lens
+    from layerscope.runs.lens_table import read_lens_table as read_lens_table
     from layerscope.runs.machine import peak_bytes as peak_bytes
     from layerscope.runs.noise import corrupting_noise as corrupting_noise
     from layerscope.runs.noise import draw_number as draw_number

@@ -80,7 +80,7 @@ def read_lens(
     kept = list(positions) if last in positions else [*positions, last]
     states, logits = read_states_at(model, texts, kept)
     states = states.reshape(len(states), len(texts), len(kept), -1)
-    _last_lens_is_the_model(model, states[-1, :, kept.index(last)], logits)
+    refuse_another_end(model, states[-1, :, kept.index(last)], logits)
     states = states[:, :, : len(positions)].flatten(1, 2)
     asked = torch.full((states.shape[1],), UNKNOWN) if answers is None else torch.tensor(list(answers))
     following = torch.tensor([_following(ids, position) for ids in texts for position in positions])
@@ -104,9 +104,10 @@ def _following(ids: Sequence[int], position: int) -> int:
     return ids[position + 1] if position + 1 < len(ids) else UNKNOWN
 
 
-def _last_lens_is_the_model(model: LayeredModel, states: Tensor, logits: Tensor) -> None:
-    again = model.unembed(states.to(_dtype(model))).float()
-    if not close(again.to(_dtype(model)), logits.to(_dtype(model))):
+def refuse_another_end(model: LayeredModel, states: Tensor, logits: Tensor) -> None:
+    """Refuse a lens that does not give, of the last states [text width], the model's own logits [text vocabulary]."""
+    again = model.unembed(states.to(stream_dtype(model))).float()
+    if not close(again.to(stream_dtype(model)), logits.to(stream_dtype(model))):
         raise LayerscopeError(
             "the last lens is not what this model says",
             found=f"logits that differ by up to {float((again - logits).abs().max()):.2g}",
@@ -115,7 +116,8 @@ def _last_lens_is_the_model(model: LayeredModel, states: Tensor, logits: Tensor)
         )
 
 
-def _dtype(model: LayeredModel) -> torch.dtype:
+def stream_dtype(model: LayeredModel) -> torch.dtype:
+    """The type of numbers in which states reach the final norm."""
     return next(model.blocks[-1].parameters()).dtype
 
 
@@ -128,7 +130,7 @@ def _chunk(
     following: Tensor,
     lenses: Sequence[TunedLens | None],
 ) -> list[LensReading]:
-    dtype = _dtype(model)
+    dtype = stream_dtype(model)
     logits = model.unembed(states[-1].to(dtype)).float()
     final = Reference(model, logits)
     top = logits.argmax(-1)

@@ -9,7 +9,8 @@ import xarray as xr
 
 from layerscope import experiments
 from layerscope.contract import Claim
-from layerscope.experiments.logit_lens import Settings, claims, conclude, draw
+from layerscope.experiments.logit_lens import Settings, claims, conclude, draw, tell
+from layerscope.experiments.logit_lens.claims.answer_path import AnswerPath, sentence, table
 
 LAYERS, TOKENS = 6, 4
 DEPTHS = LAYERS + 1
@@ -138,7 +139,7 @@ def test_settled_depths_are_said_with_their_interval_or_have_no_estimate() -> No
     assert "of 6 for a (95% CI " in said.text
     assert said.value == pytest.approx(4.375)
     assert unknown.text.startswith(
-        "No estimate of the depth at which the answer is settled through the logit lens, for b"
+        "No estimate of the depth at which the answer is settled through the logit lens for b"
     )
 
 
@@ -278,3 +279,105 @@ def test_figures_are_drawn_and_the_measure_has_replicates() -> None:
         one.value, result.curve.sel(group="passages", quantity="kl", lens="logit lens")
     )
     np.testing.assert_allclose(one["null"], 4.0)
+
+
+def _shown(prompts: xr.Dataset, ranks: tuple[int, ...]) -> xr.Dataset:
+    """The kept table of the first prompt: two positions, two tokens each, the answer's ranks at the last."""
+    cell, shape = ("shown_token", "depth", "place"), (2, DEPTHS, 2)
+    texts = np.full(shape, " no", dtype="<U8")
+    texts[1, np.array(ranks) == 1, 0] = " est"
+    return xr.Dataset(
+        {
+            "shown_top_text": (cell, texts),
+            "shown_probability": (cell, np.full(shape, [0.5, 0.25], dtype=np.float32)),
+            "shown_target_text": (cell[:1], [" no", " est"]),
+            "shown_target_probability": (cell[:2], np.full(shape[:2], 0.125)),
+            "shown_rank": (cell[:2], [[1] * DEPTHS, ranks]),
+        },
+        coords={
+            "shown_prompt": (cell[0], [str(prompts.prompt.values[0])] * 2),
+            "shown_prompt_text": (cell[0], ["The city of"] * 2),
+            "shown_position": (cell[0], [0, 1]),
+            "shown_token_text": (cell[0], ["city", " of"]),
+            "depth": np.arange(DEPTHS),
+            "place": [1, 2],
+        },
+    )
+
+
+def test_of_one_prompt_the_answer_and_what_leads_at_each_depth_are_told() -> None:
+    one, two = _prompts({"a": (4,)}), _prompts({"a": (4, 5)})
+    stages = {"passages": xr.Dataset(), "prompts": one, "shown": _shown(one, (900, 9, 1, 2, 1, 1, 1))}
+
+    lines = tell(conclude(stages, Settings(resamples=50)))
+
+    assert (
+        lines[0]
+        == "The answer “·est” has probability 0.125 and first leads at depth 2 and is settled at depth 4 of 6."
+    )
+    assert lines[1] == "depth  top token  probability  rank of “·est”"
+    assert [line.split() for line in lines[2:5]] == [
+        ["0", "·no", "0.500", "900"],
+        ["1", "·no", "0.500", "9"],
+        ["2", "·est", "0.500", "1"],
+    ]
+    assert tell(conclude(stages | {"prompts": two}, Settings(resamples=50))) == []
+    assert tell(_concluded(xr.Dataset(), one)) == []  # of a result that has no table
+
+
+@pytest.mark.parametrize(
+    ("ranks", "says"),
+    [
+        ((7, 3, 1, 1), "and leads from depth 2 of 3 on."),
+        ((1, 3, 1, 1), "and first leads at depth 0 and is settled at depth 2 of 3."),
+        ((7, 1, 1, 5000), "and first leads at depth 1, and not at depth 3 (rank 5,000 there)."),
+        ((7, 9, 8, 2), "and leads at no depth (rank 2 at depth 3)."),
+    ],
+)
+def test_where_the_answer_leads_is_said_in_one_sentence(ranks: tuple[int, ...], says: str) -> None:
+    path = AnswerPath(" x", [(" y", 0.5)] * 4, [0.25] * 4, ranks)
+
+    assert sentence(path) == f"“·x” has probability 0.250 {says}"
+
+
+def test_a_deep_model_s_table_keeps_the_depths_where_the_answer_leads_is_settled_and_ends() -> None:
+    ranks = [5] * 97
+    ranks[50:] = [1] * 47
+    ranks[62] = 2
+    path = AnswerPath(" x", [(" y", 0.5)] * 97, [0.25] * 97, ranks)
+
+    depths = [int(line.split()[0]) for line in list(table(path))[1:]]
+
+    assert {50, 63, 96} <= set(depths)
+    assert len(depths) <= 28
+
+
+def test_the_table_leads_with_at_most_two_others_and_the_rest_is_for_who_wants_more() -> None:
+    prompts = _prompts({"a": EARLY, "b": LATE})
+    stages = {"passages": _passages(), "prompts": prompts, "direct": _direct(prompts, head=1.5)}
+    stages["shown"] = _shown(prompts, (900, 9, 1, 2, 1, 1, 1))
+    figures = draw(conclude(stages, Settings(resamples=50)))
+    lead = [name for name, figure in figures.items() if not (figure.layout.meta or {}).get("more")]
+
+    assert lead == [
+        "What would the model say at each depth?",
+        "When does the answer become probable?",
+        "Which layers write the answer?",
+    ]
+    (table,) = figures[lead[0]].data
+    assert [row[1] for row in table.text] == ["·no", "·no", "<b>·est</b>", "·no", *["<b>·est</b>"] * 3]
+    passages = draw(_concluded(_passages(), xr.Dataset()))
+    assert sum(not (figure.layout.meta or {}).get("more") for figure in passages.values()) == 2
+
+
+def test_a_depth_far_from_the_end_flattens_nothing() -> None:
+    passages = _passages()
+    for name in ("log_probability", "next_log_probability", "other_log_probability"):
+        passages[name][:, :, 0] = -650.0
+
+    axis = draw(_concluded(passages, xr.Dataset()))[
+        "When does the final choice become probable?"
+    ].layout.yaxis
+
+    assert axis.type == "log"
+    assert axis.title.text == "surprisal, −ln p [nat]"

@@ -12,6 +12,8 @@ Direct logit attribution says who writes the answer of a prompt: what every laye
 head, add to its logit through the model's own final norm (its scale as in the full pass) and unembedding. The
 parts sum to the logit. They are compared with what the same parts give to another prompt's answer.
 
+Of a few prompts (`shown`) the six most probable tokens are kept at every depth of their last positions.
+
 Nulls: the log-probability of another position's answer (for prompts, of another prompt's); and the
 divergence from the average of the other positions' final distributions, which is what a lens would
 reach that knows nothing of the token. Every token is kept; passages and prompts are independent.
@@ -29,9 +31,11 @@ circuits", and Wang et al. 2022 (direct logit attribution).
 from layerscope.contract import Stage
 from layerscope.experiments.logit_lens import items, measure
 from layerscope.experiments.logit_lens.claims import claims
+from layerscope.experiments.logit_lens.claims.answer_path import tell
 from layerscope.experiments.logit_lens.conclude import conclude, over_depth
 from layerscope.experiments.logit_lens.figures import draw
 from layerscope.experiments.logit_lens.measure.direct import direct
+from layerscope.experiments.logit_lens.measure.shown import shown
 from layerscope.experiments.logit_lens.settings import Settings
 
 __all__ = [
@@ -45,6 +49,7 @@ __all__ = [
     "conclude",
     "draw",
     "over_depth",
+    "tell",
 ]
 
 TAKES = {"passages", "prompts"}
@@ -55,4 +60,11 @@ STAGES = (
     Stage("passages", items=items.passage_items, measure=measure.passages),
     Stage("prompts", items=items.prompt_items, measure=measure.prompts),
     Stage("direct", items=items.direct_items, measure=direct),
+    Stage(
+        "shown",
+        items=items.shown_items,
+        measure=shown,
+        along=("shown_token",),
+        expected=items.expected_shown,
+    ),
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
 from layerscope import runs
 from layerscope.contract import Earlier, Inputs, WorkItem
+from layerscope.errors import LayerscopeError
+from layerscope.evidence.batches import in_turn
 from layerscope.evidence.groups import need_late_tokens, packed, prompts_by_length, span_name
 from layerscope.experiments.logit_lens.settings import Settings
+from layerscope.results.escaping import restored
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
 _LENS = 2  # softmax, divergence and ranks take as long as the product with the vocabulary
@@ -29,6 +32,7 @@ class LensItem(WorkItem):
 
 def passage_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[LensItem]:
     """Passages in their order, a few at a time; refused where none is long enough."""
+    _refuse_unknown_names(inputs, settings)
     if not inputs.prompts:
         need_late_tokens((len(passage.tokens) for passage in inputs.passages), settings.first_position)
     digest = _digest(settings)
@@ -58,6 +62,53 @@ def direct_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterat
         for item in prompt_items(inputs, settings, earlier):
             size = inputs.facts.operations(sum(prompt.n_tokens for prompt in item.prompts))
             yield item.model_copy(update={"size": size})
+
+
+def shown_items(inputs: Inputs, settings: Settings, earlier: Earlier) -> Iterator[LensItem]:
+    """The prompts that are shown whole: those that were named, or the first of each category that the model gets right.
+
+    Where too few are right, wrong ones follow.
+    """
+    if not settings.shown or not inputs.prompts:
+        return
+    ranks = earlier["prompts"]
+    last = {
+        restored(str(name)): int(rank)
+        for name, rank in zip(ranks.prompt.values, ranks.prompt_rank.values[:, 0, -1], strict=True)
+    }
+    read = [prompt for prompt in inputs.prompts if prompt.name in last]
+    yield from _shown(inputs, settings, sorted(read, key=lambda prompt: last[prompt.name] > 1))
+
+
+def expected_shown(inputs: Inputs, settings: Settings) -> list[float]:
+    """Sizes before anything is measured, as if every answer were right."""
+    return [item.size for item in _shown(inputs, settings, inputs.prompts)]
+
+
+def _shown(inputs: Inputs, settings: Settings, prompts: Sequence[TokenisedPrompt]) -> Iterator[LensItem]:
+    """Of prompts in the order in which they come into question."""
+    if isinstance(settings.shown, int):
+        right_first = in_turn(prompts, lambda prompt: prompt.category)
+        chosen = right_first[: settings.shown]
+    else:
+        chosen = [prompt for prompt in prompts if prompt.name in settings.shown]
+    for prompt in chosen:
+        read = min(settings.shown_positions, prompt.n_tokens)
+        size = _size(inputs, prompt.n_tokens, read)
+        yield LensItem(name=prompt.name, size=size, prompts=(prompt,))
+
+
+def _refuse_unknown_names(inputs: Inputs, settings: Settings) -> None:
+    if isinstance(settings.shown, int):
+        return
+    known = {prompt.name for prompt in inputs.prompts}
+    if unknown := [name for name in settings.shown if name not in known]:
+        raise LayerscopeError(
+            "a prompt that is to be shown is not among the prompts",
+            found=unknown[0],
+            expected=f"names such as {', '.join(list(known)[:3]) or '(there are no prompts)'}",
+            hint="--set shown=4, or a name that `layerscope check-prompts` prints",
+        )
 
 
 def _size(inputs: Inputs, tokens: int, read: float) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, field_validator
 
 from layerscope.evidence import Intervals
 
@@ -26,3 +28,25 @@ class Settings(Intervals):
     direct: bool = Field(
         True, description="whether the prompts' answers are attributed to layers, heads and MLPs directly"
     )
+    shown: int | tuple[str, ...] = Field(
+        4,
+        description="prompts whose top tokens are kept at every depth and position: so many, the first of each "
+        'category that the model gets right, then the second; or their names, as ["world-001"]; 0: none',
+    )
+    shown_positions: int = Field(
+        24,
+        gt=0,
+        description="last tokens of a shown prompt whose top tokens are kept; each costs what a prompt does",
+    )
+
+    @field_validator("shown", mode="before")
+    @classmethod
+    def _a_name_alone(cls, shown: Any) -> Any:
+        return (shown,) if isinstance(shown, str) else shown
+
+    @field_validator("shown")
+    @classmethod
+    def _not_fewer_than_none(cls, shown: int | tuple[str, ...]) -> int | tuple[str, ...]:
+        if isinstance(shown, int) and shown < 0:
+            raise ValueError("a number from 0, or names of prompts")
+        return shown

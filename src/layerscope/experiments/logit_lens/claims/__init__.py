@@ -10,8 +10,10 @@ import xarray as xr
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import claims_of_pairs, finding, strongest
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, groups_named
+from layerscope.evidence.wording import counted
 from layerscope.experiments.logit_lens.claims.direct import direct_claims
 from layerscope.results.escaping import stored
+from layerscope.text.prompt_files import UNCATEGORISED
 
 _PLACE: Untrained = ("not applicable", "a depth, not an effect")
 _OWN_END: Untrained = ("effect", "residual streams come nearer to their own end in fresh weights too")
@@ -24,29 +26,34 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
     lenses = [str(lens) for lens in result.lens.values]
     for group in groups:
         yield from (_settled(result, group, lens) for lens in lenses)
-    if "nearer_than_average" in result:
+    if (
+        "nearer_than_average" in result and np.isfinite(result.nearer_than_average).any()
+    ):  # of one alone it is not
         yield from (_against_the_average(result, lens) for lens in lenses)
     yield from _pairs(result)
     yield from direct_claims(result)
 
 
 def _settled(result: xr.Dataset, group: str, lens: str) -> Claim:
-    units = "passages" if group == PASSAGES else "prompts"
+    units, answer, of_group = ("passages", "the model's final choice", " in passages")
+    if group != PASSAGES:
+        name = group.removeprefix(PROMPT)
+        units, answer = "prompts", "the answer"
+        of_group = "" if name in (UNCATEGORISED, ALL_PROMPTS) else f" for {name}"
     settled = finding(result, "settled", unit="1", units=units, group=stored(group), lens=lens)
-    name = group.removeprefix(PROMPT)
     if not settled.known:
         return settled.claim(
             "",
-            nothing=f"depth at which the answer is settled through the {lens}, for {name}",
+            nothing=f"depth at which {answer} is settled through the {lens}{of_group}",
             unknown="no prompt is left after exclusions, or none ends with its answer on top",
             untrained=_PLACE,
         )
     leads = finding(result, "first_leads", unit="1", group=stored(group), lens=lens)
     return settled.claim(
-        f"through the {lens}, the answer first leads at depth {leads.estimate} and is settled at depth "
-        f"{settled.estimate} of {result.sizes['depth'] - 1} for {name}",
-        caveat=f"interval of the settled depth; mean over {settled.n[0]} {units}; what a lens does not show may be "
-        "there all the same",
+        f"through the {lens}, {answer} first leads at depth {leads.estimate} and is settled at depth "
+        f"{settled.estimate} of {result.sizes['depth'] - 1}{of_group}",
+        caveat=f"interval of the settled depth; mean over {counted(settled.n, units)}; what a lens does not show may "
+        "be there all the same",
         untrained=_PLACE,
     )
 

@@ -34,7 +34,8 @@ __all__ = ["conclude", "curve", "over_depth"]
 
 def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
     """Curves with intervals by group, the depths where the answer leads and is settled, and contrasts."""
-    passages, prompts, direct = stages["passages"], stages["prompts"], stages.get("direct", xr.Dataset())
+    passages, prompts = stages["passages"], stages["prompts"]
+    direct, shown = (stages.get(name, xr.Dataset()) for name in ("direct", "shown"))
     groups: dict[str, Group] = {}
     parts: list[xr.Dataset] = []
     if prompts.sizes:
@@ -57,7 +58,7 @@ def conclude(stages: Earlier, settings: Settings) -> xr.Dataset:
         parts += [_of_the_main_group(of_tokens[PASSAGES], Over(passages, settings, rows="token_passage"))]
     samples = xr.merge([passages, prompts], join="outer", compat="override", combine_attrs="override")
     result = xr.merge(
-        [samples.assign_coords(_axes(groups)).assign(_averages(groups, settings)), *parts],
+        [samples.assign_coords(_axes(groups)).assign(_averages(groups, settings)), *parts, shown],
         join="outer",
         compat="override",
         combine_attrs="override",

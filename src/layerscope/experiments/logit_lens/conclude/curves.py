@@ -39,6 +39,17 @@ def quantities(samples: xr.Dataset, prefix: str) -> Group:
     }
 
 
+SURPRISAL = ("surprisal, −ln p", "nat")
+
+
+def surprisal(result: xr.Dataset, group: str, name: str, lens: str = "logit lens") -> xr.Dataset:
+    """As `curve`, of a log-probability without its sign: above 0, so that a log axis can hold it."""
+    found = -curve(result, group, name, lens).drop_vars("n")
+    turned = found.rename(low="high", high="low").assign(n=curve(result, group, name, lens).n)
+    turned["value"].attrs = dict(zip(("long_name", "units"), SURPRISAL, strict=True))
+    return turned
+
+
 def curve(result: xr.Dataset, group: str, name: str, lens: str = "logit lens") -> xr.Dataset:
     """`value`, `low`, `high`, `n` of one quantity of one group over depth; ranks as ranks."""
     which = {"group": stored(group), "quantity": name, "lens": lens}

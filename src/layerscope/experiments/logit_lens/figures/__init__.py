@@ -10,22 +10,27 @@ import xarray as xr
 
 from layerscope.evidence import as_rows, level_of, text_coordinate
 from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, groups_named
-from layerscope.experiments.logit_lens.conclude.curves import CURVES, curve
+from layerscope.experiments.logit_lens.conclude.curves import CURVES, SURPRISAL, curve, surprisal
 from layerscope.experiments.logit_lens.figures.direct import direct_figures
-from layerscope.plots import curve_over_depth, differences, distribution
+from layerscope.experiments.logit_lens.figures.shown import TABLE, shown_figures
+from layerscope.plots import curve_over_depth, differences, distribution, more
 from layerscope.results.escaping import restored, stored
 
 _MOST_GROUPS = 6
+_LEAD = (TABLE, "When does the answer become probable?", "Which layers write the answer?")
+_LEAD_OF_PASSAGES = ("When does the final choice become probable?", "How far is each depth from the end?")
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
-    """Figures of passages, of prompts, and of who writes the answer; each title says what is shown."""
-    figures: dict[str, Any] = {}
-    if PASSAGES in result.group.values:
-        figures |= _of_passages(result)
+    """The table of some prompts, when the answer becomes probable and who writes it; the rest for who wants more."""
+    figures = shown_figures(result)
     if ALL_PROMPTS in result.group.values:
         figures |= _of_prompts(result)
-    return figures | direct_figures(result)
+    figures |= direct_figures(result)
+    if PASSAGES in result.group.values:
+        figures |= _of_passages(result)
+    prompts, passages = ([name for name in some if name in figures] for some in (_LEAD, _LEAD_OF_PASSAGES))
+    return {name: figures.pop(name) for name in prompts or passages} | more(figures)
 
 
 def _band(result: xr.Dataset, group: str) -> str:
@@ -54,10 +59,14 @@ def _of_passages(result: xr.Dataset) -> dict[str, Any]:
         "How far is each depth from the end?": curve_over_depth(
             kl.assign(null=null),
             log=True,
-            caption=f"Dashed: the average of what other positions predict. {band}",
+            caption=f"Dashed: the average of what other positions predict. {band} Below it a depth knows something of "
+            "its own token's prediction; at the last depth the divergence is 0, which a log axis does not hold.",
         ),
         "When does the final choice become probable?": curve_over_depth(
-            _lines(result, answers, "log-probability", "nat"), caption=band
+            _lines(result, answers, *SURPRISAL),
+            log=True,
+            caption=f"Surprisal 0.7 is a probability of 1/2, 7 of 1/1,000. {band} Look for the depth at which the "
+            "final choice falls below the null, another position's choice.",
         ),
         "How often does the final choice lead?": curve_over_depth(
             _lines(result, {lens: (PASSAGES, "leads", lens) for lens in lenses}, *CURVES["leads"]),
@@ -81,6 +90,10 @@ def _of_prompts(result: xr.Dataset) -> dict[str, Any]:
     if not filled:
         return {}
     figures: dict[str, Any] = {}
+    reads = {
+        "probability": " Where a line rises, the answer stands in a form that the unembedding reads.",
+        "log_rank": " Rank 1 is the top token.",
+    }
     titles = {
         "probability": "When does the answer become probable?",
         "log_rank": "When does the answer rise to rank 1?",
@@ -91,7 +104,9 @@ def _of_prompts(result: xr.Dataset) -> dict[str, Any]:
             wanted = {group.removeprefix(PROMPT): (group, name, lens) for group in filled}
             heading = title if lens == "logit lens" else f"{title[:-1]} ({lens})?"
             figures[heading] = curve_over_depth(
-                _lines(result, wanted, *CURVES[name]), log=name in ("log_rank", "kl"), caption=band
+                _lines(result, wanted, *CURVES[name]),
+                log=name in ("log_rank", "kl"),
+                caption=band + reads.get(name, ""),
             )
     figures |= _settled(result, filled)
     compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted.values)))
@@ -138,8 +153,9 @@ def _lines(
     result: xr.Dataset, wanted: Mapping[str, tuple[str, str, str]], long_name: str, units: str
 ) -> xr.Dataset:
     """Quantities as lines of one figure: labels to group, quantity and lens."""
-    rows = as_rows({label: curve(result, *of) for label, of in wanted.items()}, long_name, units)
-    if any(name == "kl" for _, name, _ in wanted.values()):  # 0 at the last depth, which no log axis shows
+    read = surprisal if (long_name, units) == SURPRISAL else curve
+    rows = as_rows({label: read(result, *of) for label, of in wanted.items()}, long_name, units)
+    if read is surprisal or any(name == "kl" for _, name, _ in wanted.values()):  # no log axis shows 0
         known = rows["value"] > 0
         rows = rows.assign({part: rows[part].where(known) for part in ("value", "low", "high")})
         rows["value"].attrs = {"long_name": long_name, "units": units}

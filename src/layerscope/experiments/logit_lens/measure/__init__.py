@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -21,9 +20,9 @@ from layerscope.evidence import (
 )
 from layerscope.evidence.groups import spread
 from layerscope.experiments.logit_lens.items import LensItem
+from layerscope.experiments.logit_lens.measure.token_text import text_of
 from layerscope.experiments.logit_lens.settings import Settings
 from layerscope.results.combine import concatenate
-from layerscope.results.escaping import stored
 from layerscope.text.categories import label_tokens
 from layerscope.text.tokenised import TokenisedPassage
 
@@ -113,7 +112,7 @@ def _read(
     ]
     texts = [
         named(
-            [_text_of(model.tokenizer, token) for token in getattr(first, name).tolist()],
+            [text_of(model.tokenizer, token) for token in getattr(first, name).tolist()],
             f"{prefix}{name}_text",
             what,
             dims=(dimension,),
@@ -135,9 +134,3 @@ def _read(
         depth=depth_coordinate(model.n_layers),
         lens=text_coordinate(list(lenses), "lens", "how states are read"),
     )
-
-
-@lru_cache(maxsize=65536)
-def _text_of(tokenizer: Any, token: int) -> str:
-    """A token's text in its stored form; decoding each anew would take as long as a tenth of the model."""
-    return stored(tokenizer.decode([token]))
