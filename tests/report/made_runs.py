@@ -124,6 +124,7 @@ def made_layers(outstanding: int = 3) -> xr.Dataset:
             "share_high": quantity(value + 0.008, "layer", share),
             "share_n": quantity(np.full(12, 12), "layer", "passages"),
             "share_draws": quantity(draws, "draw layer", share),
+            "mean_share": quantity(value.mean(), "", "mean share of what is done"),
         },
         coords={"draw": xr.Variable("draw", range(200), {"long_name": "replicate"})},
         attrs={"experiment": "trial_layers"},

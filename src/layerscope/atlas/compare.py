@@ -34,23 +34,32 @@ class Comparison:
         curves: `value`, `low`, `high` [measure model fraction], of the measures that all models have.
         stretches: `stretch`, `stretch_low`, `stretch_high` [model]: the factor by which layers of the first must be
             multiplied for its curves to lie on the model's, and `by_fraction`, the ratio of their numbers of layers.
+        each: all measures of each model.
     """
 
     models: tuple[str, ...]
     indices: xr.Dataset
     curves: xr.Dataset
     stretches: xr.Dataset
+    each: tuple[Layers, ...]
 
     def lines(self) -> Iterator[str]:
         """Everything in words, index by index; then the stretch."""
         for place, label in enumerate(self.indices.label.values):
-            row = self.indices.isel(index=place)
-            unit = str(row.unit.values)
             yield str(label)
-            for model in range(len(self.models)):
-                yield f"  {self.models[model]}: {self._said(row.isel(model=model), unit)}"
+            for model, name in enumerate(self.models):
+                value, apart, _ = self.in_words(place, model)
+                difference = f"; difference from {self.models[0]}: {apart}" if value and apart else ""
+                yield f"  {name}: {value or 'not measured'}{difference}"
         for model in range(1, len(self.models)):
-            yield self._aligned(model)
+            yield self.aligned(model)
+
+    def in_words(self, index: int, model: int) -> tuple[str, str, bool]:
+        """An index of a model, its difference from the first model's (empty where unknown), whether that excludes 0."""
+        cell = self.indices.isel(index=index, model=model)
+        value, apart = (_in_words(cell, name, str(cell.unit.values)) for name in ("value", "difference"))
+        low, high = float(cell.difference_low), float(cell.difference_high)
+        return value, apart, low > 0 or high < 0
 
     def __repr__(self) -> str:
         return (
@@ -58,13 +67,8 @@ class Comparison:
             ".stretches"
         )
 
-    def _said(self, cell: xr.Dataset, unit: str) -> str:
-        value, apart = (_in_words(cell, name, unit) for name in ("value", "difference"))
-        if not value:
-            return "not measured"
-        return f"{value}; difference from {self.models[0]}: {apart}" if apart else value
-
-    def _aligned(self, model: int) -> str:
+    def aligned(self, model: int) -> str:
+        """How the layers of the first model lie on those of another, in one sentence."""
         cell = self.stretches.isel(model=model)
         low, high, ratio = (float(cell[name]) for name in ("stretch_low", "stretch_high", "by_fraction"))
         if not np.isfinite(low):
@@ -118,6 +122,7 @@ def compare(*runs: Any) -> Comparison:
         indices=_indices(models, names),
         curves=_curves(models, names),
         stretches=_stretches(models, names),
+        each=tuple(models),
     )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from layerscope.atlas.measures import side_by_side
+from layerscope import experiments
+from layerscope.atlas.measures import GROUPS, side_by_side
 from layerscope.atlas.parts import Part, part_of
 from layerscope.atlas.phases import Stretches, stretches
 from layerscope.atlas.roles import ROLES, HeadWithRole, said_of_layer
@@ -187,7 +188,7 @@ def layers_of_parts(model: str, parts: Sequence[Part]) -> Layers:
     Raises:
         LayerscopeError: no measure among them, or they are of different models.
     """
-    last = {part.experiment: part for part in parts}
+    last = {part.experiment: part for part in sorted(parts, key=_on_pages)}
     data = standing_out(
         side_by_side({name: one for part in last.values() for name, one in part.columns.items()})
     )
@@ -195,6 +196,12 @@ def layers_of_parts(model: str, parts: Sequence[Part]) -> Layers:
         (head for part in last.values() for head in part.heads), key=lambda head: ROLES.index(head.role)
     )
     return Layers(model, data, stretches(data), tuple(heads), tuple(last.values()))
+
+
+def _on_pages(part: Part) -> tuple[int, int, str]:
+    """Parts by group of questions, then by their experiment's place in it."""
+    group = GROUPS.index(part.group) if part.group in GROUPS else len(GROUPS)
+    return group, experiments.load(part.experiment).place, part.experiment
 
 
 def _of_one_model(pairs: Sequence[tuple[xr.Dataset, RunFolder | None]]) -> Layers:

@@ -31,11 +31,15 @@ def compare(
     ] = None,
     out: Out = Path("runs"),
     quick: Annotated[bool, typer.Option("--quick", help="What `report --quick` runs.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="The page; by default compare.html below --out.", metavar="FILE"),
+    ] = None,
     csv: Annotated[
         Path | None, typer.Option(help="A file for every index of every model.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Several models side by side: headline indices with intervals, and how their layers align.
+    """Several models side by side: headline indices with intervals, how their layers align, and a page that shows both.
 
     layerscope compare runs-of-gpt2 runs-of-gpt2-medium
     layerscope compare --models gpt2 --models gpt2-medium
@@ -43,6 +47,7 @@ def compare(
     from layerscope.atlas.compare import compare as side_by_side
     from layerscope.atlas.layers import layers
     from layerscope.jobs.workers import engine_of
+    from layerscope.report.comparison import write_comparison
 
     refused: dict[str, LayerscopeError] = {}
     given: list[Any] = list(runs or [])
@@ -54,5 +59,7 @@ def compare(
             folders = every_experiment(question, model, engine, out, quick, own)
         refused |= {f"{experiment} on {name}": error for experiment, error in own.items()}
         given.append(layers([one for one in folders if one.record.asked.untrained is None]))
-    tell_comparison(side_by_side(*given), csv)
+    found = side_by_side(*given)
+    tell_comparison(found, csv)
+    typer.echo(f"\nwrote {write_comparison(found, page or out / 'compare.html')}")
     end_with(refused)

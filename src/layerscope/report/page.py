@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -20,24 +20,42 @@ from layerscope.report.glossary import GLOSSARY, linked_terms, term_anchor
 from layerscope.report.models import ModelOnPage
 from layerscope.results.escaping import visible
 
+if TYPE_CHECKING:
+    from layerscope.report.comparison import ComparisonPage
+
 
 def render(models: Sequence[ModelOnPage], *, title: str | None = None) -> str:
-    """The whole HTML file as text.
+    """The whole HTML file of runs as text.
 
     Args:
         models: each with its runs.
         title: of the page; by default it says what each layer of the models does.
     """
-    environment = _environment()
-    scripts = [_script(get_plotlyjs()), _script(_source(environment, "page.js"))]
-    sections = [one for model in models for one in model.runs]
     several = len(models) > 1
     names = ", ".join(model.name for model in models)
-    return environment.get_template("page.html.j2").render(
+    return _filled(
+        "report.html.j2",
         title=title or (f"What each layer does: {names}" if several else f"What each layer of {names} does"),
         models=models,
         several=several,
-        sections=sections,
+        sections=[one for model in models for one in model.runs],
+    )
+
+
+def render_comparison(page: ComparisonPage) -> str:
+    """The whole HTML file of a comparison as text."""
+    return _filled("comparison.html.j2", title=f"{_listed(page.models)}, layer by layer", page=page)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _filled(template: str, **values: Any) -> str:
+    environment = _environment()
+    scripts = [_script(get_plotlyjs()), _script(_source(environment, "page.js"))]
+    return environment.get_template(template).render(
+        **values,
         glossary=GLOSSARY,
         style=Markup(_source(environment, "page.css")),
         scripts=scripts,
