@@ -93,7 +93,7 @@ def test_the_map_fits_eighty_columns_whatever_the_model(
     ]
 
     assert max(map(len, [*drawn, *table])) <= 80
-    assert len(table) <= 26
+    assert len(table) <= 33
     assert table[-1].split()[0] == str(depths - 1)
     assert drawn[-1].startswith("depth")
 

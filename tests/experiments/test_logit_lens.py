@@ -223,6 +223,7 @@ def test_who_is_shown_is_refused_before_anything_is_measured(monkeypatch: pytest
         shown_names(shown=-1)
 
 
+@pytest.mark.quick
 def test_what_is_shown_is_what_the_lens_reads_of_the_last_tokens() -> None:
     model, prompts = zoo.layered("llama", flipped=True), [PROMPTS[1]]
     result = run(model, prompts=prompts, shown_positions=5)

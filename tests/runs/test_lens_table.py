@@ -1,5 +1,7 @@
 """The table of top tokens by depth and position against a plain loop: states, norm, unembedding, softmax, topk."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,8 +60,11 @@ def test_the_answer_is_followed_as_the_lens_follows_it() -> None:
 
 
 def test_a_model_whose_end_is_not_the_lens_is_refused() -> None:
-    model = zoo.layered("gpt2")
-    model.refused["unembed"] = "blocks run one by one do not give the logits"
+    refused, overlooked = zoo.layered("gpt2"), zoo.layered("gemma2", flipped=True)
+    refused.refused["unembed"] = "blocks run one by one do not give the logits"
+    overlooked.structure = replace(overlooked.structure, logit_map=())  # as if there were no soft cap
 
     with pytest.raises(LayerscopeError, match="unembed is not available"):
-        read_lens_table(model, IDS, [7])
+        read_lens_table(refused, IDS, [7])
+    with pytest.raises(LayerscopeError, match="last lens"):
+        read_lens_table(overlooked, IDS, [7])

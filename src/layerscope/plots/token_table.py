@@ -16,7 +16,7 @@ from layerscope.plots.axes import depth_ticks, inert, plain, shortened
 from layerscope.plots.theme import colour_scale, finish
 from layerscope.results.escaping import restored, visible
 
-_COLUMN, _BESIDE, _AROUND, _MENU = 62, 96, 120, 36
+_COLUMN, _BESIDE, _AROUND, _MENU = 68, 96, 120, 36
 _LONGEST = 9
 _ROWS = ((26, 24), (40, 20))
 """Pixels of a row up to so many depths; above, less."""

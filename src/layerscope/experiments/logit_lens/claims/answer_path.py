@@ -11,7 +11,7 @@ import xarray as xr
 from layerscope.maths.leading import first_leads, settled
 from layerscope.results.escaping import restored, visible
 
-_MOST_ROWS = 26
+_MOST_ROWS = 33
 _LONGEST = 24
 
 
