@@ -86,7 +86,7 @@ def test_several_models_have_a_map_each_and_their_name_in_every_row(
     ]
     page = page_without_library(write_report(runs, tmp_path / "report.html"))
 
-    assert page.count('<table class="map">') == 2
+    assert page.count('<table class="map"') == 2
     assert 'id="m2-layer-3"' in page
     assert page.count("What each layer of english-12l does") == 2
 

@@ -116,7 +116,7 @@ def test_an_experiment_without_a_measure_is_politely_left_out_of_the_map(
 ) -> None:
     page = page_without_library(write_report([make_run()], out))
 
-    assert '<table class="map">' not in page
+    assert '<table class="map"' not in page
     assert "facts cross 2.6 blocks later" in page
 
 

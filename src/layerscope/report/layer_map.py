@@ -68,7 +68,7 @@ class LayerMap:
     @property
     def every(self) -> int:
         """Layers are numbered in steps of this, so that numbers do not run into one another."""
-        return next(step for step in (1, 2, 5, 10, 20, 50) if self.layers / step <= 36)
+        return next(step for step in (1, 2, 5, 10, 20, 50) if self.layers / step <= 14)
 
 
 def layer_map(layers: Layers, anchors: Mapping[str, str]) -> LayerMap:
