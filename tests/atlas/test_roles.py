@@ -69,3 +69,12 @@ def test_heads_of_one_role_in_a_layer_share_a_sentence() -> None:
     ]
     assert said_of_layer(heads[:1], 1)[0].startswith("L1H2 is an induction head: 80%")
     assert said_of_layer(heads, 0) == []
+
+
+def test_of_many_heads_the_first_are_named_and_the_rest_counted() -> None:
+    induction = next(role for role in ROLES if role.name == "induction head")
+    heads = [HeadWithRole(induction, 2, head, 0.9 - head / 100, 0.7, 0.95) for head in range(9)]
+
+    (said,) = said_of_layer(heads, 2)
+
+    assert "of 9 induction heads (then L2H1, L2H2, L2H3, L2H4, L2H5 and 3 more)" in said

@@ -14,6 +14,9 @@ from layerscope.evidence.wording import article, interval, measured, sentence
 THRESHOLD = 0.3
 """Share of a head's attention that makes it a head of that role: what `attention_patterns` calls a sink by."""
 
+_NAMED = 5
+"""So many weaker heads are named in a sentence."""
+
 
 @dataclass(frozen=True)
 class Role:
@@ -74,7 +77,8 @@ class HeadWithRole:
     def said(self, others: Sequence[HeadWithRole] = ()) -> str:
         """The sentence on it, and on weaker heads of the same layer with the same role."""
         share = measured(self.value, "share", self.low, self.high)
-        weaker = ", ".join(one.name for one in others)
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        weaker = ", ".join(one.name for one in others[:_NAMED]) + more
         is_one = (
             f"is the strongest of {1 + len(others)} {self.role.name}s (then {weaker})"
             if others
