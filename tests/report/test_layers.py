@@ -91,6 +91,21 @@ def test_several_models_have_a_map_each_and_their_name_in_every_row(
     assert page.count("What each layer of english-12l does") == 2
 
 
+def test_two_runs_of_one_experiment_are_told_apart(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [
+        make_run("one", experiment="trial_layers"),
+        make_run("two", experiment="trial_layers"),
+        make_run("three"),
+    ]
+    page = page_without_library(write_report(runs, tmp_path / "report.html"))
+    contents = page.partition("</nav>")[0]
+
+    assert [f'<span class="name">{name}</span>' in contents for name in ("one", "two", "trial_trace")] == [
+        True
+    ] * 3
+    assert page.count('<table class="map"') == 1
+
+
 def test_the_first_use_of_a_term_is_explained_and_only_that(page: str) -> None:
     assert page.count('href="#term-attention-sink"') == 1
     assert all(f'id="term-{term.replace(" ", "-")}"' in page for term in GLOSSARY)

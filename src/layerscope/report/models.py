@@ -67,6 +67,8 @@ def models_of(sections: Sequence[Section], folder: str) -> list[ModelOnPage]:
     by_model: dict[str, list[Section]] = {weights: [] for weights in known}
     for one in sections:
         by_model[one.weights or known[-1]].append(one)
+    for runs in by_model.values():
+        _tell_apart(runs)
     found = []
     for number, runs in enumerate(by_model.values()):
         named = next((one for one in reversed(runs) if one.model), runs[-1])
@@ -74,6 +76,13 @@ def models_of(sections: Sequence[Section], folder: str) -> list[ModelOnPage]:
         _add_atlas(model, folder)
         found.append(model)
     return found
+
+
+def _tell_apart(runs: Sequence[Section]) -> None:
+    """Several runs of one experiment are told apart by their folders."""
+    for one in runs:
+        if sum(other.experiment == one.experiment for other in runs) > 1:
+            one.told_apart = one.where.rstrip("/").rpartition("/")[2]
 
 
 def _by_group(sections: Sequence[Section]) -> list[tuple[str, list[Section]]]:

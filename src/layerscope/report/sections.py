@@ -75,6 +75,7 @@ class Section:
     headlines: tuple[str, ...] = ()
     place: int = 0
     part: Part | None = None
+    told_apart: str = ""
 
     @property
     def group(self) -> str:
