@@ -223,10 +223,10 @@ class Experiment:
 
     `over_depth` gives named measures over layer or depth, the one that speaks for the experiment first; each
     is a Dataset of `value`, `low`, `high`, and where known `null` and `draws`, with the attributes `label`
-    and `sense` (see `evidence.measure`). `headlines` names at most two variables of the result that compare
-    models, each with a claim on it. `place` says where it stands among experiments of its group of questions, the
-    smallest first. `plugin` is the package that it comes from, by its distribution, where that
-    is not Layerscope.
+    and `sense` (see `evidence.measure`), and `log` = 1 where it spans powers of ten: its panel has a log axis.
+    `headlines` names at most two variables of the result that compare models, each with a claim on it. `place`
+    says where it stands among experiments of its group of questions, the smallest first. `plugin` is the
+    package that it comes from, by its distribution, where that is not Layerscope.
 
     The last four are optional, None where an experiment has none: `read` gives pages of excerpts for reading,
     `sheet` what a person can be asked to judge, `judged` what the answers say, and `tell` lines that the terminal

@@ -156,3 +156,16 @@ def test_the_strip_tells_null_and_twin_apart_and_says_which_is_which(curves: xr.
 def test_an_empty_strip_is_refused() -> None:
     with pytest.raises(LayerscopeError):
         layers_at_a_glance([])
+
+
+def test_a_panel_that_spans_powers_of_ten_has_a_log_axis_and_leaves_zero_out() -> None:
+    value = xr.DataArray([650.0, 20.0, 2.0, 0.0], dims="depth", coords={"depth": range(4)})
+    far = xr.Dataset({"value": value, "low": value * 0.9, "high": value * 1.1}, attrs={"log": 1})
+    near = far.drop_attrs()
+
+    figure = layers_at_a_glance([StripRow("far", far, 3, twins=[far]), StripRow("near", near, 3)])
+
+    assert (figure.layout.yaxis.type, figure.layout.yaxis2.type) == ("log", None)
+    drawn = [trace for trace in figure.data if trace.yaxis == "y" and len(trace.y)]
+    assert all(np.nanmin(np.asarray(trace.y, dtype=float)) > 0 for trace in drawn)
+    assert len(drawn) == 4

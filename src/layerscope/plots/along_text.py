@@ -9,7 +9,7 @@ from plotly.graph_objects import Figure
 
 from layerscope.plots.axes import label, quantity_title
 from layerscope.plots.bands import band, line, null_line
-from layerscope.plots.curves import _log_ticks, lines
+from layerscope.plots.curves import lines, log_ticks
 from layerscope.plots.theme import COLOURS, finish, legend_above
 
 
@@ -36,6 +36,6 @@ def curves_along_text(
         figure.add_trace(null_line(values["null"], axis, name="uniform"))
     ticks = {"tickmode": "array", "tickvals": [2**power for power in range(24)]}
     figure.update_xaxes(title="position in the text [tokens]", type="log", **ticks)
-    figure.update_yaxes(title=quantity_title(values["value"]), **(_log_ticks(values) if log else {}))
+    figure.update_yaxes(title=quantity_title(values["value"]), **(log_ticks(values) if log else {}))
     figure.update_layout(hovermode="x unified", legend=legend_above())
     return finish(figure, title=title, caption=caption)

@@ -38,13 +38,13 @@ def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", 
         _add(figure, line(one, axis, name=label(name) or "measured", colour=colour, legendgroup=name))
     _add_nulls(figure, values, axis)
     figure.update_xaxes(title=axis_title(axis), **depth_ticks(last_place(values, axis)))
-    figure.update_yaxes(title=quantity_title(values["value"]), **(_log_ticks(values) if log else {}))
+    figure.update_yaxes(title=quantity_title(values["value"]), **(log_ticks(values) if log else {}))
     several = sum(trace.showlegend is not False for trace in figure.data) > 1
     figure.update_layout(hovermode="x unified", showlegend=several, legend=legend_above())
     return finish(figure, title=title, caption=caption, top=44 if several else 16)
 
 
-def _log_ticks(shown: xr.Dataset) -> dict[str, Any]:
+def log_ticks(shown: xr.Dataset) -> dict[str, Any]:
     """1, 2, 5, 10, 20, ..., over many powers of ten these alone, over less than one some more: plotly's own choice is
     bare digits between them."""
     ends = np.concatenate([shown[name].values.ravel() for name in ("value", "low", "high") if name in shown])

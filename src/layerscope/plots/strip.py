@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from layerscope.errors import LayerscopeError
 from layerscope.plots.axes import depth_axis, depth_ticks, escaped, label, places, quantity_title
 from layerscope.plots.bands import band, line, null_line
-from layerscope.plots.curves import lines
+from layerscope.plots.curves import lines, log_ticks
 from layerscope.plots.theme import COLOURS, NEUTRAL, finish
 
 _PANEL, _AROUND = 120, 76
@@ -66,6 +66,9 @@ def layers_at_a_glance(
         for trace in _traces(row, fraction):
             figure.add_trace(trace, row=place, col=1)
     _lay_out(figure, fraction, longest)
+    for place, row in enumerate(rows, start=1):
+        if row.values.attrs.get("log"):
+            figure.update_yaxes(row=place, **log_ticks(_above_zero(row.values)))
     figure.update_layout(showlegend=False, hovermode="x unified")
     return finish(
         figure, title=title, caption=caption, height=_AROUND + panel * len(rows), top=28, min_width=560
@@ -133,7 +136,14 @@ def _of_twins(row: StripRow, axis: str, fraction: bool) -> Iterator[go.Scatter |
                 yield stroke.update(line_dash="dot", line_width=1.5, legendgroup=f"twin {number}")
 
 
+def _above_zero(values: xr.Dataset) -> xr.Dataset:
+    """Curves without the places where they are not above 0, which no log axis holds."""
+    drawn = values[[name for name in ("value", "low", "high", "null") if name in values]]
+    return drawn.where(drawn["value"] > 0)
+
+
 def _placed(values: xr.Dataset, n_layers: int, axis: str, fraction: bool) -> xr.Dataset:
+    values = _above_zero(values) if values.attrs.get("log") else values
     shift = 0.5 if axis == "layer" else 0.0
     at = np.asarray(places(values, axis), dtype=float) + shift
     return values.assign_coords({axis: at / n_layers if fraction else at})

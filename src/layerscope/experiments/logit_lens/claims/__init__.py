@@ -52,8 +52,7 @@ def _settled(result: xr.Dataset, group: str, lens: str) -> Claim:
     return settled.claim(
         f"through the {lens}, {answer} first leads at depth {leads.estimate} and is settled at depth "
         f"{settled.estimate} of {result.sizes['depth'] - 1}{of_group}",
-        caveat=f"interval of the settled depth; mean over {counted(settled.n, units)}; what a lens does not show may "
-        "be there all the same",
+        caveat=f"interval of the settled depth; mean over {counted(settled.n, units)}",
         untrained=_PLACE,
     )
 

@@ -155,7 +155,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             sense="what the model would say here is far from what it ends up saying",
             questions="what is decodable",
             null=float(result.kl_to_average.sel(group=stored(group))),
-        )
+        ).assign_attrs(log=1)
     }
     for kind, writes in (("attention", "attention writes"), ("mlp", "MLPs write")):
         variable = f"{kind}_beyond_other"
