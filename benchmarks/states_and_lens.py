@@ -84,6 +84,8 @@ def main() -> None:
 def speeds(model: Any, count: int, rounds: int) -> dict[str, float]:
     """Tokens per second of everything that is compared, on the first passages of the model's own set."""
     from layerscope.experiments import hidden_states, logit_lens
+    from layerscope.experiments.hidden_states.items import TextsItem
+    from layerscope.experiments.logit_lens.items import LensItem
     from layerscope.jobs.texts import default_source, tokenised_passages
     from layerscope.runs import read_states
     from layerscope.runs.reading import as_batch
@@ -91,8 +93,9 @@ def speeds(model: Any, count: int, rounds: int) -> dict[str, float]:
     passages = list(tokenised_passages(model, default_source(model, "passages")))[:count]
     states = hidden_states.Settings()
     lens = logit_lens.Settings(positions=10**6, first_position=0)
-    first = _item(hidden_states.TextsItem, passages[0])
-    centre = {"centre": hidden_states._centre(model, first, states, {})}
+    measured = {stage.name: stage.measure for stage in hidden_states.STAGES}
+    centre = {"centre": measured["centre"](model, _item(TextsItem, passages[0]), states, {})}
+    of_lens = {stage.name: stage.measure for stage in logit_lens.STAGES}["passages"]
     kept = {passage.name: read_states(model, passage.tokens.ids) for passage in passages}
 
     def unembeddings(passage: Any) -> None:
@@ -100,10 +103,10 @@ def speeds(model: Any, count: int, rounds: int) -> dict[str, float]:
             model.unembed(state)
 
     def states_of(passage: Any) -> None:
-        hidden_states._passages(model, _item(hidden_states.TextsItem, passage), states, centre)
+        measured["passages"](model, _item(TextsItem, passage), states, centre)
 
     def lens_of(passage: Any) -> None:
-        logit_lens._passages(model, _item(logit_lens.LensItem, passage), lens, {})
+        of_lens(model, _item(LensItem, passage), lens, {})
 
     kinds: dict[str, Callable[[Any], object]] = {
         "forward": lambda passage: model.logits(as_batch(passage.tokens.ids), last=True),

@@ -159,3 +159,21 @@ def test_what_is_no_single_prompt_is_told(
     assert all(word in said.err for word in words)
     assert "Traceback" not in said.err
     assert said.out == ""
+
+
+def test_logit_lens_on_one_prompt_says_what_trace_says_of_its_answer(
+    command: Command, tiny: Path, tmp_path: Path
+) -> None:
+    trace = command("trace", STARRED, "--model", tiny, "--set", "samples=2").out
+    ran = command("run", "logit_lens", "--model", tiny, "--prompts", STARRED, "--out", tmp_path).out
+    shown = command("show", tmp_path).out
+
+    first = trace.index("depth  top token")
+    table = [line.strip() for line in trace[first:].splitlines()][:6]  # a heading and five depths
+    assert table[-1].split()[0] == "4"
+    for said in (ran, shown):
+        lines = [line.strip() for line in said.splitlines()]
+        start = lines.index(table[0])
+        assert lines[start - 1].startswith("The answer “")
+        assert lines[start - 1].removeprefix("The answer ") in trace
+        assert lines[start : start + 6] == table
