@@ -64,10 +64,9 @@ def test_pairs_that_cannot_be_told_apart_are_grey_and_say_so() -> None:
     assert (list(clear.x), list(clear.y), list(clear.error_x.array)) == ([2.0], [0], [0.5])
     assert (list(unclear.x), list(unclear.y), list(unclear.error_x.arrayminus)) == ([-0.5], [1], [1.0])
     assert unclear.marker.color != clear.marker.color
-    assert figure.layout.yaxis.ticktext == ("a − &lt;b&gt;", "a − c")
     assert [note.text for note in figure.layout.annotations] == [
-        "p &lt; 0.001",
-        "p = 0.3, not significant",
+        "a − &lt;b&gt; (p &lt; 0.001)",
+        "a − c (p = 0.3, not significant)",
     ]
     assert figure.layout.shapes[0].x0 == 0
 

@@ -27,7 +27,8 @@ def claims_of_pairs(
     caveat: str = "",
     untrained: Untrained | None = None,
 ) -> Iterator[Claim]:
-    """A sentence for each pair; of many pairs only for those that are significant, and one for all the others.
+    """A sentence for each pair, the largest difference first; of many pairs only for those that are significant, and
+    one for all the others.
 
     Args:
         result: with `difference` along contrast, and `p_adjusted`.
@@ -39,7 +40,9 @@ def claims_of_pairs(
     """
     p = result.p_adjusted.to_numpy()
     few, method = len(p) <= _FEW, f"permutation over {units}, Holm's method over all pairs"
-    for place in np.flatnonzero(np.isfinite(p) if few else p < ALPHA):
+    shown = np.flatnonzero(np.isfinite(p) if few else p < ALPHA)
+    sizes = np.abs(result.difference.to_numpy()[shown]) if shown.size else np.zeros(0)
+    for place in shown[np.argsort(-sizes, kind="stable")]:
         here = result.isel(contrast=slice(place, place + 1))
         first, second = (restored(str(here[f"contrast_{which}"].item())) for which in ("first", "second"))
         gap = finding(

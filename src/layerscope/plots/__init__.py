@@ -16,7 +16,7 @@ from layerscope.plots.heatmap import NamedHeatmap, heatmap_gallery, token_heatma
 from layerscope.plots.panels import rows_by_category
 from layerscope.plots.phases import curves_with_phases
 from layerscope.plots.strip import StripRow, layers_at_a_glance
-from layerscope.plots.theme import more
+from layerscope.plots.theme import leading, more
 
 __all__ = [
     "NamedHeatmap",
@@ -29,6 +29,7 @@ __all__ = [
     "distribution",
     "heatmap_gallery",
     "layers_at_a_glance",
+    "leading",
     "more",
     "rows_by_category",
     "token_heatmap",

@@ -99,6 +99,10 @@ def _add_nulls(figure: Figure, values: xr.Dataset, axis: str) -> None:
     if not others:
         _add(figure, null_line(values["null"], axis, name=whose))
     named = zip(lines(values, axis), cycle(COLOURS), strict=False) if others else ()
-    for (name, one), colour in named:  # each beside its own line
-        dashed = null_line(one["null"], axis, name=f"{whose}, {label(name)}", legendgroup=name)
+    for place, ((name, one), colour) in enumerate(named):  # each beside its own line, all under one entry
+        if place == 0:
+            _add(figure, null_line(one["null"].isel({axis: slice(0)}), axis, name=whose))
+        dashed = null_line(
+            one["null"], axis, name=f"{whose}, {label(name)}", legendgroup=name, showlegend=False
+        )
         _add(figure, dashed.update(line_color=colour))

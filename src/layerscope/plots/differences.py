@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from plotly.graph_objects import Figure
@@ -11,7 +13,7 @@ from layerscope.plots.axes import escaped, label, quantity_title
 from layerscope.plots.numbers import p_text, with_interval
 from layerscope.plots.theme import COLOURS, NEUTRAL, finish
 
-_ROW, _AROUND = 34, 90
+_ROW, _AROUND = 46, 90
 
 
 def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", caption: str = "") -> Figure:
@@ -34,21 +36,14 @@ def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", 
     for wanted, colour in ((True, COLOURS[0]), (False, NEUTRAL)):
         _add(figure, contrasts, np.flatnonzero(clear == wanted), colour)
     names = [label(name) for name in contrasts[over].values]
-    axis = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names, "showgrid": False}
-    figure.update_yaxes(range=[len(names) - 0.5, -0.5], **axis)
+    figure.update_yaxes(range=[len(names) - 0.4, -0.7], showticklabels=False, showgrid=False)
     figure.update_xaxes(title=quantity_title(contrasts["difference"]))
     figure.add_vline(0, line={"color": NEUTRAL, "width": 1.5}, layer="below")
-    _write_verdicts(figure, contrasts, clear)
+    _write_pairs(figure, names, contrasts["p_adjusted"].values, clear)
     figure.update_layout(showlegend=False, hovermode="closest")
-    finish(
-        figure,
-        title=title,
-        caption=caption,
-        height=_AROUND + _ROW * max(2, len(names)),
-        top=16,
-        min_width=560,
-    )
-    return figure.update_layout(margin_r=210)
+    height = _AROUND + _ROW * max(3, len(names))
+    finish(figure, title=title, caption=caption, height=height, top=16, min_width=320)
+    return figure.update_layout(margin_l=16)
 
 
 def _dimension(contrasts: xr.Dataset) -> str:
@@ -88,12 +83,12 @@ def _add(figure: Figure, contrasts: xr.Dataset, rows: np.ndarray, colour: str) -
     )
 
 
-def _write_verdicts(figure: Figure, contrasts: xr.Dataset, clear: np.ndarray) -> None:
-    for row, p in enumerate(contrasts["p_adjusted"].values):
+def _write_pairs(figure: Figure, names: Sequence[str], ps: np.ndarray, clear: np.ndarray) -> None:
+    """Each pair's name above its interval, where a narrow page has room for it, with its p."""
+    place = {"x": 0, "xref": "paper", "xanchor": "left", "yref": "y", "yanchor": "bottom", "yshift": 6}
+    for row, (name, p) in enumerate(zip(names, ps, strict=True)):
+        told = [p_text(float(p))] if np.isfinite(p) else []
+        told += [] if clear[row] else ["not significant"]
+        text = f"{name} ({escaped(', '.join(told))})" if told else name
         font = {"size": 12} if clear[row] else {"size": 12, "color": NEUTRAL}
-        known = [p_text(float(p))] if np.isfinite(p) else []
-        text = escaped(", ".join(known + ([] if clear[row] else ["not significant"])))
-        if not text:
-            continue
-        place = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 8, "y": row, "yref": "y"}
-        figure.add_annotation(text=text, font=font, showarrow=False, align="left", **place)
+        figure.add_annotation(text=text, font=font, showarrow=False, align="left", y=row, **place)

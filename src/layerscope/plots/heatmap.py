@@ -118,7 +118,7 @@ def _figure(
     starred = any(tuple(one.starred) for one in heatmaps)
     caption = _caption(caption, heatmaps, starred, hatched)
     menu = _MENU * (len(heatmaps) > 1)
-    sizes = {"height": _height(first) + menu, "top": 16 + menu, "min_width": 480}
+    sizes = {"height": _height(first) + menu, "top": 16 + menu, "min_width": 480 if menu else 340}
     finish(figure, title=title, caption=caption, scale=scale, **sizes)
     if len(heatmaps) > 1:
         figure.update_layout(

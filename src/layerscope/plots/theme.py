@@ -7,7 +7,7 @@ and keeps both templates once in the page; nothing else in a figure depends on t
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ NEUTRAL = "#7f8792"
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 
-PANEL_HEIGHT = 420
+PANEL_HEIGHT = 340
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,19 @@ def more(figures: Mapping[str, Figure]) -> dict[str, Figure]:
     for figure in figures.values():
         figure.update_layout(meta=dict(figure.layout.meta or {}) | {"more": True})
     return dict(figures)
+
+
+def leading(figures: Mapping[str, Figure], lead: Sequence[str]) -> dict[str, Figure]:
+    """An experiment's figures as a page wants them: those to begin with in front, all others marked as more.
+
+    Args:
+        figures: by name, in the order in which a reader wants them.
+        lead: names of two or three that answer the question, as far as they were drawn; the first two where none was.
+    """
+    chosen = [name for name in lead if name in figures] or list(figures)[:2]
+    return {name: figures[name] for name in chosen} | more(
+        {name: figure for name, figure in figures.items() if name not in chosen}
+    )
 
 
 def legend_above(raised: float = 0.0) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def page_figure(anchor: str, heading: str, figure: Figure) -> PageFigure:
 
 
 def packed(text: str) -> str:
-    """JSON of a figure that few will open, at a quarter of its length: gzip in base64, the same bytes each time."""
-    return base64.b64encode(gzip.compress(text.encode("ascii"), mtime=0)).decode("ascii")
+    """What a browser unpacks where it needs it, at a quarter of its length or so: gzip in base64, always the same."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
 
 
 def _take_menu(layout: dict[str, Any], meta: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from layerscope.plots.numbers import number as number_text
 from layerscope.plots.numbers import p_text, with_interval
 from layerscope.plots.theme import DARK, LIGHT
-from layerscope.report.figures import PageFigure, looks
+from layerscope.report.figures import PageFigure, looks, packed
 from layerscope.report.glossary import GLOSSARY, linked_terms, term_anchor
 from layerscope.report.models import ModelOnPage
 from layerscope.results.escaping import visible
@@ -53,13 +53,14 @@ def _listed(names: Sequence[str]) -> str:
 
 def _filled(template: str, **values: Any) -> str:
     environment = _environment()
-    scripts = [_script(get_plotlyjs()), _script(_source(environment, "page.js"))]
+    plotly, script = get_plotlyjs(), _script(_source(environment, "page.js"))
     return environment.get_template(template).render(
         **values,
         glossary=GLOSSARY,
         style=Markup(_source(environment, "page.css")),
-        scripts=scripts,
-        policy=_policy(scripts),
+        plotly=packed(plotly),
+        script=script,
+        policy=_policy([plotly, script]),
         looks=Markup(looks()),
         light=LIGHT,
         dark=DARK,

@@ -84,9 +84,12 @@ class Section:
 
     @property
     def leads(self) -> list[ClaimCard]:
-        """The claims to begin with: those on a headline index first."""
-        first = [card for card in self.claims if card.claim.select.get("variable") in self.headlines]
-        return (first + [card for card in self.claims if card not in first])[:_LEADS]
+        """The claims to begin with: one on each quantity, headline indices first; then whatever else is claimed."""
+        order = sorted(self.claims, key=lambda card: card.claim.select.get("variable") not in self.headlines)
+        firsts: dict[object, ClaimCard] = {}
+        for card in order:
+            firsts.setdefault(card.claim.select.get("variable"), card)
+        return [*firsts.values(), *(card for card in order if card not in firsts.values())][:_LEADS]
 
     @property
     def lead_figures(self) -> list[PageFigure]:

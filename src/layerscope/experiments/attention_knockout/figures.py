@@ -18,9 +18,18 @@ from layerscope.plots.axes import label
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.distribution import distribution
 from layerscope.plots.heatmap import token_heatmap
+from layerscope.plots.theme import leading
 
 _ROUNDING = 1e-6
 _BELOW = " Below a millionth of a nat is rounding."
+
+_LEAD = (
+    "What does cutting each distance cost?",
+    "Which distances matter more than random keys?",
+    "In which layers is each distance needed?",
+    "What does the last token need?",
+    "Cost of cutting the subject, by category",
+)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -53,7 +62,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             "Cost of cutting the subject, by category": _categories(result),
             "The subject, by where attention goes": _by_fate(result, "prompt_", 0),
         }
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    return leading(drawn, [name for name in _LEAD if name in drawn][:3])
 
 
 def said_of_set(name: str) -> str:

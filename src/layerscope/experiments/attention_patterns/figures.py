@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.evidence import as_curve, text_coordinate
 from layerscope.experiments.attention_patterns.conclude.block import FIRST_TOKEN, MAIN_THRESHOLD
 from layerscope.maths.attention import DEFINITIONS
-from layerscope.plots import NamedHeatmap, curve_over_depth, curves_with_phases, heatmap_gallery
+from layerscope.plots import NamedHeatmap, curve_over_depth, curves_with_phases, heatmap_gallery, leading
 
 ALL, NO_FIRST, NO_SINKS, BY_VALUE = DEFINITIONS
 _MOST_LINES = 6
@@ -25,6 +25,12 @@ _HEADS = {
     "head_dependency_share": "dependencies",
     "head_variability": "deviation from the mean pattern",
 }
+
+_LEAD = (
+    "Attention on the first token, by layer",
+    "How far back do heads attend?",
+    "Content or position?",
+)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             "Does attention follow syntax?": _syntax(result),
             "Attention by part of speech": _tags(result),
         }
-    return figures | {"Every head": _heads(result)}
+    return leading(figures | {"Every head": _heads(result)}, _LEAD)
 
 
 def _distances(result: xr.Dataset) -> dict[str, Any]:

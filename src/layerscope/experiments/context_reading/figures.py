@@ -12,6 +12,7 @@ from layerscope.evidence.distances import context_of_range
 from layerscope.experiments.context_reading.measure import SAID
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.distribution import distribution
+from layerscope.plots.theme import leading
 
 _SHORTEST = 0.001
 """Length of a part, over that of what attention adds, below which it is as good as nothing."""
@@ -26,7 +27,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     for cut in map(int, result.cut_at.values):
         figures[f"Who brings context ≥ {cut} tokens back?"] = _parts(result, cut)
         figures[f"Brought so far, context ≥ {cut} tokens back"] = _brought(result, cut)
-    return figures
+    return leading(figures, list(figures)[:3])
 
 
 def _ranges(result: xr.Dataset) -> xr.Variable:

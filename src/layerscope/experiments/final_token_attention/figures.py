@@ -11,7 +11,7 @@ from layerscope.evidence import as_curve, groups_along, text_coordinate
 from layerscope.evidence.wording import ALPHA
 from layerscope.experiments.final_token_attention.conclude import CORRUPTED, FIRST, LAST, SAID
 from layerscope.experiments.final_token_attention.measure import ATTENTION
-from layerscope.plots import NamedHeatmap, curve_over_depth, distribution, heatmap_gallery
+from layerscope.plots import NamedHeatmap, curve_over_depth, distribution, heatmap_gallery, leading
 from layerscope.results.escaping import restored
 
 _MOST_CATEGORIES = 6
@@ -36,7 +36,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     if apart is not None:
         figures["Which heads differ between categories?"] = apart
     figures["Attention of the last token, every prompt"] = _gallery(result)
-    return figures
+    return leading(figures, list(figures)[:3])
 
 
 def _row(result: xr.Dataset, row: str) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence import as_curve, text_coordinate
-from layerscope.plots import NamedHeatmap, curve_over_depth, curves_along_text, heatmap_gallery
+from layerscope.plots import NamedHeatmap, curve_over_depth, curves_along_text, heatmap_gallery, leading
 
 _MOST_LAYERS = 5
 
@@ -21,11 +21,12 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     figures = {"Does attention to the first token fall?": _overall(read)}
     if main:
         figures[f"Along the text by layer, {main}"] = _layers(read.sel(reading=main, drop=True))
-    return figures | {
-        "Late in the text, by layer": _late(read),
+    figures["Late in the text, by layer"] = _late(read)
+    rest = {
         "Late in the text, every head": _heads(read),
         "Along the text, every layer": _positions(read),
     }
+    return leading(figures | rest, list(figures))
 
 
 def _over_passages(result: xr.Dataset) -> str:

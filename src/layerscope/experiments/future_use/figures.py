@@ -10,9 +10,16 @@ import xarray as xr
 from layerscope.evidence import as_curve, level_of, text_coordinate
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.heatmap import token_heatmap
+from layerscope.plots.theme import PANEL_HEIGHT, leading
 from layerscope.results.escaping import stored
 
 _HORIZONS = (1, 2, 4, 8, 16, 32, 64)
+
+_LEAD = (
+    "Whose predictions need the state?",
+    "What share serves later tokens?",
+    "Effect on predictions, by distance",
+)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -24,7 +31,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "Share of the future, by horizon": _by_horizon(result),
         "Lost log-probability of actual next tokens": _readers(result, "lost"),
     }
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    return leading({name: figure for name, figure in figures.items() if figure is not None}, _LEAD)
 
 
 def _horizon(result: xr.Dataset) -> int:
@@ -75,8 +82,8 @@ def _by_distance(result: xr.Dataset) -> Any:
         caption="Each row is the prediction of one token, so many tokens behind the corrupted one; 1 is its largest "
         "effect. A row without any effect has no cells.",
     )
-    figure.update_yaxes(title="prediction [tokens further on; 0: its own]")
-    return figure
+    figure.update_yaxes(title="prediction [tokens further on; 0: its own]", tickfont={"size": 10})
+    return figure.update_layout(height=PANEL_HEIGHT + figure.layout.meta["title_height"])
 
 
 def _by_horizon(result: xr.Dataset) -> Any:

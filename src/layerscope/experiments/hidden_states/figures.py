@@ -13,9 +13,15 @@ from layerscope.evidence.groups import ALL_PROMPTS, FIRST, PASSAGES, PROMPT, TOK
 from layerscope.experiments.hidden_states.conclude.curves import LAYER_NAMES, curve
 from layerscope.experiments.hidden_states.conclude.phases import drift_beaten
 from layerscope.experiments.hidden_states.measure.path import long_name
-from layerscope.plots import curve_over_depth, curves_with_phases, depth_pairs
+from layerscope.plots import curve_over_depth, curves_with_phases, depth_pairs, leading
 
 _MOST_GROUPS = 6
+
+_LEAD = (
+    "How long is the state at each depth?",
+    "How far does each layer move the state?",
+    "Does a layer continue the last one's step?",
+)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -25,7 +31,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures |= _of_passages(result)
     if ALL_PROMPTS in result.group.values:
         figures |= _of_prompts(result)
-    return figures
+    return leading(figures, _LEAD)
 
 
 def _band(result: xr.Dataset, group: str = PASSAGES, mean: str = "mean") -> str:

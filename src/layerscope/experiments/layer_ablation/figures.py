@@ -12,7 +12,7 @@ from layerscope.evidence import as_rows, level_of
 from layerscope.evidence.groups import PASSAGES, TOKEN, groups_named
 from layerscope.experiments.layer_ablation.conclude import CURVES, LATER, curve
 from layerscope.experiments.layer_ablation.settings import EARLIER
-from layerscope.plots import curve_over_depth
+from layerscope.plots import curve_over_depth, leading
 
 _LEAST = 1e-5
 _DONE = {"skip": "skipped", "repeat": "repeated", "swap": "swapped"}
@@ -31,12 +31,9 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         for name in result.ablation.values
         if np.isfinite(result.mean_kl.sel(ablation=name).values).any()
     ]
-    return {
-        **_of_whole_layers(result, names),
-        **_of_parts(result, names),
-        **_for_later_tokens(result, names),
-        **_by_category(result, names),
-    }
+    whole = _of_whole_layers(result, names)
+    rest = _of_parts(result, names) | _for_later_tokens(result, names) | _by_category(result, names)
+    return leading(whole | rest, list(whole)[:3])
 
 
 def _of_whole_layers(result: xr.Dataset, names: list[str]) -> dict[str, Any]:

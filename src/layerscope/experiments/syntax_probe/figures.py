@@ -10,7 +10,7 @@ import xarray as xr
 from layerscope.evidence import as_curve, level_of, text_coordinate
 from layerscope.experiments.syntax_probe.conclude import known_tasks
 from layerscope.experiments.syntax_probe.items.design import NEXT
-from layerscope.plots import curve_over_depth, rows_by_category
+from layerscope.plots import curve_over_depth, leading, rows_by_category
 from layerscope.results.escaping import restored, visible
 from layerscope.results.schema import read_json
 
@@ -43,13 +43,9 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         _panels({"probe": as_curve(result.sel(task=tasks), "macro_f1")}, tasks, "macro_f1", result),
         caption=f"Mean over labels of F1, so that rare labels weigh as much as frequent ones. {bands}",
     )
-    return (
-        figures
-        | _by_heart(result, bands)
-        | _online_codes(result)
-        | _split_words(result, bands)
-        | _documents(result)
-    )
+    figures |= _by_heart(result, bands) | _online_codes(result) | _split_words(result, bands)
+    figures |= _documents(result)
+    return leading(figures, [f"Beyond the word type: {name} word" for name in _this_and_next(tasks)])
 
 
 def _this_and_next(tasks: list[str]) -> dict[str, list[str]]:

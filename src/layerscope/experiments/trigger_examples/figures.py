@@ -13,6 +13,7 @@ from layerscope.evidence.curves import as_curve
 from layerscope.experiments.trigger_examples.conclude.topics import sees_topics
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category
+from layerscope.plots.theme import leading
 
 _BANDS = "Mean over keys, bootstrap bands over keys."
 _NO_BAND = "Where all keys of a layer agree there is no band, though few keys may agree by chance."
@@ -31,7 +32,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "How many keys are active?": _active(result),
         "Do outputs promote what no value promotes?": _unmatched(result),
     }
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    return leading(drawn, list(drawn)[:3])
 
 
 def _lines(result: xr.Dataset, names: Mapping[str, str], long_name: str) -> xr.Dataset:

@@ -14,9 +14,16 @@ from layerscope.plots.differences import differences
 from layerscope.plots.fan import fan_over_depth
 from layerscope.plots.heatmap import token_heatmap
 from layerscope.plots.panels import rows_by_category
+from layerscope.plots.theme import leading
 from layerscope.results.escaping import stored
 
 _TRAITS = ("pronoun", "whole word", "first piece", "middle piece", "last piece", "end of a name")
+
+_LEAD = (
+    "How well does each context preserve a state?",
+    "Between floor and ceiling",
+    "How much context preserves a state?",
+)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -37,7 +44,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     }
     if "mean_prefix_similarity" in result:
         figures["Names behind a prefix"] = _prefix(result)
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    return leading({name: figure for name, figure in figures.items() if figure is not None}, _LEAD)
 
 
 def _named(curve: xr.Dataset, dimension: str, names: list[str], row: str = "row") -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,29 +17,46 @@ from layerscope.experiments.weight_directions.settings import kind_in_words
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
 from layerscope.plots.panels import rows_by_category
+from layerscope.plots.theme import leading
 from layerscope.results.schema import quantity, read_json
+
+_COHERENT, _ABOVE, _DETECTS = (
+    "How many directions are coherent?",
+    "Singular directions less rotations of them",
+    "Does the rater detect known token sets?",
+)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     rater = str(read_json(result, "rate_by"))
-    figures: dict[str, Any] = _power(result)
+    raters = _raters(result)
+    figures: dict[str, Any] = (
+        {_DETECTS: _power(result, [rater] if rater in raters else raters[:1])} if raters else {}
+    )
     if may_rate(result):
-        figures["How many directions are coherent?"] = _rates(result, rater)
+        figures[_COHERENT] = _all_rates(result, rater)
+        figures["Coherent directions beside chance"] = _rates(result, rater)
         figures |= _controls(result, rater)
     figures |= _character(result)
     figures["Directions with near-equal singular values"] = _near_equal(result)
     figures |= _pairs(result) | _sinks(result) | _removals(result)
-    return figures
+    if len(raters) > 1:
+        figures["Which raters detect known token sets?"] = _power(result, raters)
+    return leading(figures, (_COHERENT, _ABOVE, _DETECTS))
 
 
-def _power(result: xr.Dataset) -> dict[str, Any]:
+def _raters(result: xr.Dataset) -> list[str]:
+    """Raters that were tried on known sets."""
+    if "detected_all" not in result:
+        return []
+    return [str(name) for name in result.rater.values[result.detected_all.notnull().any("side").values]]
+
+
+def _power(result: xr.Dataset, raters: Sequence[str]) -> Any:
     """What each rater detects of known sets, and what it makes of unrelated tokens, on both sides of the vocabulary."""
-    if "detected_all" not in result or not bool(result.detected_all.notnull().any()):
-        return {}
     names, columns = [], []
-    known = result.rater[result.detected_all.notnull().any("side").values].values
-    for rater in known:
+    for rater in raters:
         for side, done in zip(result.side.values, ("read", "written"), strict=True):
             for name, what in (("detected_all", "known sets"), ("false_alarms_all", "unrelated tokens")):
                 here = result.sel(rater=rater, side=side)
@@ -59,7 +77,25 @@ def _power(result: xr.Dataset) -> dict[str, Any]:
         "Directions made of 4, 8 or 12 tokens: mean over sets, 95% bootstrap interval over sets. "
         "A rater with power lifts known sets far above unrelated tokens."
     )
-    return {"Do raters detect known token sets?": differences(shares, caption=caption)}
+    return differences(shares, caption=caption)
+
+
+def _all_rates(result: xr.Dataset, rater: str) -> Any:
+    """A line for each kind of direction, without bands, which would cover one another."""
+    here = result.sel(rater=rater)
+    rates = here.rate.isel(kind=np.flatnonzero(here.rate.notnull().any("layer").values)).reset_coords(
+        drop=True
+    )
+    kinds = text_coordinate(
+        [kind_in_words(kind) for kind in rates.kind.values], "kind", "what a direction is of"
+    )
+    chance = here.random_rate.mean("kind").expand_dims(layer=result.layer).reset_coords(drop=True)
+    return curve_over_depth(
+        xr.Dataset({"value": rates.assign_coords(kind=kinds)})
+        .transpose("kind", "layer")
+        .assign(null=chance.assign_attrs(name="random directions")),
+        caption=f"Share of each layer's main directions whose top tokens the rater ({rater}) calls coherent.",
+    ).update_yaxes(rangemode="tozero")
 
 
 def _rates(result: xr.Dataset, rater: str) -> Any:
@@ -118,9 +154,8 @@ def _controls(result: xr.Dataset, rater: str) -> dict[str, Any]:
     )
     kinds = [kind_in_words(kind) for kind in contrasts.kind.values]
     contrasts = contrasts.assign_coords(kind=text_coordinate(kinds, "kind", "what a direction is of"))
-    title = "Singular directions less rotations of them"
     return {
-        title: differences(contrasts, caption=f"Difference of shares, mean over matrices. Rater: {rater}.")
+        _ABOVE: differences(contrasts, caption=f"Difference of shares, mean over matrices. Rater: {rater}.")
     }
 
 

@@ -10,26 +10,45 @@ import xarray as xr
 from layerscope.evidence import as_curve, text_coordinate
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category
+from layerscope.plots.theme import leading
 from layerscope.results.schema import read_json
 
 _LOWEST = -1.0
 _FORMS = {"split": "the word in pieces", "swapped": "its last piece behind another first one"}
 
+_LEAD = (
+    "Where does the last piece take over?",
+    "What does one layer bring to the last piece?",
+    "Does a split word become its single token?",
+)
+
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Patched pairs, parts of layers, twins, erasure."""
+    whole = result.sel(group=[group for group in result.group.to_numpy() if "," not in str(group)])
     figures = {
-        "Where does the last piece take over?": _recovery(
+        _LEAD[0]: _lines(
+            whole.isel(piece=-1),
+            "mean_recovered",
+            "Recovery of another word's prediction with its last piece's state put in. Made up: a last piece with "
+            "which the earlier ones make no word of the list.",
+        ),
+        "Both pieces of each group": _recovery(
             _columns(result, "mean_recovered").rename(group="category", piece="row"),
             _columns(result, "mean_crossing").rename(group="category"),
             caption="Recovery of another word's prediction when its states are put in: of all earlier "
             "pieces, or of the last one. Made up: a last piece with which they make no word of the list.",
-        )
+        ),
     }
     if result.mean_recovered_part.notnull().any():
-        both = result.sel(group=[group for group in result.group.to_numpy() if "," not in str(group)])
-        figures["What one layer brings to the last piece"] = _recovery(
-            _columns(both, "mean_recovered_part").rename(group="category", site="row"),
+        figures[_LEAD[1]] = _lines(
+            whole.isel(group=0),
+            "mean_recovered_part",
+            f"Recovery when only what attention or the MLP of one layer adds at the last piece is put in "
+            f"({whole.group.to_numpy()[0]}).",
+        )
+        figures["One layer's part, words and made up"] = _recovery(
+            _columns(whole, "mean_recovered_part").rename(group="category", site="row"),
             caption="Recovery when only what attention or MLP of one layer adds at the last piece is put in.",
         )
     if "mean_likeness" in result:
@@ -42,7 +61,17 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             caption="Probability that a probe of the last piece's state gives to the true piece before it, on held-out "
             "words.",
         )
-    return figures
+    return leading(figures, _LEAD)
+
+
+def _lines(result: xr.Dataset, name: str, caption: str) -> Any:
+    """Recovery as lines of one panel; an axis that a few pairs would stretch ends at −1."""
+    curves = _columns(result, name)
+    curves = curves.drop_vars([name for name in curves.coords if name not in curves["value"].dims])
+    figure = curve_over_depth(curves, caption=caption)
+    if bool((curves["low"] < _LOWEST).any()):
+        figure.update_yaxes(range=[_LOWEST, 1.1])
+    return figure
 
 
 def _twins(result: xr.Dataset) -> dict[str, Any]:

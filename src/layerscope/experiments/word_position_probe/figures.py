@@ -12,6 +12,7 @@ from layerscope.evidence.coordinates import text_coordinate
 from layerscope.experiments.word_position_probe.conclude import FEWEST_CASES
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.guess_bars import guess_bars
+from layerscope.plots.theme import leading
 from layerscope.results.schema import read_json
 
 _READ_AT = {
@@ -19,14 +20,25 @@ _READ_AT = {
     "names": "Names are read at their last piece",
 }
 
+_LEAD = (
+    "Is word index decodable beyond its position?",
+    "Right guesses, and what position alone allows",
+    "A state steered along the index, decoded later",
+)
+
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     tasks = result.task.values.tolist()
     figures = {
         "Is word index decodable beyond its position?": curve_over_depth(
-            _above_position(result, [t for t in ("last", "untrained", "types", "shuffled") if t in tasks]),
+            _above_position(result, [t for t in ("last", "untrained") if t in tasks]),
             caption="1: always right. Bands: intervals over test prompts." + _few(result, tasks),
+        ),
+        "Beside counts of token types and shuffled boundaries": curve_over_depth(
+            _above_position(result, [t for t in ("last", "types", "shuffled") if t in tasks]),
+            caption="Types: a probe that sees only how often each token came so far. Shuffled: words end elsewhere."
+            + _few(result, tasks),
         ),
         "First pieces, and words of equal length": curve_over_depth(
             _pieces(result),
@@ -60,7 +72,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             + " Random: as many other heads of the same layers, drawn without their intervals."
             * any(str(name).startswith("random") for name in result.heads_out.values),
         )
-    return figures
+    return leading(figures, _LEAD)
 
 
 def _few(result: xr.Dataset, tasks: Sequence[str]) -> str:

@@ -41,7 +41,8 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
 
 def _crossovers(result: xr.Dataset) -> Iterator[Claim]:
     empty = []
-    for name in map(str, result.category.values):
+    latest_first = np.argsort(-np.nan_to_num(result.mean_transition.values, nan=-np.inf), kind="stable")
+    for name in map(str, result.category.values[latest_first]):
         depth = finding(result, "mean_transition", unit="1", units="prompts", category=name)
         if not depth.known:
             empty.append(restored(name))

@@ -15,13 +15,20 @@ from layerscope.plots import (
     differences,
     distribution,
     heatmap_gallery,
+    leading,
     rows_by_category,
 )
 from layerscope.results.escaping import restored, visible
 
 _TWO_ROWS = {"noised tokens": "corrupted tokens", "last token": "last token"}
 """Rows as results store them, and as figures name them."""
-_MOST_PANELS, _MOST_PAIRS = 9, 30
+_MOST_LINES, _MOST_PANELS, _MOST_PAIRS = 5, 9, 30
+_LEAD = (
+    "Where does the last token take over?",
+    "Crossover depth of each prompt",
+    "Do categories differ in crossover depth?",
+)
+_EVERY_PROMPT = "Every prompt"
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -30,21 +37,35 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     used = result.isel(prompt=np.flatnonzero(result.left_out_because.values == ""))
     filled = result.isel(category=np.flatnonzero((result.average_recovery_n > 0).any(["row", "depth"])))
     if used.sizes["prompt"] > 1:
-        few = filled.sizes["category"] <= _MOST_PANELS
-        figures["where does the last token take over?"] = _categories(filled) if few else _overall(result)
-        figures["crossover depth of each prompt"] = _transitions(used, filled)
+        several = 1 < filled.sizes["category"] <= _MOST_LINES
+        figures[_LEAD[0]] = _crossing(filled) if several else _overall(result)
+        figures[_LEAD[1]] = _transitions(used, filled)
+        if filled.sizes["category"] <= _MOST_PANELS:
+            figures["Both rows of each category"] = _categories(filled)
     compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted)))
     if 0 < compared.sizes["contrast"] <= _MOST_PAIRS:
-        figures["do categories differ in crossover depth?"] = _contrasts(compared)
+        figures[_LEAD[2]] = _contrasts(compared)
     figures |= components.draw(result) | screen.draw(result)
     gallery = _gallery(result, used) if settings_of(result).get("positions", "all") == "all" else []
     if gallery:
-        figures["every prompt"] = heatmap_gallery(
+        figures[_EVERY_PROMPT] = heatmap_gallery(
             gallery,
             caption="Recovery of the answer with one token's clean state restored at one depth: 0 is the corrupted "
             "run, 1 the clean one. Look for the depth from which the last token recovers the answer.",
         )
-    return figures
+    return leading(figures, _LEAD if used.sizes["prompt"] > 1 else (_EVERY_PROMPT,))
+
+
+def _crossing(result: xr.Dataset) -> Any:
+    """Both rows of every category in one panel: the last token's solid, the corrupted tokens' dashed."""
+    rows = as_curve(result, "average_recovery").transpose("category", "row", "depth")
+    corrupted, last = (rows.sel(row=name, drop=True) for name in _TWO_ROWS)
+    null = corrupted["value"].assign_attrs(name=_TWO_ROWS["noised tokens"])
+    return curve_over_depth(
+        last.assign(null=null),
+        caption=f"Solid: the last token's clean state restored; dashed: the corrupted tokens'. Mean over prompts, "
+        f"{_percent(result)} bootstrap bands. A category crosses over where its two lines meet.",
+    )
 
 
 def _categories(result: xr.Dataset) -> Any:
@@ -106,7 +127,7 @@ def _gallery(result: xr.Dataset, used: xr.Dataset) -> list[NamedHeatmap]:
         here = result.isel(token=tokens[str(name)])
         gallery.append(
             NamedHeatmap(
-                name=f"{restored(str(name))} → {visible(restored(str(answer))).strip('·')}",
+                name=f"{_words(here)} → {visible(restored(str(answer))).strip('·')} ({restored(str(name))})",
                 recovery=here.recovery,
                 tokens=[str(text) for text in here.token_text.values],
                 starred=np.flatnonzero(here.noised.values).tolist(),
@@ -114,3 +135,8 @@ def _gallery(result: xr.Dataset, used: xr.Dataset) -> list[NamedHeatmap]:
             )
         )
     return gallery
+
+
+def _words(prompt: xr.Dataset) -> str:
+    """The prompt's own text, by which a menu is searched."""
+    return "".join(restored(str(text)) for text in prompt.token_text.values).strip()

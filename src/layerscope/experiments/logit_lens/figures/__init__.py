@@ -13,7 +13,7 @@ from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, TOKEN, gro
 from layerscope.experiments.logit_lens.conclude.curves import CURVES, SURPRISAL, curve, surprisal
 from layerscope.experiments.logit_lens.figures.direct import direct_figures
 from layerscope.experiments.logit_lens.figures.shown import TABLE, shown_figures
-from layerscope.plots import curve_over_depth, differences, distribution, more
+from layerscope.plots import curve_over_depth, differences, distribution, leading
 from layerscope.results.escaping import restored, stored
 
 _MOST_GROUPS = 6
@@ -29,8 +29,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     figures |= direct_figures(result)
     if PASSAGES in result.group.values:
         figures |= _of_passages(result)
-    prompts, passages = ([name for name in some if name in figures] for some in (_LEAD, _LEAD_OF_PASSAGES))
-    return {name: figures.pop(name) for name in prompts or passages} | more(figures)
+    return leading(figures, _LEAD if figures.keys() & set(_LEAD) else _LEAD_OF_PASSAGES)
 
 
 def _band(result: xr.Dataset, group: str) -> str:
