@@ -13,6 +13,8 @@ import layerscope as ls
 import treebanks
 import zoo
 from layerscope import LayerscopeError, experiments
+from layerscope.experiments.logit_lens.figures.shown import TABLE
+from layerscope.plots.theme import COLUMN, MOST_LEADS
 from layerscope.results.netcdf import read_result, write_result
 from layerscope.results.schema import check_promises
 
@@ -177,6 +179,20 @@ def test_figures_hold_data_and_name_their_axes(made: tuple[str, xr.Dataset]) -> 
         assert isinstance(figure, go.Figure)
         assert figure.data, name
         assert any(axis.title.text for axis in figure.select_xaxes()), name
+
+
+def test_lead_figures_stand_side_by_side(made: tuple[str, xr.Dataset]) -> None:
+    drawn = {name: figure.layout for name, figure in ls.draw(made[1]).items()}
+    leads = {name: layout for name, layout in drawn.items() if not layout.meta.get("more")}
+
+    assert 1 <= len(leads) <= MOST_LEADS
+    assert list(drawn)[: len(leads)] == list(leads)
+    for name, layout in leads.items():
+        if name == TABLE:  # as many columns as the prompt has tokens: it has a row of its own
+            continue
+        height = layout.height - layout.meta["title_height"] - layout.meta.get("menu_height", 0)
+        assert layout.meta["min_width"] <= COLUMN, name
+        assert 300 <= height <= 380, name
 
 
 def test_unknown_settings_are_answered_with_the_nearest_name(made: tuple[str, xr.Dataset]) -> None:

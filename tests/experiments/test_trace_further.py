@@ -120,11 +120,11 @@ def test_figures_hold_the_further_conclusions(stored_in_an_mlp: xr.Dataset) -> N
     figures = ls.draw(stored_in_an_mlp)
 
     assert {
-        "indirect effect by class of token",
-        "recovery by attention and MLPs",
-        "recovery lost by severing MLPs or attention",
-        "recovery by single heads",
-        "at which depths do categories differ?",
+        "Indirect effect by class of token",
+        "Recovery by attention and MLPs",
+        "Recovery lost by severing MLPs or attention",
+        "Recovery by single heads",
+        "At which depths do categories differ?",
     } <= set(figures)
 
 
@@ -281,7 +281,7 @@ def test_the_tokens_of_a_subject_hand_over_one_by_one() -> None:
     assert np.isnan(result.handover.values[~tells]).all()
     means = result.mean_alone_recovery.sel(subject_end_distance=1)
     np.testing.assert_allclose(means.sel(place="the token itself"), own.mean(0), atol=1e-6)
-    assert "recovery with one subject token corrupted" in load("causal_trace").draw(result)
+    assert "Recovery with one subject token corrupted" in load("causal_trace").draw(result)
 
 
 def test_the_peak_of_a_subject_token_by_hand() -> None:

@@ -96,8 +96,8 @@ def test_screens_of_every_kind_miss_less_than_blind_draws_and_claims_say_so(ever
         for text in texts
     )
     assert {
-        "effects estimated by gradients and measured exactly",
-        "which effects does a gradient screen miss?",
+        "Effects estimated by gradients and measured exactly",
+        "Which effects does a gradient screen miss?",
     } <= set(ls.draw(result))
 
 

@@ -62,6 +62,13 @@ def test_what_cannot_be_drawn_is_named(curves: xr.Dataset) -> None:
         curve_over_depth(curves.expand_dims(row=["last"]))
 
 
+def test_long_names_of_lines_are_wrapped_so_that_a_column_holds_the_legend(curves: xr.Dataset) -> None:
+    named = curves.assign_coords(category=["non-English regurgitation − plain-English regurgitation", "b"])
+    first = next(trace for trace in curve_over_depth(named).data if trace.name)
+
+    assert first.name == "non-English regurgitation −<br>plain-English regurgitation"
+
+
 def test_a_logarithmic_height_has_round_ticks(curves: xr.Dataset) -> None:
     axis = curve_over_depth(curves, log=True).layout.yaxis
 
@@ -99,7 +106,7 @@ def test_a_transition_is_a_line_with_its_interval_and_a_missing_one_is_said(rows
     assert [(shape.type, shape.x0, shape.x1, shape.xref) for shape in figure.layout.shapes] == [
         ("rect", 1.9, 2.8, "x"), ("line", 2.3, 2.3, "x"),
     ]  # fmt: skip
-    assert "mean crossover 2.3 [1.9, 2.8]" in figure.layout.annotations[0].text
+    assert "crossover 2.3 [1.9, 2.8]" in figure.layout.annotations[0].text
     assert "no crossover" in figure.layout.annotations[1].text
 
 

@@ -65,8 +65,8 @@ def test_pairs_that_cannot_be_told_apart_are_grey_and_say_so() -> None:
     assert (list(unclear.x), list(unclear.y), list(unclear.error_x.arrayminus)) == ([-0.5], [1], [1.0])
     assert unclear.marker.color != clear.marker.color
     assert [note.text for note in figure.layout.annotations] == [
-        "a − &lt;b&gt; (p &lt; 0.001)",
-        "a − c (p = 0.3, not significant)",
+        "a − &lt;b&gt; (p\u00a0&lt;\u00a00.001)",
+        "a − c (p\u00a0=\u00a00.3,\u00a0not\u00a0significant)",
     ]
     assert figure.layout.shapes[0].x0 == 0
 

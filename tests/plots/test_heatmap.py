@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.plots import NamedHeatmap, heatmap_gallery, token_heatmap
+from layerscope.plots import NamedHeatmap, heatmap_gallery, leading, token_heatmap
+from layerscope.plots.theme import COLUMN
 
 
 def recovery(values: list[list[float]]) -> xr.DataArray:
@@ -85,3 +86,24 @@ def test_what_cannot_be_drawn_is_named() -> None:
         heatmap_gallery([])
     with pytest.raises(LayerscopeError, match="2 tokens for"):
         token_heatmap(recovery([[0.1]]), ["a", "b"])
+
+
+def test_a_lead_figure_keeps_one_height_whatever_its_menu_shows() -> None:
+    cells = xr.DataArray(np.zeros((3, 2)), dims=("token", "depth"), coords={"depth": [0, 1]})
+    long = xr.DataArray(np.zeros((9, 2)), dims=("token", "depth"), coords={"depth": [0, 1]})
+    gallery = heatmap_gallery(
+        [NamedHeatmap("a", cells, list("abc")), NamedHeatmap("b", long, list("abcdefghi"))]
+    )
+
+    (figure,) = leading({"prompts": gallery}, ["prompts"]).values()
+
+    assert {button.args[1]["height"] for button in figure.layout.updatemenus[0].buttons} == {
+        figure.layout.height
+    }
+
+
+def test_a_map_of_many_layers_still_stands_in_a_column_and_long_tokens_need_more_room() -> None:
+    cells = xr.DataArray(np.zeros((2, 33)), dims=("token", "depth"), coords={"depth": range(33)})
+
+    assert token_heatmap(cells, ["<|endoftext|>", "b"]).layout.meta["min_width"] <= COLUMN
+    assert token_heatmap(cells, ["x" * 30, "b"]).layout.meta["min_width"] > COLUMN

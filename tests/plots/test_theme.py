@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from plotly.graph_objects import Figure
 
+from layerscope.plots import leading
 from layerscope.plots.theme import (
     COLOURS,
     DARK,
@@ -108,3 +109,26 @@ def test_figures_for_who_wants_more_are_marked_and_keep_what_else_is_known_of_th
     marked = more({"states": one})["states"]
     assert marked.layout.meta["more"]
     assert marked.layout.meta["caption"] == "mean"
+
+
+def test_three_of_the_wanted_lead_at_one_height_and_all_others_are_more() -> None:
+    names = ("rare", "tall", "first", "second", "third", "last")
+    drawn = {
+        name: finish(Figure(), caption="c", height=500, min_height=360 * (name == "tall")) for name in names
+    }
+
+    found = leading(drawn, ["missing", "first", "second", "tall", "last"])
+
+    assert list(found) == ["first", "second", "tall", "rare", "third", "last"]
+    assert [bool(one.layout.meta.get("more")) for one in found.values()] == [False] * 3 + [True] * 3
+    assert {found[name].layout.height - found[name].layout.meta["title_height"] for name in found} == {
+        360,
+        500,
+    }
+    assert found["first"].layout.height == found["tall"].layout.height
+
+
+def test_where_none_of_the_wanted_was_drawn_the_first_two_lead() -> None:
+    found = leading({name: finish(Figure()) for name in "abc"}, ["missing"])
+
+    assert [bool(one.layout.meta.get("more")) for one in found.values()] == [False, False, True]

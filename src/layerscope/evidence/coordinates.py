@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from layerscope.results.escaping import stored
+from layerscope.results.escaping import restored, stored, visible
 from layerscope.text.tokenised import TokenisedPassage, TokenisedPrompt
 
 
@@ -87,3 +88,21 @@ def groups_along(dataset: xr.Dataset, coordinate: str) -> dict[str, np.ndarray]:
     names = dataset[coordinate].values
     first = np.unique(names, return_index=True)[1]
     return {str(names[i]): np.flatnonzero(names == names[i]) for i in np.sort(first)}
+
+
+_SPECIAL = re.compile(r"<\S+>|\[[A-Z]+\]")
+
+
+def prompt_in_words(name: str, tokens: xr.DataArray, answer: str = "") -> str:
+    """A prompt as a menu lists it, so that a reader finds it by its text: "Paris is in → France (world-001)".
+
+    Args:
+        name: stored name of the prompt; left out where it is the text itself.
+        tokens: stored text of its tokens; a special token in front is left out.
+        answer: stored text of the answer, where there is one.
+    """
+    texts = [restored(str(text)) for text in tokens.values]
+    text = "".join(texts[1:] if texts and _SPECIAL.fullmatch(texts[0]) else texts).strip()
+    said = f"{text} → {restored(answer).strip()}" if answer else text
+    whose = restored(name)
+    return visible(said if whose in ("", text) else f"{said} ({whose})", blanks=False)

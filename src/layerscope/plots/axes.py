@@ -50,7 +50,7 @@ def axis_title(axis: str) -> str:
     return "depth [layers applied]" if axis == "depth" else "layer"
 
 
-def quantity_title(variable: xr.DataArray, width: int = 46) -> str:
+def quantity_title(variable: xr.DataArray, width: int = 34) -> str:
     """The variable's long name and units, escaped, in lines of at most so many characters."""
     return "<br>".join(escaped(line) for line in textwrap.wrap(quantity_text(variable), width))
 
@@ -90,9 +90,10 @@ def plain(text: object) -> str:
         return visible(str(text), blanks=False)
 
 
-def label(text: object) -> str:
-    """A coordinate's text, ready for tick text, legends, hover and titles."""
-    return inert(plain(text))
+def label(text: object, width: int = 0) -> str:
+    """A coordinate's text, ready for tick text, legends, hover and titles, in lines of `width` if wanted."""
+    lines = textwrap.wrap(plain(text), width, break_on_hyphens=False) if width else [plain(text)]
+    return "<br>".join(map(inert, lines))
 
 
 def shortened(text: str, length: int = 60) -> str:

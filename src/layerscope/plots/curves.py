@@ -16,6 +16,9 @@ from layerscope.plots.axes import axis_title, depth_axis, depth_ticks, label, la
 from layerscope.plots.bands import band, line, null_line
 from layerscope.plots.theme import COLOURS, finish, legend_above
 
+_NAME = 38
+"""Characters of a line of a legend in a column."""
+
 
 def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", caption: str = "") -> Figure:
     """One line, or one for each category, row, ..., over layer or depth.
@@ -35,7 +38,7 @@ def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", 
     figure = Figure()
     for (name, one), colour in zip(lines(values, axis), cycle(COLOURS), strict=False):
         _add(figure, band(one, axis, colour=colour, legendgroup=name))
-        _add(figure, line(one, axis, name=label(name) or "measured", colour=colour, legendgroup=name))
+        _add(figure, line(one, axis, name=label(name, _NAME) or "measured", colour=colour, legendgroup=name))
     _add_nulls(figure, values, axis)
     figure.update_xaxes(title=axis_title(axis), **depth_ticks(last_place(values, axis)))
     figure.update_yaxes(title=quantity_title(values["value"]), **(log_ticks(values) if log else {}))

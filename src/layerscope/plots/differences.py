@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,15 +10,17 @@ import xarray as xr
 from plotly.graph_objects import Figure
 
 from layerscope.errors import LayerscopeError
-from layerscope.plots.axes import escaped, label, quantity_title
+from layerscope.plots.axes import inert, plain, quantity_title
 from layerscope.plots.numbers import p_text, with_interval
 from layerscope.plots.theme import COLOURS, NEUTRAL, finish
 
-_ROW, _AROUND = 46, 90
+_ROW, _LINE, _SPARE, _AROUND = 30, 16, 6, 90
+_NAME, _TITLE = 46, 44  # characters of a line in a column
+_UNBROKEN = "\u00a0"
 
 
 def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", caption: str = "") -> Figure:
-    """Each pair's difference with its interval; in grey where it cannot be told from zero.
+    """Each pair's difference with its interval under its name; in grey where it cannot be told from zero.
 
     Args:
         contrasts: `difference`, `low`, `high`, `p_adjusted` over one dimension whose labels name the
@@ -35,14 +38,16 @@ def differences(contrasts: xr.Dataset, *, level: float = 0.05, title: str = "", 
     clear = _significant(contrasts, level)
     for wanted, colour in ((True, COLOURS[0]), (False, NEUTRAL)):
         _add(figure, contrasts, np.flatnonzero(clear == wanted), colour)
-    names = [label(name) for name in contrasts[over].values]
-    figure.update_yaxes(range=[len(names) - 0.4, -0.7], showticklabels=False, showgrid=False)
-    figure.update_xaxes(title=quantity_title(contrasts["difference"]))
+    names = _names(contrasts[over].values, contrasts["p_adjusted"].values, clear)
+    lines = max(name.count("<br>") + 1 for name in names)
+    row = _ROW + _LINE * lines
+    figure.update_yaxes(range=[len(names) - 1 + 12 / row, 12 / row - 1], showticklabels=False, showgrid=False)
+    figure.update_xaxes(title=quantity_title(contrasts["difference"], _TITLE))
     figure.add_vline(0, line={"color": NEUTRAL, "width": 1.5}, layer="below")
-    _write_pairs(figure, names, contrasts["p_adjusted"].values, clear)
+    _write(figure, names, clear)
     figure.update_layout(showlegend=False, hovermode="closest")
-    height = _AROUND + _ROW * max(3, len(names))
-    finish(figure, title=title, caption=caption, height=height, top=16, min_width=320)
+    height, least = (_AROUND + pixels * max(3, len(names)) for pixels in (row, row - _SPARE))
+    finish(figure, title=title, caption=caption, height=height, top=16, min_width=320, min_height=least)
     return figure.update_layout(margin_l=16)
 
 
@@ -83,12 +88,20 @@ def _add(figure: Figure, contrasts: xr.Dataset, rows: np.ndarray, colour: str) -
     )
 
 
-def _write_pairs(figure: Figure, names: Sequence[str], ps: np.ndarray, clear: np.ndarray) -> None:
-    """Each pair's name above its interval, where a narrow page has room for it, with its p."""
+def _names(pairs: np.ndarray, ps: np.ndarray, clear: np.ndarray) -> list[str]:
+    """Each pair's name with its p, in lines that a narrow page has room for."""
+    names = []
+    for name, p, told in zip(pairs, ps, clear, strict=True):
+        words = [p_text(float(p))] * bool(np.isfinite(p)) + ["not significant"] * (not told)
+        verdict = f" ({', '.join(words)})".replace(" ", _UNBROKEN).replace(_UNBROKEN, " ", 1) if words else ""
+        whole = plain(name) + verdict
+        names.append("<br>".join(map(inert, textwrap.wrap(whole, _NAME, break_on_hyphens=False))))
+    return names
+
+
+def _write(figure: Figure, names: Sequence[str], clear: np.ndarray) -> None:
+    """Names above their intervals."""
     place = {"x": 0, "xref": "paper", "xanchor": "left", "yref": "y", "yanchor": "bottom", "yshift": 6}
-    for row, (name, p) in enumerate(zip(names, ps, strict=True)):
-        told = [p_text(float(p))] if np.isfinite(p) else []
-        told += [] if clear[row] else ["not significant"]
-        text = f"{name} ({escaped(', '.join(told))})" if told else name
+    for row, name in enumerate(names):
         font = {"size": 12} if clear[row] else {"size": 12, "color": NEUTRAL}
-        figure.add_annotation(text=text, font=font, showarrow=False, align="left", y=row, **place)
+        figure.add_annotation(text=name, font=font, showarrow=False, align="left", y=row, **place)

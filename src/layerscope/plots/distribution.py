@@ -16,6 +16,8 @@ from layerscope.plots.numbers import with_interval
 from layerscope.plots.theme import COLOURS, faded, finish
 
 _ROW, _AROUND = 78, 90
+_LEAST_ROW = 48
+_LABEL, _TITLE = 18, 28  # characters of a line beside the plot and under it, in a column
 _SPREAD = 0.2
 _GOLDEN = 0.6180339887498949
 
@@ -50,10 +52,11 @@ def distribution(
             _add_mean(figure, means, group, row, colour)
     ticks = {"tickvals": list(range(len(order))), "ticktext": [_tick(values, groups, name) for name in order]}
     figure.update_yaxes(range=[len(order) - 0.5, -0.5], tickmode="array", showgrid=False, **ticks)
-    figure.update_xaxes(title=quantity_title(values))
+    figure.update_xaxes(title=quantity_title(values, _TITLE), nticks=8)
     figure.update_layout(showlegend=False, hovermode="closest")
-    height = _AROUND + _ROW * len(order)
-    return finish(figure, title=title, caption=_caption(caption, values), height=height, top=16)
+    height, least = (_AROUND + row * len(order) for row in (_ROW, _LEAST_ROW))
+    caption = _caption(caption, values)
+    return finish(figure, title=title, caption=caption, height=height, top=16, min_height=least)
 
 
 def _check(values: xr.DataArray, groups: Sequence[str], names: Sequence[str]) -> None:
@@ -68,7 +71,7 @@ def _check(values: xr.DataArray, groups: Sequence[str], names: Sequence[str]) ->
 
 def _tick(values: xr.DataArray, groups: Sequence[str], group: str) -> str:
     known = int(np.isfinite(values.values[[other == group for other in groups]]).sum())
-    return f"{label(group)}<br>n = {known}"
+    return f"{label(group, _LABEL)}<br>n = {known}"
 
 
 def _points(

@@ -66,7 +66,8 @@ def guess_bars(
         bargap=0.12,
         legend=legend_above(raised=16 / inside) | {"title": {"text": "guessed:"}},
     )
-    finish(figure, title=title, caption=caption, height=_TOP + inside + 48, top=_TOP, min_width=640)
+    height = _TOP + inside + 48
+    finish(figure, title=title, caption=caption, height=height, top=_TOP, min_width=640, min_height=height)
     return figure.update_layout(margin_r=80)
 
 

@@ -24,13 +24,16 @@ from layerscope.plots.axes import (
     plain,
     quantity_title,
     shortened,
+    token_label,
     token_ticks,
 )
 from layerscope.plots.hatching import hatching
 from layerscope.plots.theme import NEUTRAL, Scale, colour_scale, finish
 
 _ROW, _AROUND = 24, 150
-_MENU = 36
+_LEAST_ROW, _LEAST_AROUND = 14, 110
+_LEAST_CELL, _LETTER, _BESIDE = 3, 7, 96
+_MENU, _MENU_LETTERS = 36, 160  # a reader finds a prompt by any of its words
 _DECIMALS = 3
 _ABSENT = "cells that do not exist"
 _FRAME = {"showgrid": False, "showline": True, "mirror": True, "linecolor": NEUTRAL}
@@ -112,13 +115,13 @@ def _figure(
     axis = depth_axis(first.recovery)
     figure = Figure([_cells(first), hatching(_grid(first), places(first.recovery, axis))])
     last = max(last_place(one.recovery, axis) for one in heatmaps)
-    figure.update_xaxes(title=axis_title(axis), **depth_ticks(last), **_FRAME)
+    figure.update_xaxes(title=axis_title(axis), **depth_ticks(last, wanted=8), **_FRAME)
     figure.update_yaxes(ticklabelstandoff=6, **_rows(first), **_FRAME)
     figure.update_layout(barmode="overlay", showlegend=False, coloraxis=_colours(heatmaps, scale))
     starred = any(tuple(one.starred) for one in heatmaps)
     caption = _caption(caption, heatmaps, starred, hatched)
     menu = _MENU * (len(heatmaps) > 1)
-    sizes = {"height": _height(first) + menu, "top": 16 + menu, "min_width": 480 if menu else 340}
+    sizes = {"height": _height(first) + menu, "top": 16 + menu} | _least(heatmaps)
     finish(figure, title=title, caption=caption, scale=scale, **sizes)
     if len(heatmaps) > 1:
         figure.update_layout(
@@ -168,7 +171,7 @@ def _cells(one: NamedHeatmap) -> go.Heatmap:
 
 
 def _colours(heatmaps: Sequence[NamedHeatmap], scale: Scale) -> dict[str, Any]:
-    title = quantity_title(heatmaps[0].recovery, 22)
+    title = quantity_title(heatmaps[0].recovery, 30)
     bar = {"title": {"text": title, "side": "right", "font": {"size": 13}}, "thickness": 12}
     limit = max([0.0, *(np.nanmax(np.abs(_grid(one)), initial=0.0) for one in heatmaps)]) or 1.0
     ends = {"cmin": 0.0, "cmax": 1.0} if scale == "recovery" else {"cmin": -limit, "cmax": limit}
@@ -177,6 +180,17 @@ def _colours(heatmaps: Sequence[NamedHeatmap], scale: Scale) -> dict[str, Any]:
 
 def _rows(one: NamedHeatmap) -> dict[str, Any]:
     return token_ticks(one.tokens, one.starred) | {"range": [len(one.tokens) - 0.5, -0.5]}
+
+
+def _least(heatmaps: Sequence[NamedHeatmap]) -> dict[str, int]:
+    """The least legible size: room for the longest label, and for cells that can be told apart."""
+    letters = max(len(token_label(token)) for one in heatmaps for token in one.tokens)
+    cells = max(one.recovery.sizes[depth_axis(one.recovery)] for one in heatmaps)
+    rows = max(len(one.tokens) for one in heatmaps)
+    return {
+        "min_width": _BESIDE + _LETTER * letters + _LEAST_CELL * cells,
+        "min_height": _LEAST_AROUND + _LEAST_ROW * rows,
+    }
 
 
 def _height(one: NamedHeatmap) -> int:
@@ -193,7 +207,7 @@ def _menu(heatmaps: Sequence[NamedHeatmap], figure: Figure) -> dict[str, Any]:
 
 
 def _button(one: NamedHeatmap, figure: Figure) -> dict[str, Any]:
-    name = shortened(plain(one.name), 70)
+    name = shortened(plain(one.name), _MENU_LETTERS)
     text = f"{shortened(plain(one.category), 30)}: {name}" if one.category else name
     marks = hatching(_grid(one), places(one.recovery, depth_axis(one.recovery)))
     data = {

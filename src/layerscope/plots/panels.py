@@ -15,7 +15,9 @@ from layerscope.plots.bands import band, line
 from layerscope.plots.numbers import with_interval
 from layerscope.plots.theme import COLOURS, NEUTRAL, finish, legend_above
 
-_TOP, _INSIDE = 84, 250
+_TOP, _LINE, _INSIDE = 44, 18, 250
+_LEAST = 215  # pixels of a panel's column
+_TITLE = 24  # characters of a line above a panel of three
 
 
 def _columns(panels: int) -> int:
@@ -46,24 +48,27 @@ def rows_by_category(
             _draw_transition(figure, transitions.isel(category=place), cell)
     _title_axes(figure, values, axis)
     inside = _INSIDE * math.ceil(values.sizes["category"] / columns)
-    figure.update_layout(hovermode="x unified", legend=legend_above(raised=44 / inside))
-    height = _TOP + inside + 48
-    return finish(figure, title=title, caption=caption, height=height, top=_TOP, min_width=640)
+    above = _LINE * max(note.text.count("<br>") + 1 for note in figure.layout.annotations)
+    figure.update_layout(hovermode="x unified", legend=legend_above(raised=(8 + above) / inside))
+    height = _TOP + above + inside + 48
+    sizes = {"height": height, "top": _TOP + above, "min_width": _LEAST * columns, "min_height": height}
+    return finish(figure, title=title, caption=caption, **sizes)
 
 
 def _panels(values: xr.Dataset, transitions: xr.Dataset | None) -> Figure:
-    titles = [label(name) for name in values["category"].values]
+    titles = [label(name, _TITLE) for name in values["category"].values]
     if transitions is not None:
         titles = [_titled(title, transitions.isel(category=place)) for place, title in enumerate(titles)]
     columns = _columns(len(titles))
     rows = math.ceil(len(titles) / columns)
     spacing = {"horizontal_spacing": 0.05, "vertical_spacing": 0.3 / rows}
-    return make_subplots(rows, columns, shared_yaxes="all", subplot_titles=titles, **spacing)
+    figure = make_subplots(rows, columns, shared_yaxes="all", subplot_titles=titles, **spacing)
+    return figure.update_annotations(font={"size": 13})
 
 
 def _titled(title: str, transition: xr.Dataset) -> str:
     at, low, high = (float(transition[name]) for name in ("value", "low", "high"))
-    text = "no crossover" if math.isnan(at) else f"mean crossover {with_interval(at, low, high)}"
+    text = "no crossover" if math.isnan(at) else f"crossover {with_interval(at, low, high)}"
     return f'{title}<br><span style="font-size:11px;color:{NEUTRAL}">{text}</span>'
 
 

@@ -35,5 +35,4 @@ def curves_with_phases(
                 layer="below",
             )
         figure.add_vline(float(at) - 0.5, line={"color": NEUTRAL, "width": 1.5, "dash": "dot"})
-    beside = {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"}
-    return figure.update_layout(legend=beside, margin_r=200)
+    return figure

@@ -27,6 +27,12 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberat
 
 PANEL_HEIGHT = 340
 
+MOST_LEADS = 3
+"""Figures that a page shows of an experiment before anything is opened, side by side where there is room."""
+COLUMN = 340
+"""Pixels of the narrowest column in which a lead figure must be legible."""
+_TALLEST_LEAD = 380
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -100,7 +106,12 @@ def _layout(paper: Paper) -> dict[str, Any]:
         "font": {"family": FONT, "size": 13, "color": paper.ink},
         "title": {"font": {"size": 17}, "subtitle": {"font": {"size": 13, "color": paper.soft}}} | _CORNER,
         "annotationdefaults": {"font": {"size": 13}, "showarrow": False},
-        "legend": {"bgcolor": "rgba(0,0,0,0)", "font": {"size": 13}, "itemsizing": "constant"},
+        "legend": {
+            "bgcolor": "rgba(0,0,0,0)",
+            "font": {"size": 12},
+            "itemsizing": "constant",
+            "tracegroupgap": 0,
+        },
         "hoverlabel": {
             "bgcolor": paper.paper,
             "bordercolor": paper.soft,
@@ -123,6 +134,7 @@ def finish(
     height: int = PANEL_HEIGHT,
     top: int = 44,
     min_width: int = 0,
+    min_height: int = 0,
     scale: Scale | None = None,
 ) -> Figure:
     """Give a figure its template, title, caption, size and the facts that a page needs.
@@ -137,7 +149,7 @@ def finish(
         caption: stands under the title.
         height: in pixels, without title and caption.
         top: pixels above the plot for legends, headings and menus.
-        min_width: pixels under which it can no longer be read.
+        min_width, min_height: pixels under which it can no longer be read, without title and caption.
         scale: the colour scale that it uses, where it uses one.
     """
     from layerscope.plots.axes import escaped
@@ -148,6 +160,7 @@ def finish(
         "title": title,
         "caption": caption,
         "min_width": min_width,
+        "min_height": min_height,
         "scale": scale or "",
         "title_height": extra,
     }
@@ -168,16 +181,30 @@ def more(figures: Mapping[str, Figure]) -> dict[str, Figure]:
 
 
 def leading(figures: Mapping[str, Figure], lead: Sequence[str]) -> dict[str, Figure]:
-    """An experiment's figures as a page wants them: those to begin with in front, all others marked as more.
+    """An experiment's figures as a page wants them: those to begin with in front, at one height, all others as more.
 
     Args:
         figures: by name, in the order in which a reader wants them.
-        lead: names of two or three that answer the question, as far as they were drawn; the first two where none was.
+        lead: names that answer the question, the best first: three of those that were drawn lead; the first two
+            figures where none was.
     """
-    chosen = [name for name in lead if name in figures] or list(figures)[:2]
-    return {name: figures[name] for name in chosen} | more(
-        {name: figure for name, figure in figures.items() if name not in chosen}
-    )
+    chosen = [name for name in lead if name in figures][:MOST_LEADS] or list(figures)[:2]
+    leads = {name: figures[name] for name in chosen}
+    least = {name: int(figure.layout.meta["min_height"]) for name, figure in leads.items()}
+    alike = min(_TALLEST_LEAD, max([PANEL_HEIGHT, *least.values()]))
+    for name, figure in leads.items():
+        _set_height(figure, max(alike, least[name]))
+    return leads | more({name: figure for name, figure in figures.items() if name not in leads})
+
+
+def _set_height(figure: Figure, height: int) -> None:
+    """A figure and every choice of its menu at one height, besides what title, caption and menu take."""
+    meta = figure.layout.meta
+    whole = height + meta["title_height"] + meta.get("menu_height", 0)
+    for menu in figure.layout.updatemenus:
+        for button in menu.buttons:
+            button.args = (button.args[0], dict(button.args[1]) | {"height": whole})
+    figure.update_layout(height=whole)
 
 
 def legend_above(raised: float = 0.0) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def token_tables(tables: Sequence[TokenTable], *, title: str = "", caption: str 
         caption=caption,
         scale="recovery",
         height=_height(first) + menu,
+        min_height=_height(first),
         top=16 + menu,
         min_width=_BESIDE + _COLUMN * max(one.cells.sizes["token"] for one in tables),
     )

@@ -77,7 +77,7 @@ def _said(name: str, value: float, *, seen: float = 0.001, **more: float) -> Cla
     ("name", "above", "below", "nothing"),
     [
         ("difference", "Crossover comes 0.30 layers later for first than for second",
-         "Crossover comes 0.30 layers earlier for first than for second",
+         "Crossover comes 0.30 layers later for second than for first",
          "difference in crossover depth between first and second"),
         ("depth_difference", "Recovery at the last token is 30 percentage points higher for near than for far at depth 0",
          "Recovery at the last token is 30 percentage points lower for near than for far at depth 0",

@@ -170,7 +170,7 @@ def test_categories_at_every_dose_are_said_both_ways() -> None:
         "Crossover comes later for near than for far at every dose of noise, by at least 3.0"
     )
     assert (earlier.significant, later.significant) == (True, True)
-    assert "significant at doses: 0.5, 1;" in earlier.caveat
+    assert "significant at doses: 0.5, 1" in earlier.caveat
 
 
 def test_doses_that_show_nothing_and_too_few_prompts_are_said_as_such() -> None:

@@ -15,7 +15,10 @@ as branches, computed only where it can differ.
 
 Every draw is kept. Draws are averaged before the ratio, prompts last, with bootstrap intervals
 over prompts. Prompts that the model gets wrong are left out and listed, and so are prompts on which
-corruption changes too little for a ratio to mean anything.
+corruption changes too little for a ratio to mean anything. Categories are compared by permutation over prompts,
+corrected for all pairs (and depths, where each depth is compared); matched pairs by flipping signs pair by pair; a
+regression with the subject's distance and the answer's log-odds held fixed is by least squares with HC3 errors, its
+terms corrected by Holm's method.
 
 Beware: noise takes the model off the text that it was trained on; a restored state that recovers the
 answer is sufficient in this setting, which does not make it the place where a fact is stored (Hase et
@@ -37,7 +40,7 @@ from layerscope.experiments.causal_trace.settings import Settings
 __all__ = ["HEADLINES", "PLACE", "STAGES", "TAKES", "Settings", "claims", "conclude", "draw", "over_depth"]
 
 TAKES = {"prompts"}
-HEADLINES = ("mean_transition",)
+HEADLINES = ("mean_transition", "difference")
 PLACE = 1
 STAGES = (
     Stage("clean", items=items.clean_items, measure=measure.clean),

@@ -66,10 +66,10 @@ def _contrasts(result: xr.Dataset) -> Iterator[Claim]:
     yield from claims_of_pairs(
         result,
         says=lambda gap, first, second: (
-            f"crossover comes {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}"
+            f"crossover comes {gap.size} later for {gap.which(first, second)} than for {gap.which(second, first)}"
         ),
         nothing="difference in crossover depth",
-        caveat="prompts are not matched in length, distance or confidence unless the set says so",
+        caveat="prompts are not matched unless the set says so",
         untrained=UNKNOWING,
     )
 
@@ -110,9 +110,7 @@ def _depths(result: xr.Dataset) -> Iterator[Claim]:
             f"recovery at the last token is {most.size} {most.which('higher', 'lower')} for {first} than for {second} "
             f"at depth {most.select['depth']}",
             nothing=f"difference between {first} and {second} in recovery at the last token, at any depth",
-            caveat=f"significant at {most.where}; permutation over prompts, corrected for all depths and pairs"
-            if most.clear > 1
-            else "permutation over prompts, corrected for all depths and pairs",
+            caveat=f"significant at {most.where}" if most.clear > 1 else "",
             untrained=UNKNOWING,
         )
 
@@ -126,7 +124,7 @@ def _matched(result: xr.Dataset) -> Iterator[Claim]:
             f"{second}",
             nothing=f"difference in crossover depth between {first} and {second} within matched pairs",
             unknown="no pair crosses over on both sides",
-            caveat=f"{gap.n[0]} pairs, signs flipped pair by pair" if gap.n else "",
+            caveat=f"{gap.n[0]} pairs" if gap.n else "",
             untrained=UNKNOWING,
         )
 
@@ -148,7 +146,7 @@ def _regression(result: xr.Dataset) -> Iterator[Claim]:
                 f"with the others held fixed, crossover comes {slope.size} {slope.which('later', 'earlier')} "
                 f"{_per(restored(name))}",
                 nothing=f"effect of {restored(name)} on crossover depth, the others held fixed",
-                caveat=f"least squares over {n} prompts, HC3 errors, Holm's method over terms",
+                caveat=f"{n} prompts",
                 untrained=UNKNOWING,
             )
 

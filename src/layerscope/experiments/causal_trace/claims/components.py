@@ -61,7 +61,7 @@ def severed(result: xr.Dataset) -> Iterator[Claim]:
             f"severing the subject's own later {_NAMES[site]} {most.which('lowers', 'raises')} what its state at depth "
             f"{most.select['layer']} brings back by {most.size}",
             nothing=f"change of what the subject's early states bring back by severing its own later {_NAMES[site]}",
-            caveat="the largest of the first third of depths",
+            caveat="largest of the first third of depths",
             untrained=UNKNOWING,
         )
 
@@ -150,7 +150,7 @@ def _at_every_dose(result: xr.Dataset, name: str) -> Claim:
         f"crossover comes {least.which('later', 'earlier')} for {first} than for {second} at every dose of noise, "
         f"by at least {least.size}",
         nothing=what,
-        caveat=f"significant at doses: {at}{signs}; Holm's method over pairs at each dose, not over doses",
+        caveat=f"significant at doses: {at}{signs}",
         untrained=UNKNOWING,
     )
 

@@ -43,8 +43,7 @@ def _missed(result: xr.Dataset, kind: str, method: str, count: int) -> Claim:
     return missed.claim(
         f"screening by {restored(method)} misses {missed.estimate} of the {count} {restored(kind)} of the largest "
         f"exact effect; random picks miss {missed.other(chance.value)}",
-        caveat=f"{missed.n[0]} prompts; rank correlation with exact effects {order.estimate}, the largest of all is "
-        f"missed in {best.estimate}",
+        caveat=f"rank correlation with exact effects {order.estimate}; the largest of all is missed in {best.estimate}",
     )
 
 
@@ -55,6 +54,6 @@ def _fix(result: xr.Dataset, fix: str) -> Claim:
     return gain.claim(
         f"{what} {gain.which('raises', 'lowers')} the share of {kind} that a screen misses by {gain.size}",
         nothing=f"change by {what} of the share of {kind} that a screen misses",
-        caveat="against plain gradients on the same prompts; signs flipped prompt by prompt, Holm's method over fixes",
+        caveat="against plain gradients on the same prompts",
         untrained=UNKNOWING,
     )

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import as_curve, groups_along, level_of, settings_of, text_coordinate
+from layerscope.evidence import (
+    as_curve,
+    groups_along,
+    level_of,
+    prompt_in_words,
+    settings_of,
+    text_coordinate,
+)
 from layerscope.experiments.causal_trace.figures import components, screen
 from layerscope.plots import (
     NamedHeatmap,
@@ -18,17 +25,14 @@ from layerscope.plots import (
     leading,
     rows_by_category,
 )
-from layerscope.results.escaping import restored, visible
+from layerscope.results.escaping import restored, stored
 
 _TWO_ROWS = {"noised tokens": "corrupted tokens", "last token": "last token"}
 """Rows as results store them, and as figures name them."""
 _MOST_LINES, _MOST_PANELS, _MOST_PAIRS = 5, 9, 30
-_LEAD = (
-    "Where does the last token take over?",
-    "Crossover depth of each prompt",
-    "Do categories differ in crossover depth?",
-)
-_EVERY_PROMPT = "Every prompt"
+_CROSSING, _EACH = "Where does the last token take over?", "Crossover depth of each prompt"
+_TYPICAL, _EVERY_PROMPT = "Which states recover the answer?", "Every prompt"
+_LEAD = (_CROSSING, _EACH, _TYPICAL, components.CLASSES)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -38,22 +42,43 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     filled = result.isel(category=np.flatnonzero((result.average_recovery_n > 0).any(["row", "depth"])))
     if used.sizes["prompt"] > 1:
         several = 1 < filled.sizes["category"] <= _MOST_LINES
-        figures[_LEAD[0]] = _crossing(filled) if several else _overall(result)
-        figures[_LEAD[1]] = _transitions(used, filled)
+        figures[_CROSSING] = _crossing(filled) if several else _overall(result)
+        figures[_EACH] = _transitions(used, filled)
         if filled.sizes["category"] <= _MOST_PANELS:
             figures["Both rows of each category"] = _categories(filled)
     compared = result.isel(contrast=np.flatnonzero(np.isfinite(result.p_adjusted)))
     if 0 < compared.sizes["contrast"] <= _MOST_PAIRS:
-        figures[_LEAD[2]] = _contrasts(compared)
+        figures["Do categories differ in crossover depth?"] = _contrasts(compared)
     figures |= components.draw(result) | screen.draw(result)
-    gallery = _gallery(result, used) if settings_of(result).get("positions", "all") == "all" else []
-    if gallery:
-        figures[_EVERY_PROMPT] = heatmap_gallery(
-            gallery,
-            caption="Recovery of the answer with one token's clean state restored at one depth: 0 is the corrupted "
-            "run, 1 the clean one. Look for the depth from which the last token recovers the answer.",
-        )
-    return leading(figures, _LEAD if used.sizes["prompt"] > 1 else (_EVERY_PROMPT,))
+    if settings_of(result).get("positions", "all") == "all":
+        figures |= _of_prompts(result, used, filled)
+    return leading(figures, _LEAD)
+
+
+def _of_prompts(result: xr.Dataset, used: xr.Dataset, filled: xr.Dataset) -> dict[str, Any]:
+    """Every prompt's own trace; in front one of each category, where there are more."""
+    told = (
+        "Recovery of the answer with one token's clean state restored at one depth: 0 is the corrupted run, 1 the "
+        "clean one. Look for the depth from which the last token recovers the answer."
+    )
+    typical = _typical(used, filled)[:_MOST_LINES]
+    figures = {}
+    if used.sizes["prompt"]:
+        figures[_TYPICAL] = heatmap_gallery(_gallery(result, used.isel(prompt=typical)), caption=told)
+    if used.sizes["prompt"] > len(typical):
+        figures[_EVERY_PROMPT] = heatmap_gallery(_gallery(result, used), caption=told)
+    return figures
+
+
+def _typical(used: xr.Dataset, filled: xr.Dataset) -> list[int]:
+    """Of each category the prompt whose crossover is nearest to its mean, the latest category first."""
+    means = filled.mean_transition.values
+    found = []
+    for place in np.argsort(-np.nan_to_num(means, nan=-np.inf), kind="stable"):
+        members = np.flatnonzero(used.prompt_category.values == filled.category.values[place])
+        apart = np.abs(used.transition_layer.values[members] - means[place])
+        found += [int(members[np.argmin(np.nan_to_num(apart, nan=np.inf))])] if members.size else []
+    return found
 
 
 def _crossing(result: xr.Dataset) -> Any:
@@ -127,7 +152,7 @@ def _gallery(result: xr.Dataset, used: xr.Dataset) -> list[NamedHeatmap]:
         here = result.isel(token=tokens[str(name)])
         gallery.append(
             NamedHeatmap(
-                name=f"{_words(here)} → {visible(restored(str(answer))).strip('·')} ({restored(str(name))})",
+                name=stored(prompt_in_words(str(name), here.token_text, str(answer))),
                 recovery=here.recovery,
                 tokens=[str(text) for text in here.token_text.values],
                 starred=np.flatnonzero(here.noised.values).tolist(),
@@ -135,8 +160,3 @@ def _gallery(result: xr.Dataset, used: xr.Dataset) -> list[NamedHeatmap]:
             )
         )
     return gallery
-
-
-def _words(prompt: xr.Dataset) -> str:
-    """The prompt's own text, by which a menu is searched."""
-    return "".join(restored(str(text)) for text in prompt.token_text.values).strip()

@@ -13,6 +13,7 @@ from layerscope.experiments.causal_trace.conclude.metrics import metric_of
 from layerscope.plots import curve_over_depth, differences, rows_by_category
 from layerscope.results.escaping import restored
 
+CLASSES = "Indirect effect by class of token"
 _SUBJECT, _LAST = "last subject token", "last token"
 
 
@@ -20,14 +21,14 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures of whatever the result holds."""
     figures: dict[str, Any] = {}
     for title, name, picture in (
-        ("indirect effect by class of token", "indirect_effect", _classes),
-        ("at which depths do categories differ?", "depth_difference", _depths),
-        ("do matched prompts differ in crossover depth?", "paired_difference", _pairs),
-        ("recovery by attention and MLPs", "output_recovery", _outputs),
-        ("recovery lost by severing MLPs or attention", "severed_loss", _severed),
-        ("recovery by single heads", "head_recovery", _heads),
-        ("recovery with one subject token corrupted", "mean_alone_recovery", _one_by_one),
-        ("does the difference depend on the noise?", "dose_difference", _doses),
+        (CLASSES, "indirect_effect", _classes),
+        ("At which depths do categories differ?", "depth_difference", _depths),
+        ("Do matched prompts differ in crossover depth?", "paired_difference", _pairs),
+        ("Recovery by attention and MLPs", "output_recovery", _outputs),
+        ("Recovery lost by severing MLPs or attention", "severed_loss", _severed),
+        ("Recovery by single heads", "head_recovery", _heads),
+        ("Recovery with one subject token corrupted", "mean_alone_recovery", _one_by_one),
+        ("Does the difference depend on the noise?", "dose_difference", _doses),
     ):
         if name in result and np.isfinite(result[name]).any():
             figures[title] = picture(result)
@@ -55,10 +56,12 @@ def _classes(result: xr.Dataset) -> Any:
     curves = lines(
         result, "indirect_effect", {name: {"token_class_name": name} for name in known}, "class of token"
     )
+    metric, units = metric_of(result)
+    curves["value"].attrs = {"long_name": f"mean change of {metric}", "units": units}
     return curve_over_depth(
         curves,
-        caption=f"Mean change of {metric_of(result)[0]} with one token's state patched (average indirect effect), "
-        "prompts weighing alike; bands are bootstrap intervals over prompts.",
+        caption="One token's clean state restored at one depth (average indirect effect); mean over prompts, with "
+        "bootstrap bands.",
     )
 
 

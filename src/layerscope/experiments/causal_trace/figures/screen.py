@@ -21,9 +21,9 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         return {}
     figures = {}
     if np.isfinite(result.screen_effect).any():
-        figures["effects estimated by gradients and measured exactly"] = _effects(result)
+        figures["Effects estimated by gradients and measured exactly"] = _effects(result)
     if np.isfinite(result.screen_missed).any():
-        figures["which effects does a gradient screen miss?"] = _misses(result)
+        figures["Which effects does a gradient screen miss?"] = _misses(result)
     return figures
 
 
