@@ -130,7 +130,7 @@ def test_open_writes_a_page_and_opens_it(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda where: opened.append(where) or True)
-    few = ("--set", "samples=2", "--set", "smallest_range=1e-9")
+    few = ("--set", "samples=2", "--set", "metric=kl", "--set", "smallest_range=1e-9")  # so that it counts
     said = command("trace", STARRED, "--model", tiny, *few, "--open", "--out", tmp_path / "runs")
 
     assert said.code == 0
