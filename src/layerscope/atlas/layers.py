@@ -168,7 +168,7 @@ def layers_of_each(runs: Any) -> list[Layers]:
         LayerscopeError: no complete run.
     """
     by_model: dict[tuple[str, int | None], list[tuple[xr.Dataset, RunFolder | None]]] = {}
-    for one in _each(runs):
+    for one in each_run(runs):
         result, run = (one.result(), one) if isinstance(one, RunFolder) else (one, None)
         asked = json.loads(said_of_itself(result, "asked"))
         by_model.setdefault((asked["weights"], asked.get("untrained")), []).append((result, run))
@@ -209,7 +209,7 @@ def _of_one_model(pairs: Sequence[tuple[xr.Dataset, RunFolder | None]]) -> Layer
     return layers_of_parts(str(pairs[-1][0].attrs.get("model", "")), parts)
 
 
-def _each(runs: Any) -> list[Any]:
+def each_run(runs: Any) -> list[Any]:
     """The runs one by one: a folder stands for all complete runs of trained models below it."""
     alone = isinstance(runs, str | Path | xr.Dataset | RunFolder) or hasattr(runs, "folder")
     found: list[Any] = []

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from layerscope.atlas.compare import Comparison
+    from layerscope.atlas.reproduced import Reproduction
     from layerscope.cli.options import Question
     from layerscope.contract import Claim
     from layerscope.jobs.checking import PromptCheck, Unreadable
@@ -86,6 +87,26 @@ def tell_comparison(found: Comparison, csv: Path | None) -> None:
         say(line)
     if csv is not None:
         _write_table(found.indices.to_dataframe().reset_index(), csv)
+
+
+def tell_reproduction(found: Reproduction, files: Sequence[Path]) -> None:
+    """Every claim of the posts and its verdict; the same as a table in files, csv or LaTeX by their ending."""
+    from layerscope.results.files import write_text
+    from layerscope.results.latex import latex_of
+
+    for line in found.lines():
+        say(line)
+    say("")
+    for place, name in enumerate(found.models):
+        say(f"{name}: {found.counted(place)}")
+    for file in files:
+        table = found.table()
+        if file.suffix == ".tex":
+            text = latex_of(table[["claim", "model", "measured", "verdict"]])
+            write_text(file, text)
+            say(f"wrote {file}")
+        else:
+            _write_table(table, file)
 
 
 def _write_table(table: pd.DataFrame, csv: Path) -> None:
