@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from layerscope.api import trace as trace
     from layerscope.atlas.compare import compare as compare
     from layerscope.atlas.layers import layers as layers
+    from layerscope.atlas.reproduced import reproduce as reproduce
     from layerscope.errors import LayerscopeError as LayerscopeError
     from layerscope.experiments.causal_trace.measure.runs import metric as metric
     from layerscope.models.load import load_model as load_model

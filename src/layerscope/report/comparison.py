@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,7 @@ from layerscope.plots import more
 from layerscope.plots.by_model import curves_by_model
 from layerscope.report.figures import PageFigure, page_figure
 from layerscope.report.layer_map import Row, layer_map
-from layerscope.report.page import render_comparison
+from layerscope.report.page import filled
 from layerscope.results.files import make_folder, write_text
 
 
@@ -81,7 +81,7 @@ def write_comparison(found: Comparison, path: Path) -> Path:
         figures=tuple(_figures(found)),
     )
     make_folder(path.parent)
-    write_text(path, render_comparison(page))
+    write_text(path, filled("comparison.html.j2", title=f"{_listed(page.models)}, layer by layer", page=page))
     return path
 
 
@@ -122,3 +122,7 @@ def _figures(found: Comparison) -> Iterator[PageFigure]:
         drawn = drawn if experiment not in seen else more({"": drawn})[""]
         seen.add(experiment)
         yield page_figure(f"curve-{number}", label, drawn)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -20,9 +20,6 @@ from layerscope.report.glossary import GLOSSARY, linked_terms, term_anchor
 from layerscope.report.models import ModelOnPage
 from layerscope.results.escaping import visible
 
-if TYPE_CHECKING:
-    from layerscope.report.comparison import ComparisonPage
-
 
 def render(models: Sequence[ModelOnPage], *, title: str | None = None) -> str:
     """The whole HTML file of runs as text.
@@ -33,7 +30,7 @@ def render(models: Sequence[ModelOnPage], *, title: str | None = None) -> str:
     """
     several = len(models) > 1
     names = ", ".join(model.name for model in models)
-    return _filled(
+    return filled(
         "report.html.j2",
         title=title or (f"What each layer does: {names}" if several else f"What each layer of {names} does"),
         models=models,
@@ -42,16 +39,8 @@ def render(models: Sequence[ModelOnPage], *, title: str | None = None) -> str:
     )
 
 
-def render_comparison(page: ComparisonPage) -> str:
-    """The whole HTML file of a comparison as text."""
-    return _filled("comparison.html.j2", title=f"{_listed(page.models)}, layer by layer", page=page)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-
-
-def _filled(template: str, **values: Any) -> str:
+def filled(template: str, **values: Any) -> str:
+    """A template with the frame of every page of ours: style, scripts by their hash, glossary."""
     environment = _environment()
     plotly, script = get_plotlyjs(), _script(_source(environment, "page.js"))
     return environment.get_template(template).render(
