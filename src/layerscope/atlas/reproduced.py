@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerscope import experiments
@@ -13,6 +14,7 @@ from layerscope.atlas.layers import each_run
 from layerscope.atlas.posts import post_named, posts
 from layerscope.atlas.verdicts import Pinned, Post, Verdict, judge, needs_of
 from layerscope.errors import LayerscopeError
+from layerscope.results.files import write_text
 from layerscope.results.record import Asked
 from layerscope.results.store import RunFolder
 from layerscope.results.twins import twins_of
@@ -20,6 +22,9 @@ from layerscope.results.twins import twins_of
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+
+SAVED = "what_the_posts_claimed.json"
+"""The table's file, in the folder of the runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +97,58 @@ class Reproduction:
     def __repr__(self) -> str:
         said = "; ".join(f"{name}: {self.counted(place)}" for place, name in enumerate(self.models))
         return f"{len(self.verdicts)} claims; {said}; .lines(), .table()"
+
+
+@dataclass(frozen=True)
+class SavedClaim:
+    """One row of the table as a page shows it: plain values."""
+
+    post: str
+    said: str
+    by: str
+    published: str
+    where: str
+    reading: str
+    other_side: str
+    models: tuple[str, ...]
+    verdicts: tuple[str, ...]
+    numbers: tuple[str, ...]
+
+
+def save(found: Reproduction, folder: Path) -> Path:
+    """Keep the table beside runs, where a report finds it."""
+    rows = [asdict(_plainly(row)) for row in found.verdicts]
+    path = folder / SAVED
+    write_text(path, json.dumps(rows, indent=1))
+    return path
+
+
+def saved(folder: Path) -> list[SavedClaim]:
+    """The table that lies beside runs; empty where there is none, or none that can be read."""
+    try:
+        rows = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+        return [
+            SavedClaim(**{k: tuple(v) if isinstance(v, list) else str(v) for k, v in row.items()})
+            for row in rows
+        ]
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+def _plainly(row: Sequence[Verdict]) -> SavedClaim:
+    claim = row[0].claim
+    return SavedClaim(
+        post=row[0].post.title,
+        said=claim.said,
+        by=claim.by,
+        published=claim.published,
+        where=claim.where,
+        reading=claim.reading,
+        other_side=claim.other_side,
+        models=tuple(one.model for one in row),
+        verdicts=tuple(one.holds for one in row),
+        numbers=tuple(". ".join(filter(None, (one.measured, one.why, one.of_twins))) for one in row),
+    )
 
 
 def reproduce(*runs: Any, post: str | None = None) -> Reproduction:

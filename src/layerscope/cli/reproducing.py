@@ -48,6 +48,7 @@ def reproduce(
     """
     from layerscope.atlas.posts import post_named, posts
     from layerscope.atlas.reproduced import reproduce as judged
+    from layerscope.atlas.reproduced import save
     from layerscope.atlas.verdicts import needs_of
 
     wanted = posts() if post is None else (post_named(post),)
@@ -57,6 +58,8 @@ def reproduce(
         given = _run_all(asked, needs_of(wanted), quick, out, refused)
     found = judged(*given, post=post)
     tell_reproduction(found, table or [])
+    if post is None:
+        say(f"wrote {save(found, runs[0] if runs else out)}, which `layerscope report` shows")
     end_with(refused)
 
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from layerscope.atlas.reproduced import SavedClaim
 from layerscope.plots.numbers import number as number_text
 from layerscope.plots.numbers import p_text, with_interval
 from layerscope.plots.theme import DARK, LIGHT
@@ -21,12 +22,15 @@ from layerscope.report.models import ModelOnPage
 from layerscope.results.escaping import visible
 
 
-def render(models: Sequence[ModelOnPage], *, title: str | None = None) -> str:
+def render(
+    models: Sequence[ModelOnPage], *, title: str | None = None, posts: Sequence[SavedClaim] = ()
+) -> str:
     """The whole HTML file of runs as text.
 
     Args:
         models: each with its runs.
         title: of the page; by default it says what each layer of the models does.
+        posts: what the posts claimed, judged by runs in the same folder.
     """
     several = len(models) > 1
     names = ", ".join(model.name for model in models)
@@ -36,6 +40,7 @@ def render(models: Sequence[ModelOnPage], *, title: str | None = None) -> str:
         models=models,
         several=several,
         sections=[one for model in models for one in model.runs],
+        posts=posts,
     )
 
 
@@ -72,6 +77,7 @@ def _environment() -> Environment:
         "json": _json,
         "explained": linked_terms(),
         "term_anchor": term_anchor,
+        "at": lambda values, place: values[place],
     }
     return environment
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from layerscope.atlas.reproduced import saved
 from layerscope.engines.engine import Engine, Task, values_of
 from layerscope.engines.local import LocalEngine
 from layerscope.errors import LayerscopeError
@@ -54,7 +55,8 @@ def write_report(
             for number, (name, error) in enumerate((refused or {}).items(), start=1)
         ),
     ]
-    html = render(models_of(shown, _folder_of(runs, path)), title=title)
+    posts = saved(runs[0].path.resolve().parent)
+    html = render(models_of(shown, _folder_of(runs, path)), title=title, posts=posts)
     make_folder(path.parent)
     write_text(path, html)
     return path

@@ -1,0 +1,38 @@
+"""What the posts claimed, on the page of the runs that decided it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atlas.posts.made_results import made
+from layerscope.atlas.posts import post_named
+from layerscope.atlas.reproduced import SAVED, Reproduction, save, saved
+from layerscope.atlas.verdicts import judge
+from layerscope.report import write_report
+from report.made_runs import MakeRun
+
+
+def test_the_table_beside_the_runs_is_shown_with_every_verdict(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    verdicts = judge(post_named("word"), made(1.0), "<b>m</b>")
+    found = Reproduction(("<b>m</b>",), tuple((one,) for one in verdicts))
+    save(found, run.path.parent)
+
+    page = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
+
+    assert "What the posts claimed" in page
+    assert "of 4 claims 4 hold, 0 do not hold, 0 cannot be decided here" in page
+    assert "&lt;b&gt;m" in page
+    assert page.count("<strong>holds</strong>") == 4
+
+
+def test_without_a_table_or_with_a_broken_one_there_is_no_such_part(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    run = make_run()
+    for content in (None, "{", '[{"post": 1}]', "[1]", "[" * 9999):
+        if content is not None:
+            (run.path.parent / SAVED).write_text(content)
+        assert saved(run.path.parent) == []
+    page = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "What the posts claimed" not in page
