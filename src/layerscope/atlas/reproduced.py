@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
 
 from layerscope import experiments
 from layerscope.atlas.layers import each_run
@@ -99,9 +101,10 @@ class Reproduction:
         return f"{len(self.verdicts)} claims; {said}; .lines(), .table()"
 
 
-@dataclass(frozen=True)
-class SavedClaim:
+class SavedClaim(BaseModel):
     """One row of the table as a page shows it: plain values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     post: str
     said: str
@@ -117,7 +120,7 @@ class SavedClaim:
 
 def save(found: Reproduction, folder: Path) -> Path:
     """Keep the table beside runs, where a report finds it."""
-    rows = [asdict(_plainly(row)) for row in found.verdicts]
+    rows = [_plainly(row).model_dump() for row in found.verdicts]
     path = folder / SAVED
     write_text(path, json.dumps(rows, indent=1))
     return path
@@ -127,10 +130,8 @@ def saved(folder: Path) -> list[SavedClaim]:
     """The table that lies beside runs; empty where there is none, or none that can be read."""
     try:
         rows = json.loads((folder / SAVED).read_text(encoding="utf-8"))
-        return [
-            SavedClaim(**{k: tuple(v) if isinstance(v, list) else str(v) for k, v in row.items()})
-            for row in rows
-        ]
+        found = [SavedClaim.model_validate(row) for row in rows]
+        return found if all(len(one.models) == len(one.verdicts) == len(one.numbers) for one in found) else []
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return []
 
