@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from layerscope.api import draw as draw
     from layerscope.api import open_run as open_run
     from layerscope.api import read as read
+    from layerscope.api import report as report
     from layerscope.api import run as run
+    from layerscope.api import show as show
     from layerscope.api import trace as trace
     from layerscope.atlas.compare import compare as compare
     from layerscope.atlas.layers import layers as layers

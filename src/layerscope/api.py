@@ -21,6 +21,7 @@ from layerscope.jobs.request import KINDS, LONGEST, Request
 from layerscope.jobs.texts import refuse_foreign_ids
 from layerscope.models.sites import SITES, parse_site
 from layerscope.results.escaping import stored
+from layerscope.results.notebook import InWords
 from layerscope.results.schema import said_of_itself
 from layerscope.results.store import RunFolder
 from layerscope.text.tokens import BosPolicy, encode
@@ -140,6 +141,40 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     return experiments.load(said_of_itself(result, "experiment")).draw(result)
 
 
+def show(run: Any) -> InWords:
+    """What a run found, as `layerscope show` prints it; in a notebook it shows itself.
+
+    Args:
+        run: a run folder, its path, or what `open_run` gave; or a result.
+
+    Raises:
+        LayerscopeError: no run folder, or a result that no experiment made.
+    """
+    from layerscope.jobs.listing import summary_of
+
+    if isinstance(run, xr.Dataset):
+        experiment = experiments.load(said_of_itself(run, "experiment"))
+        return InWords([experiment.question, *(f"  {claim.text}" for claim in experiment.claims(run))])
+    folder = getattr(run, "folder", run)
+    folder = folder if isinstance(folder, RunFolder) else RunFolder.open(Path(folder))
+    return InWords(summary_of(folder, whole=True))
+
+
+def report(runs: Any, path: str | Path = "report.html") -> Path:
+    """Write the page of saved runs; returns where it lies.
+
+    Args:
+        runs: a folder of runs, run folders, what `open_run` gave, or several of these.
+        path: the HTML file.
+
+    Raises:
+        LayerscopeError: there is no run, or the file cannot be written.
+    """
+    from layerscope.report.write import report_on
+
+    return report_on(runs, path)
+
+
 def read(model: Any, text: str, *, sites: str | Sequence[str], bos: BosPolicy = "auto") -> xr.DataArray:
     """Any activation of a text, as a DataArray with a `site` dimension and the tokens' text beside it.
 
@@ -207,6 +242,9 @@ class SavedRun:
     def __repr__(self) -> str:
         record = self.folder.record
         return f"SavedRun({record.asked.experiment} on {record.facts['name']}, {record.state}, {self.folder.path})"
+
+    def _repr_html_(self) -> str:
+        return show(self)._repr_html_()
 
     def result(self) -> xr.Dataset:
         """Its result."""

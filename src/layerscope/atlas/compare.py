@@ -16,6 +16,7 @@ from layerscope.evidence import text_coordinate
 from layerscope.evidence.wording import ends, interval, measured
 from layerscope.maths.interval_difference import difference_of_intervals
 from layerscope.maths.stretch import stretch
+from layerscope.results.notebook import as_html
 from layerscope.results.schema import quantity
 
 POINTS = 41
@@ -60,6 +61,9 @@ class Comparison:
         value, apart = (_in_words(cell, name, str(cell.unit.values)) for name in ("value", "difference"))
         low, high = float(cell.difference_low), float(cell.difference_high)
         return value, apart, low > 0 or high < 0
+
+    def _repr_html_(self) -> str:
+        return as_html(self.lines())
 
     def __repr__(self) -> str:
         return (

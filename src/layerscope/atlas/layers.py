@@ -21,6 +21,7 @@ from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
 from layerscope.evidence import Finding, places_in_words
 from layerscope.evidence.wording import counted, ordinal
+from layerscope.results.notebook import as_html
 from layerscope.results.schema import said_of_itself
 from layerscope.results.store import RunFolder, runs_below
 from layerscope.results.twins import twins_of
@@ -92,6 +93,9 @@ class Layers:
             "draw", errors="ignore"
         )
         return shown.to_dataframe().reset_index()
+
+    def _repr_html_(self) -> str:
+        return as_html(self.lines())
 
     def __repr__(self) -> str:
         measured = self.data.sizes["measure"]

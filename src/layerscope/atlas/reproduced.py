@@ -17,6 +17,7 @@ from layerscope.atlas.posts import post_named, posts
 from layerscope.atlas.verdicts import Pinned, Post, Verdict, judge, needs_of
 from layerscope.errors import LayerscopeError
 from layerscope.results.files import write_text
+from layerscope.results.notebook import as_html
 from layerscope.results.record import Asked
 from layerscope.results.store import RunFolder
 from layerscope.results.twins import twins_of
@@ -95,6 +96,9 @@ class Reproduction:
             each.count(what) for what in ("holds", "does not hold", "cannot be decided here")
         )
         return f"{hold} hold, {do_not} do not hold, {open_} cannot be decided here"
+
+    def _repr_html_(self) -> str:
+        return as_html(self.lines())
 
     def __repr__(self) -> str:
         said = "; ".join(f"{name}: {self.counted(place)}" for place, name in enumerate(self.models))

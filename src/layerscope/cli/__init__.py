@@ -9,12 +9,12 @@ from typing import Any
 
 import typer
 
-from layerscope.cli import commands, comparing, looking, reproducing
+from layerscope.cli import commands, comparing, looking, reproducing, taking_out
 from layerscope.cli.program import cli, commands_page
 from layerscope.cli.telling import say
 from layerscope.errors import LayerscopeError, LayerscopeWarning
 
-__all__ = ["cli", "commands", "commands_page", "comparing", "looking", "main", "reproducing"]
+__all__ = ["cli", "commands", "commands_page", "comparing", "looking", "main", "reproducing", "taking_out"]
 
 _STOPPED = 130
 _show_as_ever = warnings.showwarning

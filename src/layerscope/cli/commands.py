@@ -17,7 +17,7 @@ import typer
 
 from layerscope.cli.every_experiment import every_experiment
 from layerscope.cli.options import Question, asking
-from layerscope.cli.program import NamedAgain, Out, RunFolderPath, Trusted, Workers, cli
+from layerscope.cli.program import GivenRuns, NamedAgain, Out, RunFolderPath, RunsIn, Trusted, Workers, cli
 from layerscope.cli.telling import (
     end_with,
     going_on,
@@ -148,11 +148,10 @@ def _measure_plans(each: Mapping[str, Question], out: Path) -> None:
 @asking(without=("settings", "limit", "longest"), workers="auto")
 def report(
     asked: Question,
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders; none: run every experiment.", metavar="[DIR]...")
-    ] = None,
+    given: GivenRuns = None,
     out: Annotated[Path, typer.Option(help="The folder for runs and report.html.")] = Path("runs"),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer texts and draws: a first look.")] = False,
+    runs: RunsIn = Path("runs"),
 ) -> None:
     """The main job: every experiment on one model, and one HTML file that shows it all.
 
@@ -166,9 +165,9 @@ def report(
     refuse_early(None, out)
     refused: dict[str, LayerscopeError] = {}
     page = make_folder(out) / "report.html"
-    if runs:
+    if given:
         # A damaged run is shown as such on the page; what is no run at all is refused here.
-        folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in runs]
+        folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in given]
         sections = sections_of(folders, page)
     else:
         model = asked.loaded()
@@ -245,6 +244,7 @@ def resume(
     model: NamedAgain = None,
     trust_remote_code: Trusted = False,
     workers: Workers = "0",
+    runs: RunsIn = Path("runs"),
 ) -> None:
     """Go on with a run that was interrupted.
 
@@ -272,6 +272,7 @@ def replay(
     model: NamedAgain = None,
     trust_remote_code: Trusted = False,
     workers: Workers = "0",
+    runs: RunsIn = Path("runs"),
 ) -> None:
     """Run a complete run once more and compare every number; exits with 1 if some changed.
 

@@ -19,7 +19,7 @@ from layerscope.errors import LayerscopeError
 @asking(without=("model", "settings", "limit", "longest"), workers="auto")
 def compare(
     asked: Question,
-    runs: Annotated[
+    given: Annotated[
         list[Path] | None,
         typer.Argument(
             help="Folders of runs, one for each model; the first is the reference.", metavar="[DIR]..."
@@ -50,7 +50,7 @@ def compare(
     from layerscope.report.comparison import write_comparison
 
     refused: dict[str, LayerscopeError] = {}
-    given: list[Any] = list(runs or [])
+    shown: list[Any] = list(given or [])
     for name in models or []:
         question = replace(asked, request=replace(asked.request, model=name))
         own: dict[str, LayerscopeError] = {}
@@ -58,8 +58,8 @@ def compare(
         with engine_of(question.processes(model)) as engine:
             folders = every_experiment(question, model, engine, out, quick, own)
         refused |= {f"{experiment} on {name}": error for experiment, error in own.items()}
-        given.append(layers([one for one in folders if one.record.asked.untrained is None]))
-    found = side_by_side(*given)
+        shown.append(layers([one for one in folders if one.record.asked.untrained is None]))
+    found = side_by_side(*shown)
     tell_comparison(found, csv)
     typer.echo(f"\nwrote {write_comparison(found, page or out / 'compare.html')}")
     end_with(refused)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from layerscope.cli.options import Question, asking
-from layerscope.cli.program import Out, RunFolderPath, Workers, cli
+from layerscope.cli.program import Out, RunFolderPath, RunPaths, RunsIn, Workers, cli
 from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_layers, tell_run
 from layerscope.errors import LayerscopeError
 
@@ -46,9 +46,7 @@ def list_(
 
 @cli.command()
 def show(
-    folders: Annotated[
-        list[Path], typer.Argument(help="Run folders, or a folder above some.", metavar="DIR...")
-    ],
+    folders: RunPaths,
     layers: Annotated[
         bool, typer.Option("--layers", help="Layer by layer: where each stands out in all measures together.")
     ] = False,
@@ -56,6 +54,7 @@ def show(
         Path | None,
         typer.Option(help="With --layers: a file for every measure of every layer.", metavar="FILE"),
     ] = None,
+    runs: RunsIn = Path("runs"),
 ) -> None:
     """What runs found, in the terminal; of one that was refused, why.
 
@@ -77,27 +76,10 @@ def show(
 
 
 @cli.command()
-def export(
-    folder: RunFolderPath,
-    to: Annotated[Literal["csv", "parquet"], typer.Option(help="The format of the tables.")] = "csv",
-    out: Annotated[Path | None, typer.Option(help="Where tables go; by default DIR/tables.")] = None,
-) -> None:
-    """Write a result as plain tables, one for each set of dimensions.
-
-    layerscope export runs/causal_trace-gpt2-0123456789ab --to csv
-    """
-    from layerscope.results import export as tables
-    from layerscope.results.store import RunFolder
-
-    run = RunFolder.open(folder)
-    for path in tables.export(run.result(), out or run.path / "tables", to):
-        typer.echo(path)
-
-
-@cli.command()
 def annotate(
     folder: RunFolderPath,
     annotator: Annotated[str, typer.Option(help="Who will fill it in; names the file.")] = "first",
+    runs: RunsIn = Path("runs"),
 ) -> None:
     """Write a sheet for a person to fill in; the report uses every sheet that lies in the run's annotations/.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,44 @@ cli = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option(help="The folder below which run folders go.")]
-RunFolderPath = Annotated[Path, typer.Argument(help="A run folder.", metavar="DIR")]
+_RUNS = "layerscope.runs"
+
+
+def _remembered(context: typer.Context, below: Path) -> Path:
+    context.meta[_RUNS] = below
+    return below
+
+
+def _meant(context: typer.Context, given: Any) -> Any:
+    """A run's name, or the beginning of one, as the folder that it means."""
+    from layerscope.results.run_names import run_named
+
+    below = context.meta.get(_RUNS, Path("runs"))
+    return [run_named(one, below) for one in given] if isinstance(given, list) else run_named(given, below)
+
+
+RunsIn = Annotated[
+    Path,
+    typer.Option(
+        "--runs",
+        help="The folder in which runs are looked for by name, or by its beginning.",
+        is_eager=True,
+        callback=_remembered,
+    ),
+]
+RunFolderPath = Annotated[
+    Path, typer.Argument(help="A run folder, a run's name or its beginning.", metavar="DIR", callback=_meant)
+]
+RunPaths = Annotated[
+    list[Path],
+    typer.Argument(help="Run folders, or names of runs.", metavar="DIR...", callback=_meant),
+]
+GivenRuns = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Run folders, or names of runs; none: run every experiment.", metavar="[DIR]...", callback=_meant
+    ),
+]
 NamedAgain = Annotated[
     str | None,
     typer.Option(

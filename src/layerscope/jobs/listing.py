@@ -17,7 +17,7 @@ from layerscope.text.word_lists import load_words, word_sets
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerscope.contract import Claim, Experiment
+    from layerscope.contract import Claim
     from layerscope.jobs.checking import PromptCheck, Unreadable
     from layerscope.jobs.config_plan import Cost, Means
     from layerscope.jobs.plans import Plan
@@ -95,7 +95,7 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
         return
     result = folder.result()
     yield from (f"  {visible(line, blanks=False)}" for line in (experiment.tell or _nothing)(result))
-    for claim in _claims(experiment, result, folder) if claims is None else claims:
+    for claim in claims_of(folder, result) if claims is None else claims:
         yield f"  {_claim(claim)}"
         if whole and claim.caveat:
             yield f"    ({visible(claim.caveat, blanks=False)})"
@@ -152,11 +152,12 @@ def said_of_first(record: RunRecord) -> str:
     )
 
 
-def _claims(experiment: Experiment, result: xr.Dataset, folder: RunFolder) -> list[Claim]:
-    """What a result says beside its untrained twins; one of other code may lack what this code looks for."""
+def claims_of(folder: RunFolder, result: xr.Dataset) -> list[Claim]:
+    """What a run's result says beside its untrained twins; one of other code may lack what this code looks for."""
     from layerscope.evidence.twins import claims_beside
     from layerscope.results.twins import twins_of
 
+    experiment = experiments.load(folder.record.asked.experiment)
     try:
         return claims_beside(experiment, result, twins_of(folder).values())
     except (LookupError, AttributeError, ValueError) as error:

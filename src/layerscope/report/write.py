@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from layerscope.atlas.layers import each_run
 from layerscope.atlas.reproduced import saved
 from layerscope.engines.engine import Engine, Task, values_of
 from layerscope.engines.local import LocalEngine
@@ -60,6 +62,12 @@ def write_report(
     make_folder(path.parent)
     write_text(path, html)
     return path
+
+
+def report_on(runs: Any, path: str | Path = "report.html") -> Path:
+    """The same of a folder of runs, run folders, what `open_run` gave, or several of these."""
+    folders = [one for one in each_run(runs) if isinstance(one, RunFolder)]
+    return write_report(folders, Path(path))
 
 
 def sections_of(runs: Sequence[RunFolder], path: Path, engine: Engine | None = None) -> list[Section]:

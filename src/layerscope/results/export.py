@@ -10,9 +10,10 @@ import pandas as pd
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import make_folder, write_atomically
+from layerscope.results.files import make_folder, write_atomically, write_text
+from layerscope.results.latex import latex_of
 
-Format = Literal["csv", "parquet"]
+Format = Literal["csv", "parquet", "latex"]
 
 
 def tables(result: xr.Dataset) -> dict[str, pd.DataFrame]:
@@ -34,8 +35,12 @@ def _table(result: xr.Dataset, names: list[str]) -> pd.DataFrame:
     return selected.to_dataframe().reset_index()
 
 
-def export(result: xr.Dataset, folder: Path, format: Format) -> list[Path]:
-    """Write every table of a result into a folder; returns the files.
+def export(
+    result: xr.Dataset, folder: Path, format: Format, findings: pd.DataFrame | None = None
+) -> list[Path]:
+    """Write every table of a result into a folder, and its findings as one more; returns the files.
+
+    LaTeX is written of the findings alone.
 
     Raises:
         LayerscopeError: parquet is asked for without pyarrow, or the folder cannot be written.
@@ -44,7 +49,10 @@ def export(result: xr.Dataset, folder: Path, format: Format) -> list[Path]:
         _need_pyarrow()
     make_folder(folder)
     written = []
-    for name, table in tables(result).items():
+    if format == "latex":
+        return [_latex(folder / "findings.tex", pd.DataFrame() if findings is None else findings)]
+    further = {} if findings is None else {"findings": findings}
+    for name, table in (tables(result) | further).items():
         path = folder / f"{name}.{format}"
         write_atomically(path, lambda place, table=table: _write(table, place, format))  # type: ignore[misc]
         written.append(path)
@@ -56,6 +64,12 @@ def _write(table: pd.DataFrame, place: Path, format: Format) -> None:
         table.to_parquet(place, index=False)
     else:
         table.to_csv(place, index=False)
+
+
+def _latex(path: Path, findings: pd.DataFrame) -> Path:
+    shown = findings.reindex(columns=["sentence", "value", "low", "high", "n", "p_adjusted"])
+    write_text(path, latex_of(shown))
+    return path
 
 
 def _need_pyarrow() -> None:

@@ -34,7 +34,7 @@ def escaped_for_latex(text: str) -> str:
 
 
 def latex_of(table: pd.DataFrame) -> str:
-    """A longtable with booktabs' rules: the first columns in words, as wide as the page allows.
+    """A longtable with booktabs' rules, as wide as the page; a column's width goes by the length of its texts.
 
     Args:
         table: texts and numbers; its index is not printed.
@@ -42,8 +42,10 @@ def latex_of(table: pd.DataFrame) -> str:
     Returns:
         LaTeX that needs the packages booktabs and longtable.
     """
-    width = f"{0.94 / max(1, table.shape[1]):.3f}"
-    columns = "".join(f"p{{{width}\\linewidth}}" for _ in table.columns)
+    lengths = [
+        min(60.0, max(8.0, table[name].map(lambda one: len(_cell(one))).mean())) for name in table.columns
+    ]
+    columns = "".join(f"p{{{0.94 * length / sum(lengths):.3f}\\linewidth}}" for length in lengths)
     head = " & ".join(escaped_for_latex(str(name)) for name in table.columns)
     rows = [" & ".join(_cell(value) for value in row) + r" \\" for row in table.itertuples(index=False)]
     return "\n".join(
