@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PROMPTS = [
     {"id": "fox", "category": "animals", "prompt": "the red fox met the old dog in", "subject": "fox"},
@@ -39,3 +40,13 @@ def gone(process: int) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def rewritten(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the record of a run and give it the digest of what it says now, as a deceiver would."""
+    from layerscope.results.record import CHANGING
+    from layerscope.results.seal import sealed
+
+    content = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    change(content)
+    (run / "run.json").write_text(json.dumps(sealed(content, CHANGING)), encoding="utf-8")

@@ -241,7 +241,8 @@ class SavedRun:
 
     def __repr__(self) -> str:
         record = self.folder.record
-        return f"SavedRun({record.asked.experiment} on {record.facts['name']}, {record.state}, {self.folder.path})"
+        model = record.facts.get("name", record.asked.model)
+        return f"SavedRun({record.asked.experiment} on {model}, {record.state}, {self.folder.path})"
 
     def _repr_html_(self) -> str:
         return show(self)._repr_html_()

@@ -18,6 +18,7 @@ from layerscope.jobs import running
 from layerscope.jobs.prepare import Job, prepare
 from layerscope.jobs.progress import Silent
 from layerscope.jobs.request import Request
+from layerscope.results.seal import sealed
 from layerscope.results.store import RunFolder, runs_below
 from quick import QUICK, Command
 
@@ -176,8 +177,12 @@ def test_altered_inputs_are_refused(tmp_path: Path, job: Job, alter: Any) -> Non
     folder = running.folder_of(job, tmp_path)
     inputs = json.loads((folder.path / "inputs.json").read_text())
     alter(inputs)
-    (folder.path / "inputs.json").write_text(json.dumps(inputs))
 
+    (folder.path / "inputs.json").write_text(json.dumps(inputs))
+    with pytest.raises(LayerscopeError, match="edited since it began"):
+        running.resume(folder.path, Silent(), model=job.model)
+
+    (folder.path / "inputs.json").write_text(json.dumps(sealed(inputs)))  # as a deceiver would
     with pytest.raises(LayerscopeError, match="texts of this run have been altered"):
         running.resume(folder.path, Silent(), model=job.model)
 

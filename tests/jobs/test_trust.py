@@ -21,7 +21,7 @@ from layerscope.jobs.request import Request
 from layerscope.models.load import load_model
 from layerscope.results.store import RunFolder
 from layerscope.results.trust import from_a_record, names_from_a_record
-from quick import QUICK, Command
+from quick import QUICK, Command, rewritten
 
 CODE = """
 import pathlib
@@ -65,9 +65,7 @@ def with_code(tmp_path: Path, tiny: Path) -> tuple[Path, Path]:
 
 
 def edited(folder: Path, **asked: Any) -> None:
-    record = json.loads((folder / "run.json").read_text())
-    record["asked"] |= asked
-    (folder / "run.json").write_text(json.dumps(record))
+    rewritten(folder, lambda record: record["asked"].update(asked))
 
 
 def emptied(folder: Path) -> None:
@@ -289,9 +287,7 @@ def test_a_result_is_not_read_as_another_experiments(
 def test_no_number_of_threads_is_taken_that_no_machine_has(
     saved: Path, command: Command, threads: int
 ) -> None:
-    record = json.loads((saved / "run.json").read_text())
-    record["machine"]["threads"] = threads
-    (saved / "run.json").write_text(json.dumps(record))
+    rewritten(saved, lambda record: record["machine"].update(threads=threads))
     outcome = command("replay", saved)
     assert outcome.code == 2
     assert "damaged" in outcome.err
@@ -306,11 +302,12 @@ def test_json_as_deep_as_a_well_is_damage(saved: Path, command: Command, name: s
 
 
 def test_a_record_does_not_steer_the_terminal(saved: Path, command: Command) -> None:
-    record = json.loads((saved / "run.json").read_text())
-    record["notes"] = ["\x1b]0;owned\x07"]
-    record["asked"]["settings"]["noise"] = "\x1b[2J"
-    record["machine"]["device_name"] = "\x1b[31mred"
-    (saved / "run.json").write_text(json.dumps(record))
+    def steer(record: dict[str, Any]) -> None:
+        record["notes"] = ["\x1b]0;owned\x07"]
+        record["asked"]["settings"]["noise"] = "\x1b[2J"
+        record["machine"]["device_name"] = "\x1b[31mred"
+
+    rewritten(saved, steer)
 
     outcome = command("show", saved)
     edited(saved, experiment="\x1b[2J")

@@ -108,7 +108,7 @@ def test_a_run_of_a_newer_schema_is_refused_even_if_it_holds_new_fields(folder: 
 def test_broken_inputs_are_named(folder: RunFolder, content: str) -> None:
     (folder.path / "inputs.json").write_text(content)
 
-    with pytest.raises(LayerscopeError, match="inputs of this run cannot be read"):
+    with pytest.raises(LayerscopeError, match="inputs of this run are damaged"):
         _ = folder.inputs
 
 

@@ -101,7 +101,7 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
             yield f"    ({visible(claim.caveat, blanks=False)})"
     yield from (
         f"  caution: {visible(caution, blanks=False)}"
-        for caution in [*read_json(result, "cautions", []), *record.cautions]
+        for caution in [*read_json(result, "cautions", []), *record.all_cautions]
     )
     if "left_out_because" in result:
         reasons = result.left_out_because

@@ -198,7 +198,7 @@ def _unaltered(folder: RunFolder, record: RunRecord) -> Inputs:
         inputs = Inputs.model_validate(folder.inputs)
         about = (_texts_digest(inputs), inputs.facts, inputs.tokens_per_pass)
         recorded = ModelFacts.model_validate(record.facts)
-        if about == (record.asked.texts, recorded, record.chunk_plan["tokens_per_pass"]):
+        if about == (record.asked.texts, recorded, record.chunk_plan.get("tokens_per_pass")):
             return inputs
     raise LayerscopeError(
         "the texts of this run have been altered",

@@ -74,8 +74,20 @@ def folder_of(job: Job, out: Path) -> RunFolder:
     model = re.sub(r"[^\w.-]+", "-", job.model.facts.name)[:40]
     path = out / f"{job.experiment.name}-{model}-{job.record.key()}"
     if RunFolder.is_one(path):
-        return RunFolder.open(path)
+        return _asked_the_same(RunFolder.open(path), job)
     return RunFolder.create(path, job.record, job.inputs.model_dump(mode="json"))
+
+
+def _asked_the_same(folder: RunFolder, job: Job) -> RunFolder:
+    """Refuse a folder whose record asks for something else than its name says: parts would be of two questions."""
+    if folder.record.key() != job.record.key():
+        raise LayerscopeError(
+            "the record of this run asks for something else than the command that it is named by",
+            found=f"{folder.path / 'run.json'}",
+            expected="the record of a run that was asked the same",
+            hint=f"move that folder away, or go on with what it says: layerscope resume {folder.path}",
+        )
+    return folder
 
 
 def resume(

@@ -187,7 +187,7 @@ def _add_experiment(
 def _add_result(
     shown: Section, run: RunFolder, record: RunRecord, experiment: Experiment, result: xr.Dataset
 ) -> None:
-    shown.cautions = [*map(str, read_json(result, "cautions", [])), *record.cautions]
+    shown.cautions = [*map(str, read_json(result, "cautions", [])), *record.all_cautions]
     shown.exclusions = [*exclusions(result), *unreadable(record)]
     judged = _judged(shown, run, experiment, result)
     own: list[Claim] = _tried(shown, "claims", lambda: experiment.claims(result), [])

@@ -83,15 +83,49 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise unwritable(path, error) from error
+
+
+@contextmanager
+def readable(path: Path, *, missing: str = "check the spelling and the folder you are in") -> Iterator[None]:
+    """Turn the operating system's refusals to read into words, with a hint by their cause.
+
+    Args:
+        path: what is read.
+        missing: what to try where nothing is there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(path, error, missing=missing) from error
+
+
+def unreadable(path: Path, error: OSError, *, missing: str = "check the spelling") -> LayerscopeError:
+    """Why a file or folder cannot be read; see `readable`."""
+    found, hint = str(error.strerror or error), f"ls -l {path}"
+    if error.errno == errno.ENOENT:
+        found, hint = "no such file", missing
+    elif error.errno in _FORBIDDEN:
+        found, hint = "no permission to read it", f"ls -ld {path}   (chmod u+rX gives its owner permission)"
+    elif error.errno == errno.ENAMETOOLONG:
+        found, hint = "a name that is too long for this disk", "a shorter name"
+    elif error.errno in _MANY_OPEN:
+        found, hint = "too many files are open", "ulimit -n 4096"
+    elif error.errno == errno.EIO:
+        found, hint = "the disk failed while it was read", "a copy of it on another disk"
+    return LayerscopeError(
+        f"the file cannot be read: {path}", found=found, expected="a file that can be read", hint=hint
+    )
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.ENOTDIR, errno.EEXIST)
+_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 
-def _refusal(path: Path, error: OSError) -> LayerscopeError:
+def unwritable(path: Path | str, error: OSError) -> LayerscopeError:
+    """Why a place cannot be written, with a hint by its cause."""
     found, hint = f"{error.strerror or error}", "another folder, with --out"
     if error.errno in _FULL:
         found, hint = "the disk is full", "free some space, then give the same command again"
@@ -101,6 +135,8 @@ def _refusal(path: Path, error: OSError) -> LayerscopeError:
         found = "a file stands where a folder is needed"
     elif error.errno == errno.EISDIR:
         found = "a folder stands where a file is needed"
+    elif error.errno == errno.ENAMETOOLONG:
+        found, hint = "a name that is too long for this disk", "a shorter name, with --out"
     return LayerscopeError(
         f"cannot write {path}",
         found=found,

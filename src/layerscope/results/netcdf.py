@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import write_bytes
+from layerscope.results.files import readable, write_bytes
 from layerscope.results.schema import SCHEMA, check_promises
 
 
@@ -57,12 +57,14 @@ def read_result(path: Path, *, digest: str | None = None) -> xr.Dataset:
             expected="result.nc",
             hint=f"layerscope resume {path.parent}",
         )
-    try:
+    with readable(path):
         content = path.read_bytes()
+    try:
         if digest is not None and hashlib.sha256(content).hexdigest() != digest:
             raise ValueError("its bytes are not those that were written")
         with xr.open_dataset(io.BytesIO(content), engine="h5netcdf") as file:
             result = file.load()
+        schema = int(result.attrs.get("schema", 0))
     except Exception as error:
         # HDF5 and xarray answer a damaged file with nearly any kind of exception.
         raise LayerscopeError(
@@ -71,7 +73,7 @@ def read_result(path: Path, *, digest: str | None = None) -> xr.Dataset:
             expected="result.nc as Layerscope wrote it",
             hint=f"delete that file, then: layerscope resume {path.parent}   (the parts are kept)",
         ) from error
-    refuse_newer(int(result.attrs.get("schema", 0)), path)
+    refuse_newer(schema, path)
     return result
 
 

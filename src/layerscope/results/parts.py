@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import write_bytes
+from layerscope.results.files import readable, write_bytes
 from layerscope.results.schema import SCHEMA
 
 _HEADER = "header"
@@ -70,14 +70,16 @@ def read_part(path: Path) -> tuple[xr.Dataset, str]:
     """The Dataset of a part, and the digest of its work item.
 
     Raises:
-        LayerscopeError: the file is damaged (cut short, altered, or not a part).
+        LayerscopeError: the file cannot be read, or is damaged (cut short, altered, or not a part).
     """
+    with readable(path):
+        content = path.read_bytes()
     try:
-        with np.load(io.BytesIO(_undamaged(path)), allow_pickle=False) as file:
+        with np.load(io.BytesIO(_undamaged(content)), allow_pickle=False) as file:
             header = bytes(file[_HEADER]).decode()
             arrays = [file[f"v{i}"] for i in range(len(file.files) - 1)]
         return put_together(header, arrays)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise LayerscopeError(
             "a part of this run is damaged",
             found=f"{path}: {error}",
@@ -86,8 +88,7 @@ def read_part(path: Path) -> tuple[xr.Dataset, str]:
         ) from error
 
 
-def _undamaged(path: Path) -> bytes:
-    content = path.read_bytes()
+def _undamaged(content: bytes) -> bytes:
     archive, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(archive).digest() != digest:
         raise ValueError("its bytes are not those that were written")

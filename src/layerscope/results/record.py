@@ -7,11 +7,20 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from layerscope.results.schema import SCHEMA
 
+_UNSEALED = (
+    "run.json is unsealed (it carries no digest of what was asked): an edit to it would not be noticed"
+)
+
 State = Literal["planned", "running", "refused", "complete"]
+
+CHANGING = ("state", "refused", "stages", "finished", "result", "seconds", "peak_bytes", "notes")
+"""What a record says of how far a run has come; all else is as it was when the run began."""
+
+_COUNTS = ("n_layers", "width", "n_heads", "n_kv_heads", "vocabulary", "context", "n_parameters")
 
 
 class Asked(BaseModel):
@@ -81,17 +90,22 @@ class Machine(BaseModel):
 class StageRecord(BaseModel):
     """How a stage went."""
 
-    items: int
-    size: float = Field(description="sum of the sizes of its items, in the stage's own unit")
-    seconds: float = 0.0
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    items: int = Field(ge=0)
+    size: float = Field(ge=0, description="sum of the sizes of its items, in the stage's own unit")
+    seconds: float = Field(0.0, ge=0)
 
 
 class RunRecord(BaseModel):
     """The whole of run.json."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     schema_number: int = SCHEMA
+    seal: str | None = Field(
+        None, description="sha256 over all that does not change; None in a record of an older Layerscope"
+    )
     state: State = "planned"
     asked: Asked
     machine: Machine
@@ -118,15 +132,35 @@ class RunRecord(BaseModel):
     created: str = Field(default_factory=lambda: now())
     finished: str | None = None
     result: str | None = Field(None, description="sha256 of result.nc, once the run is complete")
-    seconds: float = Field(0.0, description="measuring time, summed over all sessions")
-    peak_bytes: int = Field(0, description="largest memory of the process seen while measuring")
+    seconds: float = Field(0.0, ge=0, description="measuring time, summed over all sessions")
+    peak_bytes: int = Field(0, ge=0, description="largest memory of the process seen while measuring")
     notes: list[str] = Field(
         default_factory=list, description="what a reader should know: halved chunks, resumes"
     )
 
+    @field_validator("facts")
+    @classmethod
+    def _facts_can_be_told(cls, facts: dict[str, Any]) -> dict[str, Any]:
+        for name in _COUNTS:
+            number = facts.get(name)
+            if number is not None and (type(number) is not int or not 0 <= number < 10**15):
+                raise ValueError(f"{name} is no count")
+        return facts
+
+    @property
+    def all_cautions(self) -> list[str]:
+        """What a reader must know; of a record without a digest, that too."""
+        return [*self.cautions, *([_UNSEALED] if self.seal is None else [])]
+
     def key(self) -> str:
         """Twelve hex digits that name what was asked and the code that answers it."""
         return digest({"asked": self.asked.model_dump(mode="json")} | self.machine.answering())[:12]
+
+
+def said(error: ValidationError) -> str:
+    """What is wrong with a record, first of all, in one line."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def digest(value: Any) -> str:

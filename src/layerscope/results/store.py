@@ -16,12 +16,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import filelock
 import xarray as xr
+from pydantic import ValidationError
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import explained, make_folder, remove_leftovers, write_text
+from layerscope.results.files import explained, make_folder, readable, remove_leftovers, write_text
 from layerscope.results.netcdf import read_result, refuse_newer, write_result
 from layerscope.results.parts import read_part, write_part
-from layerscope.results.record import RunRecord, now
+from layerscope.results.record import CHANGING, RunRecord, now, said
+from layerscope.results.seal import SEAL, is_edited, sealed
+from layerscope.results.strict_json import parsed
 
 
 @runtime_checkable
@@ -68,8 +71,8 @@ class RunFolder:
         """A new run folder with its record and inputs; an interrupted creation can be repeated."""
         make_folder(path / "parts")
         folder = cls(path)
-        write_text(path / "inputs.json", json.dumps(inputs))
-        folder.save_record(record)
+        write_text(path / "inputs.json", json.dumps(sealed(inputs)))
+        folder._write(sealed(record.model_dump(mode="json"), CHANGING))
         return folder
 
     @classmethod
@@ -103,39 +106,37 @@ class RunFolder:
 
     @property
     def record(self) -> RunRecord:
-        """The record as it stands on disk."""
+        """The record as it stands on disk.
+
+        Raises:
+            LayerscopeError: it cannot be read, is damaged or of a newer schema, or what was asked has been edited.
+        """
         path = self.path / "run.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+        with _damaged("the record of this run is damaged", path, _RESTORE):
+            content = parsed(_text(path, missing=_RESTORE))
             refuse_newer(int(content.get("schema_number", 0)), path)
-            return RunRecord.model_validate(content)
-        except LayerscopeError:
-            raise
-        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise LayerscopeError(
-                "the record of this run is damaged",
-                found=f"{path}: {str(error).splitlines()[0]}",
-                expected="run.json as Layerscope wrote it",
-                hint="restore that file; parts/ and result.nc beside it are untouched",
-            ) from error
+            record = RunRecord.model_validate(content)
+            if is_edited(content, CHANGING):
+                raise _edited(path)
+            return record
 
     def save_record(self, record: RunRecord) -> None:
-        """Write run.json anew."""
-        write_text(self.path / "run.json", record.model_dump_json(indent=2) + "\n")
+        """Write run.json anew; a record that carried a digest carries that of what is written."""
+        content = record.model_dump(mode="json")
+        self._write(content if record.seal is None else sealed(content, CHANGING))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        write_text(self.path / "run.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """The tokenised prompts and passages that the run was given, as plain JSON."""
         path = self.path / "inputs.json"
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise LayerscopeError(
-                "the inputs of this run cannot be read",
-                found=f"{path}: {error}",
-                expected="inputs.json as Layerscope wrote it",
-                hint="run the experiment again from its prompts",
-            ) from error
+        with _damaged("the inputs of this run are damaged", path, _AGAIN):
+            content = dict(parsed(_text(path, missing=_AGAIN)))
+            if is_edited(content):
+                raise _edited(path)
+            return {name: value for name, value in content.items() if name != SEAL}
 
     # -- parts -------------------------------------------------------------------------------
 
@@ -145,15 +146,15 @@ class RunFolder:
 
     def done(self, stage: str) -> set[int]:
         """Indices of the parts of a stage that are on disk."""
-        return {
-            int(path.stem) for path in (self.path / "parts" / stage).glob("*.npz") if path.stem.isdecimal()
-        }
+        folder = self.path / "parts" / stage
+        with readable(folder):
+            return {int(path.stem) for path in folder.glob("*.npz") if path.stem.isdecimal()}
 
     def save_part(self, stage: str, index: int, part: xr.Dataset, *, item: str) -> None:
         """Keep what one work item gave."""
         path = self.part_path(stage, index)
         with explained(path):
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)  # parts/ may have been lost
         write_part(path, part, item=item)
 
     def part(self, stage: str, index: int, *, item: str | None = None) -> xr.Dataset:
@@ -248,6 +249,38 @@ class RunFolder:
             return f"process {about['process']} on {about['host']} since {about['since']}"
         except (OSError, ValueError, KeyError):
             return "a process that has just begun"
+
+
+_AGAIN = "run the experiment again from its texts"
+_RESTORE = "restore that file; parts/ and result.nc beside it are untouched"
+
+
+def _text(path: Path, *, missing: str) -> str:
+    with readable(path, missing=missing):
+        return path.read_text(encoding="utf-8")
+
+
+@contextmanager
+def _damaged(problem: str, path: Path, hint: str) -> Iterator[None]:
+    """Whatever a file that is not as it was written raises, put into words."""
+    try:
+        yield
+    except LayerscopeError:
+        raise
+    except (ValueError, AttributeError, TypeError) as error:
+        found = said(error) if isinstance(error, ValidationError) else str(error)
+        raise LayerscopeError(
+            problem, found=f"{path}: {found}", expected=f"{path.name} as Layerscope wrote it", hint=hint
+        ) from error
+
+
+def _edited(path: Path) -> LayerscopeError:
+    return LayerscopeError(
+        "what this run was asked has been edited since it began",
+        found=f"{path}, whose digest is of other content",
+        expected=f"{path.name} as Layerscope wrote it",
+        hint="undo the edit; to ask something else, layerscope run begins another run",
+    )
 
 
 def _instead(path: Path) -> str:
