@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,20 +18,22 @@ cli = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option(help="The folder below which run folders go.")]
-_RUNS = "layerscope.runs"
+_looked_in: ContextVar[Path] = ContextVar("_looked_in", default=Path("runs"))
+"""Where runs are looked for: --runs is read before any name of a run."""
 
 
-def _remembered(context: typer.Context, below: Path) -> Path:
-    context.meta[_RUNS] = below
+def _remembered(below: Path) -> Path:
+    _looked_in.set(below)
     return below
 
 
-def _meant(context: typer.Context, given: Any) -> Any:
+def _meant(given: Any) -> Any:
     """A run's name, or the beginning of one, as the folder that it means."""
     from layerscope.results.run_names import run_named
 
-    below = context.meta.get(_RUNS, Path("runs"))
-    return [run_named(one, below) for one in given] if isinstance(given, list) else run_named(given, below)
+    if isinstance(given, list):
+        return [run_named(one, _looked_in.get()) for one in given]
+    return given if given is None else run_named(given, _looked_in.get())
 
 
 RunsIn = Annotated[

@@ -61,7 +61,10 @@ def figures(
 
 @cli.command()
 def cite() -> None:
-    """How to cite Layerscope, as BibTeX."""
+    """How to cite Layerscope, as BibTeX.
+
+    layerscope cite >> references.bib
+    """
     from layerscope import __version__
     from layerscope.results.citation import bibtex
 

@@ -14,12 +14,12 @@ def run_named(given: Path, below: Path) -> Path:
 
     Args:
         given: what stands on the command line; a path that exists means itself.
-        below: the folder whose runs are looked through.
+        below: the folder whose runs are looked through; where there is none, a name means itself too.
 
     Raises:
         LayerscopeError: a bare name that no run begins with, or several.
     """
-    if given.exists() or len(given.parts) != 1:
+    if given.exists() or len(given.parts) != 1 or not below.is_dir():
         return given
     names = sorted(path.parent.name for path in below.glob("*/run.json"))
     found = [name for name in names if name == given.name] or [
@@ -31,7 +31,7 @@ def run_named(given: Path, below: Path) -> Path:
     shown = ", ".join((found if several else names)[:_SHOWN])
     raise LayerscopeError(
         "several runs begin so" if several else "there is no such run",
-        found=f"{given}, looked for in {below}/" + ("" if below.is_dir() else ", which is not there"),
+        found=f"{given}, looked for in {below}/",
         expected=f"one of {shown}" if shown else "a run folder, or the name of one there",
         hint=f"{found[0]}" if several else "layerscope list runs, or --runs FOLDER if they lie elsewhere",
     )
