@@ -229,7 +229,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "future_share": measure(
             result,
             "future_share",
-            label="share of the future",
+            label="share serving later tokens",
             sense="states here serve later tokens' predictions more than their own",
             questions="where information moves",
             null=result.future_share.sel(perturbation="control", drop=True),

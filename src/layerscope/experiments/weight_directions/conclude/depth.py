@@ -112,6 +112,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "attention": ATTENTION,
         "mlp": tuple(kind for kind in KINDS if kind not in ATTENTION),
     }
+    kind_of = {"all": "", "attention": "attention ", "mlp": "MLP "}
     found = {}
     for part, kinds in parts.items():
         if here := [kind for kind in kinds if kind in result.kind.values]:
@@ -120,7 +121,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
             found["coherent_directions" if part == "all" else f"coherent_directions_{part}"] = measure(
                 rate,
                 "rate",
-                label=f"coherent directions, {said}",
+                label=f"coherent {kind_of[part]}directions",
                 sense=f"leading directions of {said} mostly have top tokens that are alike",
                 questions="weights",
                 null=rate.random,
