@@ -60,12 +60,22 @@ def figures(
 
 
 @cli.command()
-def cite() -> None:
+def cite(
+    out: Annotated[
+        Path | None, typer.Option(help="A file to write it to, instead of the terminal.", metavar="FILE")
+    ] = None,
+) -> None:
     """How to cite Layerscope, as BibTeX.
 
-    layerscope cite >> references.bib
+    layerscope cite --out layerscope.bib
     """
     from layerscope import __version__
     from layerscope.results.citation import bibtex
+    from layerscope.results.files import write_text
 
-    typer.echo(bibtex(__version__))
+    entry = bibtex(__version__)
+    if out is None:
+        typer.echo(entry)
+    else:
+        write_text(out, entry + "\n")
+        say(f"wrote {out}")
