@@ -14,13 +14,17 @@ from plotly.graph_objects import Figure
 from layerscope.errors import LayerscopeError
 from layerscope.plots.axes import axis_title, depth_axis, depth_ticks, label, last_place, quantity_title
 from layerscope.plots.bands import band, line, null_line
+from layerscope.plots.clip import clip as clip_at
+from layerscope.plots.clip import far_place
 from layerscope.plots.theme import COLOURS, finish, legend_above
 
 _NAME = 38
 """Characters of a line of a legend in a column."""
 
 
-def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", caption: str = "") -> Figure:
+def curve_over_depth(
+    values: xr.Dataset, *, log: bool = False, clip: bool = False, title: str = "", caption: str = ""
+) -> Figure:
     """One line, or one for each category, row, ..., over layer or depth.
 
     Args:
@@ -28,6 +32,7 @@ def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", 
             and at most one dimension more, whose labels name the lines. NaN is a gap. The attribute `name` of
             `null` stands in the legend.
         log: whether the height is logarithmic.
+        clip: whether one place that would flatten all others is written at the panel's edge instead.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
 
@@ -41,7 +46,11 @@ def curve_over_depth(values: xr.Dataset, *, log: bool = False, title: str = "", 
         _add(figure, line(one, axis, name=label(name, _NAME) or "measured", colour=colour, legendgroup=name))
     _add_nulls(figure, values, axis)
     figure.update_xaxes(title=axis_title(axis), **depth_ticks(last_place(values, axis)))
-    figure.update_yaxes(title=quantity_title(values["value"]), **(log_ticks(values) if log else {}))
+    far = far_place(values, axis, log=log) if clip else None
+    near = values.drop_isel({axis: far.index}) if far else values
+    figure.update_yaxes(title=quantity_title(values["value"]), **(log_ticks(near) if log else {}))
+    if far:
+        clip_at(figure, values, axis, far)
     several = sum(trace.showlegend is not False for trace in figure.data) > 1
     figure.update_layout(hovermode="x unified", showlegend=several, legend=legend_above())
     return finish(figure, title=title, caption=caption, top=44 if several else 16)

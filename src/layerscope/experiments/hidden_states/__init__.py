@@ -11,6 +11,8 @@ Cosines are given as they are, with the mean state taken away, and without the m
 few entries that hold most of the squared norm. Every token is kept; averages leave out the first
 positions, which are shown apart (the first token can be twenty times longer than any other), and treat
 passages and prompts, not tokens, as independent. Lengths and their ratios are averaged as logarithms.
+The first token is BOS where one is put in front. Categories of prompts are compared in every layer and
+quantity by permutation of prompts, corrected for all of them and for all pairs.
 Phases are stretches of layers that behave alike, found by change-point detection on all curves
 together; they are claimed only where they describe the curves better than a smooth drift.
 

@@ -44,7 +44,7 @@ def _growth(result: xr.Dataset) -> Claim:
         f"{where}, the residual stream {rate.which('grows', 'shrinks')} by {rate.size} per layer",
         nothing=f"growth of the residual stream {where}",
         unknown=f"all {group} were left out; the reasons are listed",
-        caveat="slope of log norm over depth; cosines between neighbouring depths rise with growth alone",
+        caveat="cosines between neighbouring depths rise with growth alone",
         untrained=_ADDING,
     )
 
@@ -55,8 +55,7 @@ def _first_token(result: xr.Dataset) -> Claim:
         f"at depth {ratio.select['depth']}, the first token's state is {ratio.which('longer', 'shorter')} than later "
         f"ones': {ratio.estimate} times their length",
         nothing="difference in length between the first token's state and later ones'",
-        caveat="ratio of geometric means; the first token is BOS where one is put in front; a large ratio marks an "
-        "attention sink",
+        caveat="a large ratio marks an attention sink",
         untrained=("effect", "one token's embedding has a length of its own"),
     )
 
@@ -73,7 +72,7 @@ def _largest_entries(result: xr.Dataset) -> Claim:
         f"at depth {share.select['depth']}, the {count} largest entries of a state hold {share.estimate} of its "
         f"squared norm, {share.which('more', 'less')} than {share.other(expected)} by chance",
         nothing=f"excess of the {count} largest entries of a state over chance",
-        caveat="each state's own largest entries, first positions left out; chance is a state with normal entries",
+        caveat="chance is a state with normal entries",
         untrained=("effect", "fresh states are only nearly normal"),
     )
 
@@ -86,8 +85,7 @@ def _writing(result: xr.Dataset) -> Iterator[Claim]:
         f"layer {along.select['layer']}'s step goes {along.which('along', 'against')} the state before it: cosine "
         f"{along.estimate}",
         nothing="direction of any layer's step along the state before it or against it",
-        caveat="the cosine furthest from 0; significantly "
-        + on_either_side(result, "step_along_state", "layer", "along", "against"),
+        caveat="significantly " + on_either_side(result, "step_along_state", "layer", "along", "against"),
         untrained=_ADDING,
         signed=True,
     )
@@ -98,7 +96,7 @@ def _writing(result: xr.Dataset) -> Iterator[Claim]:
         f"attention writes the {part.which('larger', 'smaller')} part of layer {part.select['layer']}'s step: "
         f"{part.estimate}",
         nothing="difference between attention's and the MLP's part of any layer's step",
-        caveat="projection on the step; significantly "
+        caveat="significantly "
         + on_either_side(result, "attention_part", "layer", "larger", "smaller", null=0.5),
         untrained=_ADDING,
     )
@@ -115,7 +113,7 @@ def _phases(result: xr.Dataset) -> Iterator[Claim]:
             "",
             nothing="phases beyond a smooth drift over layers",
             unknown="fewer than two passages",
-            caveat="share of resamples in which phases describe the curves better than a line or a parabola",
+            caveat="share of resamples in which phases beat a line and a parabola",
             untrained=_PHASES,
         )
         return
@@ -125,8 +123,7 @@ def _phases(result: xr.Dataset) -> Iterator[Claim]:
         yield replace(begins, tested=True, p=better.p, least_p=better.least_p).claim(
             f"a phase begins at {where}",
             nothing=f"beginning of a phase at {where}",
-            caveat=f"phases beat a smooth drift in {better.estimate} of resamples; that layers differ does not say "
-            "what they do",
+            caveat=f"phases beat a smooth drift in {better.estimate} of resamples",
             untrained=_PHASES,
         )
 
@@ -153,8 +150,7 @@ def _contrast(result: xr.Dataset) -> Claim:
         f"{first} than for {second}",
         nothing=f"difference between {first} and {second} along the path, in any layer",
         unknown="a category has fewer than two prompts after exclusions",
-        caveat=f"{gap.clear} of {int(np.isfinite(p).sum())} comparisons are significant; permutation of prompts, "
-        "corrected for all layers, quantities and pairs; prompts are not matched in length, distance or confidence "
+        caveat=f"{gap.clear} of {int(np.isfinite(p).sum())} comparisons are significant; prompts are not matched "
         "unless the set says so",
         untrained=("effect", "categories differ in their words"),
     )

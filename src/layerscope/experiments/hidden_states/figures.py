@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ _MOST_GROUPS = 6
 _LEAD = (
     "How long is the state at each depth?",
     "How far does each layer move the state?",
-    "Does a layer continue the last one's step?",
+    "Does each step continue the last?",
 )
+_SAME = 0.05
+"""Share of a line's height by which another must differ to be drawn beside it."""
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def _lines(result: xr.Dataset, wanted: Mapping[str, tuple[str, str]], long_name:
 
 
 def _apart(name: str) -> dict[str, tuple[str, str]]:
-    return {"tokens after the first": (PASSAGES, name), "first token": (FIRST, name)}
+    return {"later tokens": (PASSAGES, name), "first token": (FIRST, name)}
 
 
 def _of_passages(result: xr.Dataset) -> dict[str, Any]:
@@ -53,38 +55,16 @@ def _of_passages(result: xr.Dataset) -> dict[str, Any]:
         "How long is the state at each depth?": curve_over_depth(
             _lines(result, _apart("norm"), "norm of the residual stream"),
             log=True,
-            caption=_band(result, mean="geometric mean"),
+            clip=True,
+            caption=f"{_band(result, mean='geometric mean')} A first token that grows apart marks an attention sink.",
         ),
-        "Growth of the norm in each layer": _growth(result),
-        "How far does each layer move the state?": curve_over_depth(
-            _lines(
-                result,
-                {
-                    "all dimensions": (PASSAGES, "relative_step"),
-                    "without the massive dimensions": (PASSAGES, "relative_step_without"),
-                    "first token": (FIRST, "relative_step"),
-                },
-                "length of a layer's step over that of the state",
-            ),
-            log=True,
-            caption=_band(result, mean="geometric mean"),
-        ),
-        "Does a layer continue the last one's step?": curve_over_depth(
+        "How far does each layer move the state?": _steps(result),
+        "Does each step continue the last?": curve_over_depth(
             _lines(result, _apart("turn"), "cosine between a layer's step and the one before it"),
             caption=f"Above 0 a layer goes on, below 0 it turns back. {_band(result)}",
         ),
-        "How alike are neighbouring depths?": curve_over_depth(
-            _lines(
-                result,
-                {
-                    "as it is": (PASSAGES, "successive_cosine"),
-                    "mean state taken away": (PASSAGES, "centred_cosine"),
-                    "without the massive dimensions": (PASSAGES, "cosine_without"),
-                },
-                "cosine between the states before and after a layer",
-            ),
-            caption=f"A growing norm alone makes the cosine rise. {_band(result)}",
-        ),
+        "Growth of the norm in each layer": _growth(result),
+        "How far does each layer turn the state?": _turned(result),
         **_of_parts(result),
         **_of_similarity(result),
         **_of_kinds(result),
@@ -92,21 +72,58 @@ def _of_passages(result: xr.Dataset) -> dict[str, Any]:
     }
 
 
+def _without_massive(
+    result: xr.Dataset, every: str, fewer: str, shown: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> tuple[dict[str, tuple[str, str]], str]:
+    """Lines of a quantity with and without the massive dimensions, or what to say where these lie on one another."""
+    heights = [shown(curve(result, PASSAGES, one).value.values) for one in (every, fewer)]
+    if np.allclose(*heights, rtol=_SAME, equal_nan=True):
+        return {}, f" Leaving out the massive dimensions changes it by less than {_SAME:.0%}."
+    return {"without massive dimensions": (PASSAGES, fewer)}, ""
+
+
+def _steps(result: xr.Dataset) -> Any:
+    fewer, same = _without_massive(result, "relative_step", "relative_step_without")
+    return curve_over_depth(
+        _lines(result, _apart("relative_step") | fewer, "length of a layer's step over the state's"),
+        log=True,
+        clip=True,
+        caption=f"1: a step as long as the state. {_band(result, mean='geometric mean')}{same}",
+    )
+
+
+def _turned(result: xr.Dataset) -> Any:
+    """Cosines near 1 lie on one another: their distance from 1 does not."""
+    fewer, same = _without_massive(result, "successive_cosine", "cosine_without", lambda cosine: 1 - cosine)
+    centred = {"mean state taken away": (PASSAGES, "centred_cosine")}
+    lines = _lines(result, {"as it is": (PASSAGES, "successive_cosine")} | centred | fewer, "")
+    return curve_over_depth(
+        _distance(lines),
+        log=True,
+        clip=True,
+        caption=f"0: the same direction before and after; a growing norm alone makes it fall. {_band(result)}{same}",
+    )
+
+
+def _distance(cosines: xr.Dataset) -> xr.Dataset:
+    """1 − cosine with its interval."""
+    turned = {"value": "value", "low": "high", "high": "low"}
+    lines = cosines.assign({end: 1 - cosines[of] for end, of in turned.items()})
+    lines["value"].attrs = {
+        "long_name": "cosine distance of the states before and after a layer",
+        "units": "1",
+    }
+    return lines
+
+
 def _growth(result: xr.Dataset) -> Any:
-    """Only the layers inside the rate's range: the first layer multiplies the norm, which would hide the rest."""
     first, last = int(result.attrs["growth_first"]), int(result.attrs["growth_last"])
     whole = curve(result, PASSAGES, "growth")
-    drawn = (whole.layer >= first) & (whole.layer < last)
-    inside = whole.assign({part: whole[part].where(drawn) for part in ("value", "low", "high")})
-    rate, n_layers = float(result.growth_rate), result.sizes["layer"]
-    outside = ", ".join(
-        f"layer {layer} {float(whole.value[layer]):+.0%}".replace("-", "−")
-        for layer in range(n_layers)
-        if not first <= layer < last
-    )
+    null = xr.full_like(whole.value, float(result.growth_rate)).assign_attrs(name="rate over depth")
     return curve_over_depth(
-        inside.assign(null=xr.full_like(whole.value, rate).assign_attrs(name="over all of them")),
-        caption=f"Dashed: the rate over all of these layers. Not drawn: {outside or 'nothing'}. {_band(result)}",
+        whole.assign(null=null),
+        clip=True,
+        caption=f"Dashed: the rate from depth {first} to {last}. {_band(result)}",
     )
 
 
@@ -173,6 +190,7 @@ def _of_kinds(result: xr.Dataset) -> dict[str, Any]:
         title: curve_over_depth(
             _of_groups(result, kinds, TOKEN, name),
             log=True,
+            clip=True,
             caption=f"Tokens after the first positions. {_band(result, mean='geometric mean')}",
         )
         for name, title in titles.items()
@@ -215,17 +233,18 @@ def _of_prompts(result: xr.Dataset) -> dict[str, Any]:
     titles = {
         "norm": "Norm of the last token, by prompt category",
         "relative_step": "Relative step of the last token, by category",
-        "turn": "Turn of the last token, by prompt category",
-        "centred_cosine": "Neighbouring depths at the last token, by category",
+        "turn": "Does each step continue the last, by category?",
+        "centred_cosine": "Turn of the last token, by prompt category",
     }
     ratios = ("norm", "relative_step")
-    return {
-        title: curve_over_depth(
-            _of_groups(result, groups, PROMPT, name),
-            log=name in ratios,
-            caption="Last token of each prompt. "
-            + _band(result, ALL_PROMPTS, "geometric mean" if name in ratios else "mean"),
+    figures = {}
+    for name, title in titles.items() if groups else ():
+        lines = _of_groups(result, groups, PROMPT, name)
+        mean = "geometric mean" if name in ratios else "mean"
+        figures[title] = curve_over_depth(
+            _distance(lines) if name == "centred_cosine" else lines,
+            log=name != "turn",
+            clip=name != "turn",
+            caption=f"Last token of each prompt. {_band(result, ALL_PROMPTS, mean)}",
         )
-        for name, title in titles.items()
-        if groups
-    }
+    return figures

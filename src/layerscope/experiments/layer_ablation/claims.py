@@ -27,14 +27,14 @@ _STEPS: Untrained = ("effect", "steps of neighbouring tokens go together in fres
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
-    """For each ablation the most and least harmful layer; then the null, and what later tokens use."""
+    """For each ablation the most and least harmful layer; then what later tokens use, and the null."""
     for name in map(str, result.ablation.values):
         if name not in ("random push", f"skip{EARLIER}"):
             yield from _most_harmful(result, name)
-    if "excess" in result:
-        yield _against_the_push(result)
     if "later_use" in result and np.isfinite(result.later_use).any():
         yield _last_that_serves(result)
+    if "excess" in result:
+        yield _against_the_push(result)
 
 
 def _most_harmful(result: xr.Dataset, name: str) -> Iterator[Claim]:
@@ -58,11 +58,10 @@ def _most_harmful(result: xr.Dataset, name: str) -> Iterator[Claim]:
         else " changes predictions"
     )
     yield worst.claim(
-        f"{_DOING[kind].format(layer)}{where} most of all layers: a divergence of {worst.estimate}, {stay.estimate} of "
-        "first choices stay",
-        caveat=f"interval of the divergence; least in layer {least.select['layer']} ({least.estimate}); no "
-        f"difference (below {negligible:g} nats) in {inert} of {result.sizes['layer']} layers; mean over {worst.n[0]} "
-        "passages",
+        f"{_DOING[kind].format(layer)}{where} most of all layers: {stay.estimate} of first choices stay, a divergence "
+        f"of {worst.estimate}",
+        caveat=f"least in layer {least.select['layer']} ({least.estimate})"
+        + f"; below {negligible:g} nats in {inert} of {result.sizes['layer']} layers" * bool(inert),
         untrained=("effect", "layers of fresh weights change predictions too"),
     )
 
@@ -75,8 +74,7 @@ def _against_the_push(result: xr.Dataset) -> Claim:
         f"skipping layer {layer} changes predictions by {most.size} {most.which('more', 'less')} than an equally long "
         "random push",
         nothing="difference between skipping a layer and an equally long random push",
-        caveat=f"significantly {sides}; sign-flip permutation over passages, corrected for all "
-        "layers; the push turns the state as far as the skip does",
+        caveat=f"significantly {sides}",
         untrained=_STEPS,
     )
 
@@ -92,6 +90,6 @@ def _last_that_serves(result: xr.Dataset) -> Claim:
         f"the last layer whose work at earlier tokens is used at later ones is layer {last.select['layer']} of "
         f"{result.sizes['layer']}: skipping it there costs {last.estimate}",
         nothing="use at later tokens of any layer's work at earlier ones",
-        caveat=f"the last whose interval lies above {negligible:g} nats; the very last layer can serve no later token",
+        caveat=f"the last whose interval lies above {negligible:g} nats",
         untrained=("effect", "attention of fresh weights reads earlier tokens too"),
     )

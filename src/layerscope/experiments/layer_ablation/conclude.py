@@ -123,7 +123,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "harm": measure(
             shown,
             "harm",
-            label=f"log10 divergence after {chosen}",
+            label=f"divergence after {chosen} (log10)",
             sense="predictions change much without the layer as it is",
             questions="state",
             null=null,
@@ -133,7 +133,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         found["later_use"] = measure(
             result,
             "later_use",
-            label="early work used later",
+            label="work used by later tokens",
             sense="later tokens' predictions need what the layer did at earlier tokens",
             questions="where information moves",
             null=0.0,

@@ -14,10 +14,13 @@ from layerscope.experiments.layer_ablation.conclude import CURVES, LATER, curve
 from layerscope.experiments.layer_ablation.settings import EARLIER
 from layerscope.plots import curve_over_depth, leading
 
-_LEAST = 1e-5
-_DONE = {"skip": "skipped", "repeat": "repeated", "swap": "swapped"}
+_CHANGED, _PARTS, _LATER = (
+    "What breaks when a layer is changed?",
+    "Attention or MLP: which does a layer need?",
+    "Is early work used by later tokens?",
+)
 _TITLES = {
-    "kl": "What breaks when a layer is changed?",
+    "kl": _CHANGED,
     "same_top": "How many first choices stay?",
     "loss_increase": "How much does the loss rise?",
 }
@@ -33,7 +36,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     ]
     whole = _of_whole_layers(result, names)
     rest = _of_parts(result, names) | _for_later_tokens(result, names) | _by_category(result, names)
-    return leading(whole | rest, list(whole)[:3])
+    return leading(whole | rest, (_CHANGED, _PARTS, _LATER))
 
 
 def _of_whole_layers(result: xr.Dataset, names: list[str]) -> dict[str, Any]:
@@ -57,23 +60,20 @@ def _of_parts(result: xr.Dataset, names: list[str]) -> dict[str, Any]:
         return {}
     drawn: dict[str, tuple[str, str, str]] = {name: (name, "kl", PASSAGES) for name in parts}
     caption = "What attention or MLP adds is replaced by its mean over a corpus."
-    return {"Attention or MLP: which does a layer need?": _rows(result, drawn, "kl", caption)}
+    return {_PARTS: _rows(result, drawn, "kl", caption)}
 
 
 def _for_later_tokens(result: xr.Dataset, names: list[str]) -> dict[str, Any]:
     drawn = {
-        f"{done} for {whose}": (name, "kl", LATER)
-        for kind, done in _DONE.items()
+        f"{kind}, {whose}": (name, "kl", LATER)
+        for kind in ("skip", "repeat", "swap")
         for name, whose in ((f"{kind}{EARLIER}", "earlier tokens only"), (kind, "all tokens"))
         if name in names and f"{kind}{EARLIER}" in names
     }
     if not drawn:
         return {}
-    caption = (
-        "Read at the later tokens. Where the line for earlier tokens falls to nothing, a layer serves only the token "
-        "it stands at."
-    )
-    return {"Which layers' early work do later tokens use?": _rows(result, drawn, "kl", caption)}
+    caption = "Read at the later tokens. Where the line for earlier tokens is at the bottom, a layer serves its own token."
+    return {_LATER: _rows(result, drawn, "kl", caption)}
 
 
 def _by_category(result: xr.Dataset, names: list[str]) -> dict[str, Any]:
@@ -97,23 +97,12 @@ def _rows(
     n = int(curve(result, *next(iter(wanted.values()))).n.max())
     said = [caption, f"Mean over {n} passages, {level_of(result):.0%} bootstrap bands."]
     if name == "kl":
-        if bool((rows["value"] < _LEAST).any()):
-            said.insert(0, f"Drawn at {_LEAST:g} where below.")
-        rows = rows.assign({part: rows[part].clip(min=_LEAST) for part in ("value", "low", "high")})
-    if name == "loss_increase":
-        rows, left_out = _without_the_worst(rows)
-        said.insert(0, left_out)
+        least = float(result.attrs["negligible"]) / 10
+        if bool((rows["value"] < least).any()):
+            said.append(f"Drawn at {least:g} where below.")
+        rows = rows.assign({part: rows[part].clip(min=least) for part in ("value", "low", "high")})
     long_name, units = CURVES[name]
     rows["value"].attrs = {"long_name": long_name, "units": units}
-    return curve_over_depth(rows, log=name == "kl", caption=" ".join(filter(None, said)))
-
-
-def _without_the_worst(curves: xr.Dataset) -> tuple[xr.Dataset, str]:
-    """A layer ten times as harmful as any other would hide them all: it is left out, and the caption says so."""
-    harm = np.nan_to_num(np.abs(curves["value"].values)).max(axis=curves["value"].dims.index("row"))
-    worst = int(harm.argmax())
-    if len(harm) < 3 or harm[worst] < 10 * np.delete(harm, worst).max():
-        return curves, ""
-    others = curves["layer"] != curves["layer"].values[worst]
-    kept = curves.assign({part: curves[part].where(others) for part in ("value", "low", "high")})
-    return kept, f"Not drawn: layer {worst}, up to {harm[worst]:.2g} nats."
+    return curve_over_depth(
+        rows, log=name == "kl", clip=name == "loss_increase", caption=" ".join(filter(None, said))
+    )

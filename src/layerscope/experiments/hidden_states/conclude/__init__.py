@@ -99,10 +99,10 @@ def _cautions(result: xr.Dataset) -> list[str]:
 def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
     """How far each layer moves the state, along it or against it, and attention's part in that."""
     said = {
-        "log_relative_step": ("log10 step over state", "a layer moves the state far, for its length"),
-        "step_along_state": ("step along the state", "a layer strengthens what is there"),
+        "log_relative_step": ("relative step (log10)", "a layer moves the state far, for its length"),
+        "step_along_state": ("cosine of step with state", "a layer strengthens what is there"),
         "attention_part": (
-            "attention's part of the step",
+            "attention's share of the step",
             "attention writes more of a layer's step than its MLP",
         ),
     }
