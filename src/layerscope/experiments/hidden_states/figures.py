@@ -76,8 +76,8 @@ def _without_massive(
     result: xr.Dataset, every: str, fewer: str, shown: Callable[[np.ndarray], np.ndarray] = np.asarray
 ) -> tuple[dict[str, tuple[str, str]], str]:
     """Lines of a quantity with and without the massive dimensions, or what to say where these lie on one another."""
-    heights = [shown(curve(result, PASSAGES, one).value.values) for one in (every, fewer)]
-    if np.allclose(*heights, rtol=_SAME, equal_nan=True):
+    whole, rest = (shown(curve(result, PASSAGES, one).value.values) for one in (every, fewer))
+    if np.allclose(whole, rest, rtol=_SAME, equal_nan=True):
         return {}, f" Leaving out the massive dimensions changes it by less than {_SAME:.0%}."
     return {"without massive dimensions": (PASSAGES, fewer)}, ""
 

@@ -72,7 +72,10 @@ def _for_later_tokens(result: xr.Dataset, names: list[str]) -> dict[str, Any]:
     }
     if not drawn:
         return {}
-    caption = "Read at the later tokens. Where the line for earlier tokens is at the bottom, a layer serves its own token."
+    caption = (
+        "Read at the later tokens. Where the line for earlier tokens is at the bottom, a layer serves its own token "
+        "alone."
+    )
     return {_LATER: _rows(result, drawn, "kl", caption)}
 
 
