@@ -113,7 +113,8 @@ def _add_nulls(figure: Figure, values: xr.Dataset, axis: str) -> None:
     named = zip(lines(values, axis), cycle(COLOURS), strict=False) if others else ()
     for place, ((name, one), colour) in enumerate(named):  # each beside its own line, all under one entry
         if place == 0:
-            _add(figure, null_line(one["null"].isel({axis: slice(0)}), axis, name=whose))
+            nowhere = one["null"].isel({axis: slice(1)}).astype(float) * np.nan
+            _add(figure, null_line(nowhere, axis, name=whose))
         dashed = null_line(
             one["null"], axis, name=f"{whose}, {label(name)}", legendgroup=name, showlegend=False
         )

@@ -18,7 +18,7 @@ _FORMS = {"split": "the word in pieces", "swapped": "its last piece behind anoth
 
 _LEAD = (
     "Where does the last piece take over?",
-    "What does one layer bring to the last piece?",
+    "What does one layer bring the last piece?",
     "Does a split word become its single token?",
 )
 
