@@ -248,7 +248,7 @@ def test_without_another_answer_nothing_is_claimed_and_the_logit_s_parts_are_dra
     figures = draw(result)
     assert "contribution to the answer" in str(
         figures["Which layers write the answer?"].layout.yaxis.title.text
-    )
+    ).replace("<br>", " ")
     np.testing.assert_allclose(result.head_to_answer.sel(answered="prompts", layer=2, head=1), 2.5, atol=0.1)
 
 
