@@ -85,7 +85,7 @@ def test_a_rater_that_sees_the_sets_is_used_and_says_how_many_it_sees(sets: str,
     assert float(seen.detected_all) > 0.8
     assert float(seen.false_alarms_all) < 0.2
     assert json.loads(result.attrs["rater_may_rate"]) is True
-    figure = ls.draw(result)["Do raters detect known token sets?"]
+    figure = ls.draw(result)["Does the rater detect known token sets?"]
     assert float(seen.detected_all) in np.concatenate([trace.x for trace in figure.data])
     said = texts(result)
     assert said[0].startswith(

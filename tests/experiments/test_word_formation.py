@@ -290,10 +290,10 @@ def test_recovery_far_below_nothing_does_not_decide_about_the_scale() -> None:
     result = run()
     result["mean_recovered"].values[:] = np.maximum(result.mean_recovered.values, 0)
     result["mean_recovered_low"].values[:] = result.mean_recovered.values
-    plain = experiment.draw(result)["Where does the last piece take over?"]
+    plain = experiment.draw(result)["Both pieces of each group"]
     result["mean_recovered_low"].values[0, 0, 1] = -10
 
-    cut = experiment.draw(result)["Where does the last piece take over?"]
+    cut = experiment.draw(result)["Both pieces of each group"]
 
     assert plain.layout.yaxis.range[0] > -0.5
     assert cut.layout.yaxis.range == (-1, 1.1)
