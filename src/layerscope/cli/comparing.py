@@ -42,6 +42,7 @@ def compare(
     """Several models side by side: headline indices with intervals, how their layers align, and a page that shows both.
 
     layerscope compare runs-of-gpt2 runs-of-gpt2-medium
+
     layerscope compare --models gpt2 --models gpt2-medium
     """
     from layerscope.atlas.compare import compare as side_by_side

@@ -59,6 +59,7 @@ def show(
     """What runs found, in the terminal; of one that was refused, why.
 
     layerscope show runs/causal_trace-gpt2-0123456789ab
+
     layerscope show --layers runs
     """
     if layers or csv is not None:

@@ -44,6 +44,7 @@ def reproduce(
     Without folders it runs what the claims need and goes on where it was stopped; every run is kept below --out.
 
     layerscope reproduce --model gpt2-xl
+
     layerscope reproduce runs-of-one runs-of-another --post local-processing --table claims.tex
     """
     from layerscope.atlas.posts import post_named, posts

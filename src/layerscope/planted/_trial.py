@@ -26,9 +26,9 @@ class Answer:
             it at strength 0 and leave it out wherever an effect was planted. None, for numbers that do not
             exist without an effect: then NaN, or a refusal, is what says that there is nothing.
         p: the variable with the p-value that the claim rests on, if it rests on one.
-        says: a word of the claim on this number where the effect was planted, such as "later". With it, the claim
+        says: words of the claim on this number where the effect was planted, such as "later". With them, the claim
             must be significant there, and not at strength 0.
-        opposite: the word that stands in its place where the opposite was planted.
+        opposite: the words that stand in their place where the opposite was planted.
     """
 
     variable: str
