@@ -69,9 +69,9 @@ class Finding:
             return False
         return self.low <= nothing <= self.high and not self.p < _BELOW_CHANCE
 
-    def says(self, word: str) -> bool:
-        """Whether the claim is significant and has this word; there is nothing to say without a word."""
-        return not word or (bool(self.significant) and word in self.said.split())
+    def says(self, words: str) -> bool:
+        """Whether the claim is significant and has these words in a row; there is nothing to say without words."""
+        return not words or (bool(self.significant) and f" {words} " in f" {self.said} ")
 
     @property
     def found(self) -> bool:
