@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import xarray as xr
 
-from layerscope.evidence import prompt_in_words
+from layerscope.evidence import largest_first, prompt_in_words
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,9 @@ from layerscope.evidence import prompt_in_words
 )
 def test_a_prompt_is_found_by_its_text(name: str, tokens: list[str], answer: str, said: str) -> None:
     assert prompt_in_words(name, xr.DataArray(tokens, dims="token"), answer) == said
+
+
+def test_labels_come_with_the_largest_value_first_and_the_unknown_last() -> None:
+    values = xr.DataArray([1.0, np.nan, 3.0, 1.0], dims="category", coords={"category": list("abcd")})
+
+    assert largest_first(values) == ["c", "a", "d", "b"]

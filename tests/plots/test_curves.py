@@ -45,6 +45,17 @@ def test_the_null_is_dashed_and_grey(curves: xr.Dataset) -> None:
     np.testing.assert_array_equal(null.y, 0.02)
 
 
+def test_nulls_of_single_lines_share_one_entry_of_the_legend(curves: xr.Dataset) -> None:
+    own = curves.assign(null=curves.value * 0.5)
+    nulls = [trace for trace in curve_over_depth(own).data if trace.line.dash == "dash"]
+
+    assert [trace.showlegend for trace in nulls] == [None, False, False]
+    assert nulls[0].name == "null"
+    assert np.isnan(nulls[0].y).all()
+    assert len(nulls[0].x)  # plotly hides the entry of a trace without any points
+    np.testing.assert_allclose(nulls[2].y, own.null[1])
+
+
 def test_a_single_line_over_layers_needs_neither_legend_nor_interval() -> None:
     values = xr.Dataset({"value": ("layer", [1.0, 2.0, 3.0], {"long_name": "norm", "units": "1"})})
 
@@ -147,6 +158,8 @@ def test_the_strip_tells_null_and_twin_apart_and_says_which_is_which(curves: xr.
     assert f'color:{twin.line.color}">••• untrained twin' in told
     assert "null" in alone
     assert "untrained" not in alone
+    (narrow,) = layers_at_a_glance([StripRow("one", one, 4, twins=[one])]).layout.annotations
+    assert narrow.text.startswith("<b>one</b><br>")
 
     five = layers_at_a_glance(
         [StripRow("one", one, 4, twins=[one * part for part in (0.1, 0.2, 0.3, 0.4, 0.5)])]

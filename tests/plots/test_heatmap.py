@@ -107,3 +107,18 @@ def test_a_map_of_many_layers_still_stands_in_a_column_and_long_tokens_need_more
 
     assert token_heatmap(cells, ["<|endoftext|>", "b"]).layout.meta["min_width"] <= COLUMN
     assert token_heatmap(cells, ["x" * 30, "b"]).layout.meta["min_width"] > COLUMN
+
+
+def test_colours_by_the_root_show_small_effects_and_tell_the_numbers_themselves() -> None:
+    effects = xr.DataArray([[0.64, -0.01], [np.nan, 0.0]], dims=("token", "layer"), coords={"layer": [0, 1]})
+    figure = token_heatmap(effects, ["a", "b"], scale="effect", root=True)
+    cells, axis = figure.data[0], figure.layout.coloraxis
+
+    np.testing.assert_allclose(np.array(cells.z, dtype=float), [[0.8, -0.1], [np.nan, 0.0]])
+    assert [list(row) for row in cells.customdata] == [[0.64, -0.01], [None, 0.0]]
+    assert "%{customdata:.3g}" in cells.hovertemplate
+    assert (axis.cmin, axis.cmax) == pytest.approx((-0.8, 0.8))
+    np.testing.assert_allclose(
+        axis.colorbar.tickvals, np.sqrt([0.1, 0.01, 0.1, 0.01, 0.0]) * [-1, -1, 1, 1, 0]
+    )
+    assert list(axis.colorbar.ticktext) == ["−0.1", "−0.01", "0.1", "0.01", "0"]

@@ -52,7 +52,7 @@ from layerscope.evidence.found import (
 from layerscope.evidence.naming import along, cell_by_cell, named, samples
 from layerscope.evidence.over import Over
 from layerscope.evidence.pairs import claims_of_pairs
-from layerscope.evidence.places import at_depths, head_name, places_in_words
+from layerscope.evidence.places import at_depths, head_name, largest_first, places_in_words
 from layerscope.evidence.resampled import Resampled
 from layerscope.evidence.settings import CutPassages, Intervals
 
@@ -75,6 +75,7 @@ __all__ = [
     "head_name",
     "holm_over",
     "labelled",
+    "largest_first",
     "layer_coordinate",
     "level_of",
     "measure",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import xarray as xr
 
 
 def head_name(layer: int, head: int) -> str:
@@ -27,3 +28,9 @@ def places_in_words(places: Sequence[int] | np.ndarray, unit: str) -> str:
     said = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
     listed = said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
     return f"{unit}{'s' * (len(places) > 1)} {listed}"
+
+
+def largest_first(values: xr.DataArray) -> list[str]:
+    """Labels along the one dimension, the largest value's first, those without a value last."""
+    order = np.argsort(-np.nan_to_num(values.to_numpy(), nan=-np.inf), kind="stable")
+    return [str(name) for name in values[values.dims[0]].to_numpy()[order]]

@@ -62,7 +62,7 @@ def log_ticks(shown: xr.Dataset) -> dict[str, Any]:
     ends = np.concatenate([shown[name].values.ravel() for name in ("value", "low", "high") if name in shown])
     known = ends[np.isfinite(ends) & (ends > 0)]
     ratio = known.max() / known.min() if known.size else 1.0
-    digits = (1,) if ratio > 1e4 else (1, 2, 5) if ratio > 6 else (1, 1.5, 2, 3, 4, 5, 7)
+    digits = (1,) if ratio > 1e3 else (1, 2, 5) if ratio > 6 else (1, 1.5, 2, 3, 4, 5, 7)
     values = [digit * 10.0**power for power in range(-12, 13) for digit in digits]
     return {"type": "log", "tickmode": "array", "tickvals": values, "ticktext": [f"{v:.6g}" for v in values]}
 
@@ -106,15 +106,13 @@ def _add(figure: Figure, trace: go.Scatter | None) -> None:
 def _add_nulls(figure: Figure, values: xr.Dataset, axis: str) -> None:
     if "null" not in values:
         return
-    others = [name for name in values["null"].dims if name != axis]
     whose = label(values["null"].attrs.get("name", "null"))
-    if not others:
+    if set(values["null"].dims) <= {axis}:
         _add(figure, null_line(values["null"], axis, name=whose))
-    named = zip(lines(values, axis), cycle(COLOURS), strict=False) if others else ()
-    for place, ((name, one), colour) in enumerate(named):  # each beside its own line, all under one entry
-        if place == 0:
-            nowhere = one["null"].isel({axis: slice(1)}).astype(float) * np.nan
-            _add(figure, null_line(nowhere, axis, name=whose))
+        return
+    for place, ((name, one), colour) in enumerate(zip(lines(values, axis), cycle(COLOURS), strict=False)):
+        if place == 0:  # one entry for all, of a line that is nowhere: an empty one would have none
+            _add(figure, null_line(one["null"] * np.nan, axis, name=whose))
         dashed = null_line(
             one["null"], axis, name=f"{whose}, {label(name)}", legendgroup=name, showlegend=False
         )

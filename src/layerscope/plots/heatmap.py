@@ -28,11 +28,12 @@ from layerscope.plots.axes import (
     token_ticks,
 )
 from layerscope.plots.hatching import hatching
+from layerscope.plots.numbers import number
 from layerscope.plots.theme import NEUTRAL, Scale, colour_scale, finish
 
 _ROW, _AROUND = 24, 150
 _LEAST_ROW, _LEAST_AROUND = 14, 110
-_LEAST_CELL, _LETTER, _BESIDE = 3, 7, 96
+_LEAST_CELL, _LEAST_CELLS, _LETTER, _BESIDE = 3, 100, 7, 96
 _MENU, _MENU_LETTERS = 36, 160  # a reader finds a prompt by any of its words
 _DECIMALS = 3
 _ABSENT = "cells that do not exist"
@@ -64,6 +65,7 @@ def token_heatmap(
     starred: Iterable[int] = (),
     *,
     scale: Scale = "recovery",
+    root: bool = False,
     hatched: str = _ABSENT,
     title: str = "",
     caption: str = "",
@@ -77,12 +79,14 @@ def token_heatmap(
         starred: places of the corrupted tokens, which get a star.
         scale: "recovery" runs from 0 to 1 and stops there, hover tells the true number; "effect" is
             centred on zero and reaches as far as the largest number.
+        root: whether colours follow the square root of an effect, so that small ones are seen beside a large one.
         hatched: what cells without a number are, behind how many there are.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
     """
     one = NamedHeatmap(title, recovery, tokens, tuple(starred))
-    return _figure([one], scale, title, caption, hatched)
+    figure = _figure([one], scale, title, caption, hatched)
+    return _by_root(figure, _grid(one)) if root else figure
 
 
 def heatmap_gallery(
@@ -127,6 +131,24 @@ def _figure(
         figure.update_layout(
             updatemenus=[_menu(heatmaps, figure)], meta=figure.layout.meta | {"menu_height": _MENU}
         )
+    return figure
+
+
+def _by_root(figure: Figure, values: np.ndarray) -> Figure:
+    """Colours by the signed square root; colour bar and hover tell the numbers themselves."""
+    cells, axis = figure.data[0], figure.layout.coloraxis
+    limit = float(np.sqrt(axis.cmax))
+    told = [[None if np.isnan(x) else float(f"{x:.3g}") for x in row] for row in values]
+    power = 10.0 ** np.floor(np.log10(axis.cmax))
+    marks = [sign * power * share for sign in (-1, 1) for share in (1, 0.1)] + [0.0]
+    cells.update(
+        z=[[None if x is None else float(np.sign(x) * np.sqrt(abs(x))) for x in row] for row in told],
+        customdata=told,
+        hovertemplate=cells.hovertemplate.replace("%{z:.3f}", "%{customdata:.3g}"),
+    )
+    axis.update(cmin=-limit, cmax=limit)
+    ticks = [float(np.sign(mark) * np.sqrt(abs(mark))) for mark in marks]
+    axis.colorbar.update(tickvals=ticks, ticktext=[number(mark) for mark in marks])
     return figure
 
 
@@ -188,7 +210,7 @@ def _least(heatmaps: Sequence[NamedHeatmap]) -> dict[str, int]:
     cells = max(one.recovery.sizes[depth_axis(one.recovery)] for one in heatmaps)
     rows = max(len(one.tokens) for one in heatmaps)
     return {
-        "min_width": _BESIDE + _LETTER * letters + _LEAST_CELL * cells,
+        "min_width": _BESIDE + _LETTER * letters + max(_LEAST_CELLS, _LEAST_CELL * cells),
         "min_height": _LEAST_AROUND + _LEAST_ROW * rows,
     }
 

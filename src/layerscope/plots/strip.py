@@ -19,6 +19,7 @@ from layerscope.plots.curves import lines, log_ticks
 from layerscope.plots.theme import COLOURS, NEUTRAL, finish
 
 _PANEL, _AROUND = 120, 76
+_ALONE, _SEVERAL = 340, 560  # pixels that headings need
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,8 @@ def layers_at_a_glance(
         )
     longest = max(row.n_layers for row in rows)
     fraction = any(row.n_layers != longest for row in rows)
-    titles = [_heading(row) for row in rows]
+    alone = len(rows) == 1
+    titles = [_heading(row, alone) for row in rows]
     spacing = {"shared_xaxes": True, "vertical_spacing": 0.3 / len(rows)}
     figure = make_subplots(len(rows), 1, subplot_titles=titles, **spacing)
     for place, row in enumerate(rows, start=1):
@@ -69,10 +71,12 @@ def layers_at_a_glance(
     for place, row in enumerate(rows, start=1):
         if row.values.attrs.get("log"):
             figure.update_yaxes(row=place, **log_ticks(_above_zero(row.values)))
+    if alone:
+        figure.update_yaxes(title=quantity_title(rows[0].values["value"]))
     figure.update_layout(showlegend=False, hovermode="x unified")
-    return finish(
-        figure, title=title, caption=caption, height=_AROUND + panel * len(rows), top=28, min_width=560
-    )
+    top, width = (44, _ALONE) if alone else (28, _SEVERAL)
+    height = _AROUND + panel * len(rows)
+    return finish(figure, title=title, caption=caption, height=height, top=top, min_width=width)
 
 
 def _lay_out(figure: Figure, fraction: bool, longest: int) -> None:
@@ -83,11 +87,11 @@ def _lay_out(figure: Figure, fraction: bool, longest: int) -> None:
     axes = list(figure.select_xaxes())
     axes[-1].update(title=bottom)
     figure.update_yaxes(nticks=4)
-    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
+    figure.update_annotations(x=0, xanchor="left", align="left", font={"size": 13})
 
 
-def _heading(row: StripRow) -> str:
-    """Name and quantity, then what each stroke is: the panels have no legend."""
+def _heading(row: StripRow, alone: bool) -> str:
+    """Name and quantity, which stands along the axis of a panel alone; then strokes, since there is no legend."""
     axis = depth_axis(row.values["value"])
     names = [name for name, _ in lines(row.values, axis)]
     keys = [(colour, f"● {label(name)}") for name, colour in zip(names, cycle(COLOURS), strict=False)]
@@ -101,7 +105,9 @@ def _heading(row: StripRow) -> str:
         several = f"{len(drawn)} untrained twins" if len(drawn) > 1 else "untrained twin"
         keys.append((COLOURS[0] if len(names) == 1 else NEUTRAL, f"••• {several}"))
     told = "".join(f' &nbsp; <span style="color:{colour}">{text}</span>' for colour, text in keys)
-    return f"<b>{escaped(row.name)}</b> {quantity_title(row.values['value'], 200)}{told}"
+    told = told.removeprefix(" &nbsp; ") if alone else told
+    quantity = "" if alone else f" {quantity_title(row.values['value'], 200)}"
+    return f"<b>{escaped(row.name)}</b>{quantity}{'<br>' * bool(alone and told)}{told}"
 
 
 def _traces(row: StripRow, fraction: bool) -> list[go.Scatter]:

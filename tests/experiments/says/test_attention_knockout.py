@@ -175,12 +175,9 @@ def test_the_best_of_many_cuts_has_an_interval_for_all_of_them() -> None:
 def test_the_index_is_said_with_every_way_to_place_removed_attention_and_with_random_keys() -> None:
     said = _said("far_less_near", near=1, far=4, keys=1)
 
-    assert (
-        "the removed attention spread over the other keys; with it sent to the first token 2." in said.caveat
-    )
-    assert "; with it kept on mean values 2." in said.caveat
+    assert said.caveat.startswith("with attention sent to the first token 2.")
+    assert "; with attention kept on mean values 2." in said.caveat
     assert "; random keys " in said.caveat
-    assert "; the attention that was cut 0.00 layers" in said.caveat
 
 
 def test_random_keys_that_nowhere_hold_as_much_are_not_mentioned() -> None:
@@ -308,7 +305,7 @@ def test_attention_that_was_cut_and_that_of_random_keys_are_kept_apart() -> None
 
     np.testing.assert_allclose(result.far_less_near_of_mass, 2.96, atol=0.01)
     assert "significantly more in layer 1, less in no layer; " in said.caveat
-    assert "the cut holds 20% of attention there and the random keys 15%; " in said.caveat
+    assert "the cut holds 20% of attention there, the random keys 15%; " in said.caveat
 
 
 def test_cuts_are_compared_with_random_keys_on_the_targets_that_have_them() -> None:

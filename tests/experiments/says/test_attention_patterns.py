@@ -196,7 +196,7 @@ def test_the_layers_that_reach_back_least_and_most_are_named() -> None:
     assert most.text.startswith("Attention reaches back most in layer 0: 40")
     assert "tokens on average" in most.text
     assert "uniform attention 40" in most.caveat
-    assert "of the heads' mean patterns" in most.caveat
+    assert "without first token 40" in most.caveat
 
 
 def test_without_fixed_queries_nothing_is_said_of_distances() -> None:

@@ -164,7 +164,7 @@ def test_a_name_is_said_without_its_prefix_and_without_all_but_its_last_token(
         f"At depth 2 the last state of a name keeps a cosine similarity of {says[0]} without “"
     )
     assert f"before it, and of {says[1]} without all but its last token (95% CI " in said.text
-    assert said.caveat == "mean over 12 names, at a fifth of the model's depth"
+    assert said.caveat == "mean over 12 names"
     assert "mean_prefix_similarity" not in {
         one.select["variable"]
         for one in claims(

@@ -66,17 +66,16 @@ def _index(result: xr.Dataset) -> Claim:
     others = [
         finding(result, "far_less_near", fate=fate, **window) for fate in result.fate.to_numpy()[1:].tolist()
     ]
-    keys, mass = (finding(result, f"far_less_near_of_{of}", **window) for of in ("control", "mass"))
-    compared = [(f"with it {PLACED[one.select['fate']]}", one) for one in others] + [
-        ("random keys", keys),
-        ("the attention that was cut", mass),
+    keys = finding(result, "far_less_near_of_control", **window)
+    compared = [(f"with attention {PLACED[one.select['fate']]}", one) for one in others] + [
+        ("random keys", keys)
     ]
     said = "; ".join(f"{what} {gap.other(one.value)}" for what, one in compared if one.known)
     return gap.claim(
         f"{far} is needed {gap.size} {gap.which('later', 'earlier')} than {near}",
         nothing=f"difference in depth between needing {far} and {near}",
         unknown="cutting one of them changes no prediction" if seen else f"no layer can see {far}",
-        caveat=f"centroid of depth of the divergence, the removed attention {PLACED[cell['fate']]}; {said}",
+        caveat=said,
         untrained=("effect", MIXING),
     )
 
@@ -89,12 +88,10 @@ def _beyond_control(result: xr.Dataset) -> Iterator[Claim]:
         return
     far, near = _ranges(result)
     keys = finding(result, "far_less_near_of_control", **window)
-    control = str(result.attrs["control"]).removeprefix("as ")
     yield more.claim(
         f"beyond what random keys show, {far} is needed {more.size} {more.which('later', 'earlier')} than {near}",
         nothing=f"difference in depth between needing {far} and {near} beyond that of random keys",
-        caveat=f"random keys with as {control}, on the targets and layers that have them: {more.other(keys.value)}, "
-        "which comes from where attention lies",
+        caveat=f"random keys alone {more.other(keys.value)}",
         untrained=("effect", MIXING),
     )
 
@@ -139,10 +136,8 @@ def _subject(result: xr.Dataset) -> Claim:
 def _of_the_cut(result: xr.Dataset, prefix: str, most: Finding, of: str) -> str:
     cell = {dim: label for dim, label in most.select.items() if dim not in ("variable", "fate")}
     removed = finding(result, f"{prefix}removed", unit="share", **cell)
-    return (
-        f"{removed.estimate} of the layer's attention was cut there; significant in {most.clear} of {most.family} "
-        f"{of}; sign-flip permutation over {most.units}, corrected for the whole map"
-    )
+    found = f"significant in {most.clear} of {most.family} {of}"
+    return f"{removed.estimate} of the layer's attention was cut there; {found}"
 
 
 def _against_random(result: xr.Dataset, prefix: str, edges: str) -> Iterator[Claim]:
@@ -163,9 +158,7 @@ def _against_random(result: xr.Dataset, prefix: str, edges: str) -> Iterator[Cla
         f"cutting {what} {_round(result, most.select['layer'])} changes predictions "
         f"{most.which('more', 'less')} than cutting random keys: relative excess {most.estimate}",
         nothing=f"difference between cutting {what} and random keys, in any layer",
-        caveat=f"difference of both effects over their sum; significantly {sides}; the cut "
-        f"holds {held} of attention there and the random keys {drawn}; sign-flip permutation over {units}, corrected "
-        "for the whole map",
+        caveat=f"significantly {sides}; the cut holds {held} of attention there, the random keys {drawn}",
         untrained=("effect", MIXING),
         signed=True,
     )

@@ -12,7 +12,7 @@ import xarray as xr
 from layerscope.evidence import as_curve, text_coordinate
 from layerscope.evidence.distances import context_of_range
 from layerscope.evidence.wording import ALPHA
-from layerscope.experiments.attention_knockout.conclude import farthest_seen
+from layerscope.experiments.attention_knockout.conclude import ALL, farthest_seen
 from layerscope.experiments.attention_knockout.settings import PLACED
 from layerscope.plots.axes import label
 from layerscope.plots.curves import curve_over_depth
@@ -23,13 +23,13 @@ from layerscope.plots.theme import leading
 _ROUNDING = 1e-6
 _BELOW = " Below a millionth of a nat is rounding."
 
-_LEAD = (
-    "What does cutting each distance cost?",
-    "Which distances matter more than random keys?",
-    "In which layers is each distance needed?",
-    "What does the last token need?",
-    "Cost of cutting the subject, by category",
-)
+_EFFECT, _PLACES = "Effect of cutting each distance", "In which layers is each distance needed?"
+_SUBJECT = "Cost of cutting the subject, by category"
+_LEAD = (_EFFECT, _PLACES, _SUBJECT, "What does the last token need?")
+_BESIDE, _MARK = 250, 14
+"""Pixels beside the cells of a map, and of a cell that holds a mark."""
+_SMALL = 0.01
+"""Nats below which a lost log-probability is as good as nothing."""
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -39,10 +39,10 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures |= {
             "What does cutting each distance cost?": _map(result, ""),
             "Which distances matter more than random keys?": _against_random(result, ""),
-            "Effect of cutting each distance": _by_distance(
-                result, "effect", "Divergence with one range of distances cut.", log=True
+            _EFFECT: _by_distance(
+                result, "effect", "Divergence with one range of distances cut, by layer.", log=True
             ),
-            "In which layers is each distance needed?": _centroids(result),
+            _PLACES: _centroids(result),
             "Attention that was cut": _by_distance(
                 result, "removed", "Share of the layer's attention that lay on one range, mean over heads."
             ),
@@ -59,11 +59,11 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         figures |= {
             "What does the last token need?": _map(result, "prompt_"),
             "Does the subject matter more than random keys?": _against_random(result, "prompt_"),
-            "Cost of cutting the subject, by category": _categories(result),
+            _SUBJECT: _categories(result),
             "The subject, by where attention goes": _by_fate(result, "prompt_", 0),
         }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    return leading(drawn, [name for name in _LEAD if name in drawn][:3])
+    return leading(drawn, _LEAD)
 
 
 def said_of_set(name: str) -> str:
@@ -89,7 +89,8 @@ def _map(result: xr.Dataset, prefix: str) -> Any:
         f"{prefix}edges",
         (significant, everywhere),
         f"Removed attention {_placed(result)}. Dot: significant, corrected for the whole map; ring: significant "
-        "wherever the removed attention goes.",
+        "wherever the removed attention goes. Colours by the square root.",
+        root=True,
     )
 
 
@@ -127,6 +128,8 @@ def _marked(values: xr.DataArray, sets: str, marks: Sequence[xr.DataArray], capt
     )
     figure.update_yaxes(title="keys that are cut off", ticktext=[label(name) for name in names])
     figure.update_xaxes(range=[-0.5, values.sizes["layer"] - 0.5])
+    width = _BESIDE + _MARK * values.sizes["layer"]
+    figure.update_layout(meta=figure.layout.meta | {"min_width": width})
     for where, (symbol, size) in zip(marks, (("circle", 8), ("circle-open", 13)), strict=False):
         rows, columns = np.nonzero(where.transpose(sets, "layer").to_numpy())
         _add_marks(figure, values.layer.to_numpy()[columns], rows, symbol, size)
@@ -185,7 +188,7 @@ def _centroids(result: xr.Dataset) -> Any:
         as_curve(here.isel(fate=0, drop=True), "centroid").assign_coords(edges=sets),
         names=passages * len(sets),
         caption="Each point is a passage: the mean layer at which cutting a range moves its predictions, weighted by "
-        "how far. Farther right: later.",
+        "how far.",
     )
 
 
@@ -228,8 +231,12 @@ def _categories(result: xr.Dataset) -> Any:
     curve = as_curve(result, "subject_lost").transpose("category", "layer")
     if not curve["value"].notnull().any():
         return None
+    curve = curve.map(lambda lost: lost.clip(min=_SMALL)).assign_coords(category=result.category)
     curve["value"].attrs = dict(result.subject_lost.attrs)
+    names = sorted(map(str, result.category.to_numpy()), key=lambda name: (name == ALL, name))
     return curve_over_depth(
-        curve.assign_coords(category=result.category),
-        caption="The last token is cut from the subject in one layer. Mean over prompts of a category, with intervals.",
+        curve.sel(category=names),
+        log=True,
+        caption="The last token is cut from the subject in one layer; mean over prompts, with intervals. Drawn at "
+        f"{_SMALL:g} where below.",
     )

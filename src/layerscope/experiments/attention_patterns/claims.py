@@ -43,7 +43,7 @@ def _block(result: xr.Dataset) -> Iterator[Claim]:
     uniform = result.uniform_first_token_share.sel(definition=ALL, layer=most.select["layer"])
     yield most.claim(
         f"layer {most.select['layer']} gives the first token the most attention of any layer: {most.estimate}",
-        caveat=f"mean over heads; uniform attention {most.other(float(uniform))}",
+        caveat=f"uniform attention {most.other(float(uniform))}",
     )
     end, back = (
         finding(result, name, unit="1", units="passages", threshold=MAIN_THRESHOLD, sink_measure=FIRST_TOKEN)
@@ -86,7 +86,7 @@ def _other_thresholds(result: xr.Dataset, name: str) -> str:
         for threshold in result.threshold.values.tolist()
     ]
     said = [f"{one.select['threshold']:g}: {one.estimate if one.known else 'none'}" for one in each]
-    return f"layers are interpolated; by threshold {', '.join(said)}"
+    return f"by threshold {', '.join(said)}"
 
 
 def _distances(result: xr.Dataset) -> Iterator[Claim]:
@@ -97,15 +97,12 @@ def _distances(result: xr.Dataset) -> Iterator[Claim]:
         layer = reach.select["layer"]
         others = ", ".join(
             f"{name} {reach.other(float(result.fixed_distance.sel(definition=name, layer=layer)))}"
-            for name in result.definition.values[1:]
+            for name in (NO_FIRST, BY_VALUE)
         )
-        if "own_mean_fixed_distance" in result:
-            own = float(result.own_mean_fixed_distance.sel(definition=BY_VALUE, layer=layer))
-            others += f" ({reach.other(own)} of the heads' mean patterns, which depend on positions only)"
         uniform = float(result.uniform_fixed_distance.sel(definition=ALL, layer=layer))
         yield reach.claim(
             f"attention reaches back {which} in layer {layer}: {reach.estimate} on average",
-            caveat=f"at fixed queries, mean over heads; uniform attention {reach.other(uniform)}; {others}",
+            caveat=f"uniform attention {reach.other(uniform)}; {others}",
         )
 
 
@@ -117,7 +114,7 @@ def _content(result: xr.Dataset) -> Iterator[Claim]:
         yield differ.claim(
             f"patterns depend {which} on the words in layer {differ.select['layer']}: they differ from their mean by "
             f"{differ.estimate} of the attention",
-            caveat=f"{result.variability.attrs['long_name']}; 0 would be position alone",
+            caveat="0% would be position alone",
         )
 
 
@@ -154,6 +151,5 @@ def _syntax(result: xr.Dataset) -> Claim:
     return most.claim(
         f"attention follows dependencies most in layer {most.select['layer']}: {most.estimate} of what is not on the "
         "first token",
-        caveat=f"uniform attention {uniform}; among the first {positions} tokens {early}, the heads' mean patterns, "
-        f"which depend on positions only, {own}",
+        caveat=f"uniform attention {uniform}; among the first {positions} tokens {early}, by position alone {own}",
     )

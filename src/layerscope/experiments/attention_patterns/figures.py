@@ -14,6 +14,8 @@ from layerscope.plots import NamedHeatmap, curve_over_depth, curves_with_phases,
 
 ALL, NO_FIRST, NO_SINKS, BY_VALUE = DEFINITIONS
 _MOST_LINES = 6
+_NONE = 1e-3
+"""Share of attention that is as good as nothing."""
 _HEADS = {
     "head_first_token_share": "first token",
     "head_previous_token_share": "previous token",
@@ -45,8 +47,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "Content or position?": _definitions(
             result,
             "variability",
-            "0: the same pattern whatever the words are. Half the summed deviation over the attention that counts, "
-            f"{_means(result)}.",
+            f"0: the same pattern whatever the words are. {_means(result).capitalize()}.",
         ),
         "Span beside that of positions alone": _beside_positions(result, "span"),
         "Attention to copies beside positions alone": _beside_positions(result, "duplicate_share"),
@@ -64,11 +65,9 @@ def _distances(result: xr.Dataset) -> dict[str, Any]:
         "How far back do heads attend?": _definitions(
             result,
             "fixed_distance",
-            f"Mean distance at fixed queries, which stand equally deep in all texts, {_means(result)}.",
+            f"Mean distance at queries that stand equally deep in all texts, {_means(result)}.",
         ),
-        "At which distances does attention fall?": _bins(
-            result, ALL, "uniform", "uniform attention, each distance in its colour"
-        ),
+        "At which distances does attention fall?": _bins(result, ALL, "uniform", "uniform attention."),
     }
     if "own_mean_bin_share" in result:
         figures |= {
@@ -77,8 +76,7 @@ def _distances(result: xr.Dataset) -> dict[str, Any]:
                 result,
                 BY_VALUE,
                 "own_mean",
-                "the head's mean pattern, which depends on positions only. Where both coincide, words do not move the "
-                "average",
+                "the heads' mean patterns. Where both coincide, words do not move the average.",
             ),
         }
     return figures
@@ -92,16 +90,16 @@ def _resting(result: xr.Dataset) -> Any:
     curves = as_curve(result, "resting_share").rename(sink_measure="row")
     null = result.uniform_first_token_share.sel(definition=ALL, drop=True).assign_attrs(name="uniform")
     ends = as_curve(result, "block_end").sel(sink_measure=FIRST_TOKEN, threshold=MAIN_THRESHOLD, drop=True)
-    caption = (
-        f"{_means(result).capitalize()}. Dashed: the first token's share of uniform attention. Far above it: an "
-        "attention sink; low by value norm: heads rest there and write little."
-    )
+    caption = f"{_means(result).capitalize()}. Far above uniform attention: an attention sink."
+    if float(curves["value"].isel(row=1).max()) < _NONE:
+        curves = curves.isel(row=[0, *range(2, curves.sizes["row"])])
+        caption += " No token is a sink by its norm."
     if not np.isfinite(ends["value"]):
         return curve_over_depth(curves.assign(null=null), caption=caption)
     return curves_with_phases(
         curves.assign(null=null),
         (ends + 0.5).expand_dims("begin"),
-        caption=f"{caption} Dotted: where the share on the first token passes {MAIN_THRESHOLD:g}.",
+        caption=f"{caption} Dotted: where it passes {MAIN_THRESHOLD:g}.",
     )
 
 
@@ -110,7 +108,6 @@ def _definitions(result: xr.Dataset, name: str, caption: str) -> Any:
     if f"uniform_{name}" in result:
         null = result[f"uniform_{name}"].sel(definition=ALL, drop=True).reset_coords(drop=True)
         curves["null"] = null.assign_attrs(name="uniform")
-        caption += " Dashed: uniform attention, all keys."
     return curve_over_depth(curves, caption=caption)
 
 
@@ -121,8 +118,8 @@ def _beside_positions(result: xr.Dataset, name: str) -> Any:
     null = null.assign_attrs(name="mean pattern")
     curves, caption = _without_hidden_line(
         curves.assign(null=null),
-        f"First tokens of all passages, {_means(result)}. Dashed: the head's mean pattern over passages in the "
-        "place of its pattern, which depends on positions only. Where both coincide, positions decide.",
+        f"First tokens of all passages, {_means(result)}. Dashed: the heads' mean patterns. Where both coincide, "
+        "positions decide.",
     )
     return curve_over_depth(curves, caption=caption)
 
@@ -135,9 +132,7 @@ def _without_hidden_line(curves: xr.Dataset, caption: str) -> tuple[xr.Dataset, 
     if not np.allclose(every, sinks, rtol=1e-4, atol=1e-6, equal_nan=True):
         return curves, caption
     kept = [place for place, name in enumerate(names) if name != NO_SINKS]
-    return curves.isel(
-        row=kept
-    ), f"{caption} No token is a sink by its norm: without sinks all is as for all keys."
+    return curves.isel(row=kept), f"{caption} No token is a sink by its norm."
 
 
 def _positions_alone(result: xr.Dataset) -> Any:
@@ -146,9 +141,8 @@ def _positions_alone(result: xr.Dataset) -> Any:
     null = null.assign_attrs(name="mean pattern")
     curves, caption = _without_hidden_line(
         curves.assign(null=null),
-        f"Mean distance at fixed queries, {_means(result)}. Dashed: the head's mean pattern over some of the passages "
-        "in the place of its pattern. Where all keys weigh alike it has the same distance, but for those passages; by "
-        "value norm the two may differ, and where they do not, words do not move the average.",
+        f"Mean distance at fixed queries, {_means(result)}. Dashed: the heads' mean patterns over some passages. "
+        "Where both coincide by value norm, words do not move the average.",
     )
     return curve_over_depth(curves, caption=caption)
 
@@ -165,7 +159,7 @@ def _bins(result: xr.Dataset, definition: str, null: str, whose: str) -> Any:
     names = [f"{name} back" for name in curves.row.values]
     return curve_over_depth(
         curves.assign_coords(row=text_coordinate(names, "row", "distance")),
-        caption=f"Share of attention by distance in tokens, at fixed queries, {_means(result)}. Dashed: {whose}."
+        caption=f"Share of attention by distance in tokens, at fixed queries, {_means(result)}. Dashed: {whose}"
         + ("" if np.isfinite(curves["value"]).all() else " A distance beyond a layer's window has no value."),
     )
 
@@ -175,7 +169,7 @@ def _syntax(result: xr.Dataset) -> Any:
     rows = {
         "the model": as_curve(chosen, "dependency_share"),
         "first tokens": _bare(chosen.early_dependency_share),
-        "first tokens, mean pattern of the head": _bare(chosen.own_mean_early_dependency_share),
+        "first tokens, mean pattern": _bare(chosen.own_mean_early_dependency_share),
     }
     curves = xr.concat(list(rows.values()), dim="row", join="outer").assign_coords(
         row=text_coordinate(list(rows), "row", "whose attention")
@@ -184,8 +178,8 @@ def _syntax(result: xr.Dataset) -> Any:
     curves["null"] = chosen.uniform_dependency_share.reset_coords(drop=True).assign_attrs(name="uniform")
     return curve_over_depth(
         curves,
-        caption="Without the first token, mean over heads, bootstrap bands over documents. The mean pattern depends on "
-        "positions only. Dashed: uniform attention. Above both: attention follows syntax.",
+        caption="Without the first token, mean over heads, bootstrap bands over documents. Above uniform attention and "
+        "the mean pattern, which depends on positions only: attention follows syntax.",
     )
 
 

@@ -27,7 +27,7 @@ def _index(result: xr.Dataset) -> Claim:
         f"{far} is read directly {gap.size} {gap.which('later', 'earlier')} than {near}",
         nothing=f"difference in depth between reading {far} and {near}",
         unknown="attention adds nothing from one of these ranges",
-        caveat=f"centroids of depth, heights as shares of what attention adds; by length {other.estimate}",
+        caveat=f"weighted by length {other.estimate}",
         untrained=("effect", MIXING),
     )
 
@@ -40,5 +40,5 @@ def _brought(result: xr.Dataset, cut: int) -> Claim:
     rest = ", ".join(f"{SAID[part]} {one.estimate}" for part, one in zip(PARTS[1:], others, strict=True))
     return direct.claim(
         f"{direct.estimate} of what context ≥ {cut} tokens back changes in the final state is read directly",
-        caveat=f"{rest}; parts along the final difference, summed over layers, add up to one",
+        caveat=rest,
     )

@@ -14,20 +14,19 @@ from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.distribution import distribution
 from layerscope.plots.theme import leading
 
+_READ, _PLACES = "What each layer reads from each distance", "In which layers is each distance read?"
 _SHORTEST = 0.001
 """Length of a part, over that of what attention adds, below which it is as good as nothing."""
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
-    figures = {
-        "What each layer reads from each distance": _by_range(result),
-        "In which layers is each distance read?": _centroids(result),
-    }
+    figures = {_READ: _by_range(result), _PLACES: _centroids(result)}
     for cut in map(int, result.cut_at.values):
+        brought = f"Brought so far, context ≥ {cut} tokens back"
+        figures[brought] = _brought(result, cut)
         figures[f"Who brings context ≥ {cut} tokens back?"] = _parts(result, cut)
-        figures[f"Brought so far, context ≥ {cut} tokens back"] = _brought(result, cut)
-    return leading(figures, list(figures)[:3])
+    return leading(figures, (_READ, _PLACES, brought))
 
 
 def _ranges(result: xr.Dataset) -> xr.Variable:
@@ -43,8 +42,8 @@ def _by_range(result: xr.Dataset) -> Any:
     curve = as_curve(result, "fresh_share").assign_coords(range=_ranges(result))
     return curve_over_depth(
         curve,
-        caption="Read directly from one range of distances, over the length of what attention adds: mean over "
-        f"{result.attrs['passages']} passages, bootstrap bands.",
+        caption=f"Mean over {result.attrs['passages']} passages, bootstrap bands. Look for the layers in which far "
+        "context comes in.",
     )
 
 
@@ -57,8 +56,7 @@ def _centroids(result: xr.Dataset) -> Any:
         list(np.repeat(ranges, len(passages))),
         means,
         names=passages * len(ranges),
-        caption="Each point is a passage: the mean layer at which it is read, weighted by how much. "
-        "Farther right: later.",
+        caption="Each point is a passage: the mean layer at which a range is read, weighted by how much.",
     )
 
 
@@ -71,8 +69,8 @@ def _parts(result: xr.Dataset, cut: int) -> Any:
     return curve_over_depth(
         shown,
         log=True,
-        caption="Length of each part of the difference's growth, over that of what attention adds. Direct reading and "
-        f"relaying bring context; the other two work on what is there. Drawn at {_SHORTEST:g} where below.",
+        caption="Direct reading and relaying bring context; the other two work on what is there. Drawn at "
+        f"{_SHORTEST:g} where below.",
     )
 
 
@@ -80,5 +78,5 @@ def _brought(result: xr.Dataset, cut: int) -> Any:
     curve = as_curve(result, "brought").sel(cut_at=cut, drop=True).assign_coords(part=_said(result))
     return curve_over_depth(
         curve,
-        caption="Each part along the final difference, summed up to this layer; at the last layer the four sum to one.",
+        caption="What this context changes in the final state, summed up to each layer; in the end the four sum to 1.",
     )

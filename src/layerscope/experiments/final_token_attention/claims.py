@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim, Untrained
-from layerscope.evidence import finding, head_name, strongest
+from layerscope.evidence import finding, head_name, largest_first, strongest
 from layerscope.experiments.final_token_attention.conclude import CORRUPTED, FIRST, SAID
 from layerscope.experiments.final_token_attention.measure import ATTENTION
 from layerscope.results.escaping import restored
@@ -20,10 +20,10 @@ _PLACE: Untrained = ("not applicable", "a layer, not an effect")
 def claims(result: xr.Dataset) -> Iterator[Claim]:
     """Sentences, each with the cells that it rests on."""
     yield _first(result)
-    for category in map(str, result.category.values):
+    for category in largest_first(result.mean_spike):
         yield _peak(result, category)
     if "contrast" in result.head_p_adjusted.dims:
-        yield from _heads(result)
+        yield from sorted(_heads(result), key=lambda claim: (not claim.significant, -abs(claim.value or 0.0)))
     if int(result.transition_less_spike_n):
         yield _trace(result)
 
@@ -56,7 +56,7 @@ def _peak(result: xr.Dataset, category: str) -> Claim:
         return layer.claim("", nothing=nothing, unknown="no prompt has such a peak", untrained=_PLACE)
     return layer.claim(
         f"the last token's {_TO} peaks in layer {layer.estimate} for {of}",
-        caveat=f"mean over {layer.n[0]} prompts of the layer with the largest mean over heads",
+        caveat=f"mean over {layer.n[0]} prompts",
     )
 
 
@@ -83,9 +83,8 @@ def _heads(result: xr.Dataset) -> Iterator[Claim]:
             f"{head} gives {SAID[CORRUPTED]} {most.which('more', 'less')} attention for {first} than for {second}, by "
             f"{most.size} in the natural logarithm of its share",
             nothing=f"difference between {first} and {second} in any head's {_TO}",
-            caveat=f"significant in {most.clear} of {most.family} heads; corrected for all heads, layers, rows and "
-            "pairs, as a share and over what uniform attention gives; lengths and distances are not matched unless the "
-            "set says so",
+            caveat=f"significant in {most.clear} of {most.family} heads; prompts are not matched unless the set says "
+            "so",
             untrained=(
                 "effect",
                 "categories differ in their words, which heads of fresh weights prefer by chance",
@@ -97,15 +96,10 @@ def _trace(result: xr.Dataset) -> Claim:
     gap = finding(result, "transition_less_spike", unit="layer", units="prompts")
     rank = finding(result, "spike_transition_correlation", unit="1", units="prompts")
     within = finding(result, "prompts_crossing_in_the_spike", unit="share", units="prompts")
-    categories = ", ".join(
-        f"{restored(str(name))} {gap.other(float(result.category_transition_less_spike.sel(category=name)))}"
-        for name in result.category.values
-    )
     correlation = f"{rank.estimate} ({rank.interval})" if rank.known else "unknown"
     return gap.claim(
         f"crossover comes {gap.size} {gap.which('later', 'earlier')} than the middle of the layer in which {_TO} peaks",
         nothing=f"difference in depth between crossover and the peak of {_TO}",
-        caveat=f"{gap.n[0]} prompts, {within.estimate} of which cross over within that layer; by category "
-        f"{categories}; rank correlation over prompts {correlation}",
+        caveat=f"{within.estimate} of {gap.n[0]} prompts cross over within that layer; rank correlation {correlation}",
         untrained=("not applicable", "an untrained model has no answer to lose"),
     )

@@ -7,15 +7,22 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import as_curve, groups_along, text_coordinate
+from layerscope.evidence import as_curve, groups_along, prompt_in_words, text_coordinate
 from layerscope.evidence.wording import ALPHA
 from layerscope.experiments.final_token_attention.conclude import CORRUPTED, FIRST, LAST, SAID
 from layerscope.experiments.final_token_attention.measure import ATTENTION
 from layerscope.plots import NamedHeatmap, curve_over_depth, distribution, heatmap_gallery, leading
-from layerscope.results.escaping import restored
+from layerscope.plots.axes import depth_ticks
+from layerscope.results.escaping import restored, stored
 
 _MOST_CATEGORIES = 6
-_EVERY_LAYER_HAS_A_TICK = 24
+_TO = "The last token's attention to {}"
+_PEAK, _CROSSOVER = (
+    "Where does attention to the corrupted tokens peak?",
+    "Crossover beside the peak of attention",
+)
+_EVERY_PROMPT = "Attention of the last token, every prompt"
+_LEAD = (_TO.format(SAID[CORRUPTED]), _PEAK, _TO.format(SAID[FIRST]), _EVERY_PROMPT)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -25,18 +32,18 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     filled = result.isel(category=np.flatnonzero(there))
     if filled.sizes["category"]:
         for row in (FIRST, CORRUPTED, LAST):
-            figures[f"The last token's attention to {SAID[row]}"] = _row(filled, row)
+            figures[_TO.format(SAID[row])] = _row(filled, row)
         figures["Attention weighted by value norm"] = _by_value(result)
         figures["Attention to the corrupted tokens, every head"] = _heads(filled)
     if np.isfinite(result.spike_layer).any():
-        figures["Where does attention to the corrupted tokens peak?"] = _peaks(result, filled)
+        figures[_PEAK] = _peaks(result, filled)
     if np.isfinite(result.prompt_transition_less_spike).any():
-        figures["Crossover beside the peak of attention"] = _crossings(result, filled)
+        figures[_CROSSOVER] = _crossings(result, filled)
     apart = _apart(result)
     if apart is not None:
         figures["Which heads differ between categories?"] = apart
-    figures["Attention of the last token, every prompt"] = _gallery(result)
-    return leading(figures, list(figures)[:3])
+    figures[_EVERY_PROMPT] = _gallery(result)
+    return leading(figures, _LEAD)
 
 
 def _row(result: xr.Dataset, row: str) -> Any:
@@ -46,13 +53,12 @@ def _row(result: xr.Dataset, row: str) -> Any:
     # Categories differ in how many tokens are corrupted, and so in what uniform attention gives these.
     null = (chosen.uniform_category if few else chosen.uniform_overall).reset_coords(drop=True)
     curves["null"] = null.expand_dims(layer=result.layer.values).assign_attrs(name="uniform")
-    curves["value"].attrs = {"long_name": f"share of attention on {SAID[row]} (log scale)", "units": "1"}
+    curves["value"].attrs = {"long_name": f"share of attention on {SAID[row]}", "units": "1"}
     return curve_over_depth(
         curves,
-        log=True,
-        caption=f"Mean over heads and {_prompts(result)}, bootstrap bands. Dashed: uniform attention. Above it: "
-        "heads prefer these tokens.",
-    )
+        caption=f"Mean over heads and {_prompts(result)}, bootstrap bands. Above the dashed lines heads prefer these "
+        "tokens.",
+    ).update_yaxes(rangemode="tozero")
 
 
 def _prompts(result: xr.Dataset) -> str:
@@ -100,12 +106,11 @@ def _peaks(result: xr.Dataset, filled: xr.Dataset) -> Any:
         used.spike_layer,
         [str(name) for name in used.prompt_category.values],
         as_curve(filled, "mean_spike"),
-        caption="Each point is a prompt: the layer with the largest share on the corrupted tokens, mean over heads. "
-        "Beside them the mean of each category, with its interval.",
+        caption="Each point is a prompt: the layer with the largest share on the corrupted tokens, mean over heads; "
+        "below it the mean with its interval.",
     )
-    if result.sizes["layer"] <= _EVERY_LAYER_HAS_A_TICK:
-        figure.update_xaxes(dtick=1)  # a peak stands in a layer, never between two
-    return figure
+    last = result.sizes["layer"] - 1
+    return figure.update_xaxes(range=[-0.5, last + 0.5], **depth_ticks(last, wanted=8))
 
 
 def _used(result: xr.Dataset, filled: xr.Dataset) -> xr.Dataset:
@@ -165,7 +170,7 @@ def _gallery(result: xr.Dataset) -> Any:
         here = result.isel(token=tokens[str(name)])
         gallery.append(
             NamedHeatmap(
-                name=restored(str(name)),
+                name=stored(prompt_in_words(str(name), here.token_text)),
                 recovery=here.attention.sel(weighting=ATTENTION, drop=True)
                 .mean("head")
                 .assign_attrs(long_name="attention of the last token, mean over heads", units="1"),

@@ -40,7 +40,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
                 f"late in the text, the first token gets {change.size} {change.which('more', 'less')} of the attention "
                 f"with {_said(other)} than with {_said(main)}",
                 nothing=f"difference in attention to the first token between {_said(other)} and {_said(main)}",
-                caveat=f"mean over layers and heads; the same {change.n[0]} passages read both ways",
+                caveat=f"the same {change.n[0]} passages read both ways",
                 untrained=_PREFERRED,
             )
 
@@ -50,7 +50,7 @@ def _by_layer(result: xr.Dataset, main: str) -> Iterator[Claim]:
     layer, uniform = most.select["layer"], float(result.uniform_late_share.sel(reading=main))
     yield most.claim(
         f"late in the text, layer {layer} gives the first token the most attention of any layer: {most.estimate}",
-        caveat=f"{_said(main)}; mean over heads; uniform attention {most.other(uniform)}",
+        caveat=f"{_said(main)}; uniform attention {most.other(uniform)}",
     )
     more = finding(
         result,
@@ -66,7 +66,7 @@ def _by_layer(result: xr.Dataset, main: str) -> Iterator[Claim]:
         f"late in the text, layer {layer} gives the first token {more.size} {more.which('more', 'less')} of its "
         "attention than uniform attention does",
         nothing=f"difference between attention to the first token in layer {layer} and uniform attention",
-        caveat="p is corrected for all layers",
+        caveat=_said(main),
         untrained=_PREFERRED,
     )
 
@@ -91,7 +91,7 @@ def _along(result: xr.Dataset, main: str) -> Claim:
     return least.claim(
         f"attention to the first token is least near position {position:.0f}: {least.estimate} on average over all "
         "heads",
-        caveat=f"{_said(main)}; means over stretches of positions; uniform attention {least.other(uniform)}",
+        caveat=f"{_said(main)}; uniform attention {least.other(uniform)}",
     )
 
 

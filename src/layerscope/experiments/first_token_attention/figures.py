@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from layerscope.evidence import as_curve, text_coordinate
+from layerscope.evidence import as_curve, settings_of, text_coordinate
 from layerscope.plots import NamedHeatmap, curve_over_depth, curves_along_text, heatmap_gallery, leading
 
+_FALLS, _LATE = "Does attention to the first token fall?", "Late in the text, by layer"
 _MOST_LAYERS = 5
+_SMALLEST = 1e-4
+"""Share of attention below which it is as good as nothing."""
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
@@ -18,19 +21,23 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     there = np.isfinite(result.overall_along).any("stretch")
     read = result.isel(reading=np.flatnonzero(there.values))
     main = result.attrs["main_reading"]
-    figures = {"Does attention to the first token fall?": _overall(read)}
+    figures = {_FALLS: _overall(read), _LATE: _late(read)}
+    along = f"Along the text by layer, {main}"
     if main:
-        figures[f"Along the text by layer, {main}"] = _layers(read.sel(reading=main, drop=True))
-    figures["Late in the text, by layer"] = _late(read)
-    rest = {
+        figures[along] = _layers(read.sel(reading=main, drop=True))
+    figures |= {
         "Late in the text, every head": _heads(read),
         "Along the text, every layer": _positions(read),
     }
-    return leading(figures | rest, list(figures))
+    return leading(figures, (_FALLS, _LATE, along))
 
 
 def _over_passages(result: xr.Dataset) -> str:
     return f"{result.sizes['passage']} passages"
+
+
+def _late_part(result: xr.Dataset) -> float:
+    return float(settings_of(result).get("late_share", 0.5))
 
 
 def _overall(result: xr.Dataset) -> Any:
@@ -39,15 +46,16 @@ def _overall(result: xr.Dataset) -> Any:
     return curves_along_text(
         curves,
         "stretch",
-        caption=f"Mean over layers, heads and {_over_passages(result)}, bootstrap bands. Dashed: uniform attention, "
-        "1 / (position + 1). Readings that stay apart late in the text: what stands first matters.",
+        caption=f"Mean over layers, heads and {_over_passages(result)}, bootstrap bands. Readings that stay apart late "
+        "in the text: what stands first matters.",
     )
 
 
 def _layers(result: xr.Dataset) -> Any:
     n = result.sizes["layer"]
     chosen = np.unique(np.linspace(0, n - 1, min(n, _MOST_LAYERS)).round().astype(int))
-    curves = as_curve(result.isel(layer=chosen), "share_along")
+    curves = as_curve(result.isel(layer=chosen), "share_along").map(lambda share: share.clip(min=_SMALLEST))
+    curves["value"].attrs = dict(result.share_along.attrs)
     curves["null"] = result.uniform_along.reset_coords(drop=True)
     names = text_coordinate([f"layer {layer}" for layer in result.layer.values[chosen]], "row", "layer")
     curves = curves.rename(layer="row").assign_coords(row=names)
@@ -55,8 +63,8 @@ def _layers(result: xr.Dataset) -> Any:
         curves,
         "stretch",
         log=True,
-        caption=f"Mean over heads and {_over_passages(result)}, bootstrap bands. Dashed: uniform attention, which a "
-        "layer without an attention sink follows.",
+        caption=f"Mean over heads and {_over_passages(result)}, bootstrap bands. Far above uniform attention: an "
+        f"attention sink. Drawn at {_SMALLEST:g} where below.",
     )
 
 
@@ -67,7 +75,8 @@ def _late(result: xr.Dataset) -> Any:
     curves["null"] = null.assign_attrs(name="uniform")
     return curve_over_depth(
         curves,
-        caption=f"Mean over heads and {_over_passages(result)}, bootstrap bands. Dashed: uniform attention.",
+        caption=f"Last {_late_part(result):.0%} of the text, mean over heads and {_over_passages(result)}, bootstrap "
+        "bands. Look for layers in which only one reading rises: they rest on that token.",
     )
 
 

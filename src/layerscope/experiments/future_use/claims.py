@@ -39,8 +39,6 @@ def _crossing(result: xr.Dataset) -> Claim:
         finding(result, name, unit="1", units="passages")
         for name in ("crossing", "crossing_of_loss", "crossing_of_control")
     )
-    least = int(result.horizon[0])
-    fewest = finding(result, "crossing_by_horizon", unit="1", units="passages", horizon=least)
     last, horizon = int(result.depth[-1]), int(result.attrs["horizon"])
     replaced = f"replacing a state by {_WITH[result.attrs['corruption']]}"
     if not depth.known:
@@ -53,9 +51,8 @@ def _crossing(result: xr.Dataset) -> Claim:
     return depth.claim(
         f"from depth {depth.estimate} of {last} on, {replaced} costs the token's own prediction more than the next "
         f"{horizon} predictions together",
-        caveat=f"over {result.attrs['passages']} passages; by the log-probability of actual next tokens "
-        f"{_known(by_loss)}, for a random change of the same length {_known(control)}; counted over {least} later "
-        f"token {_known(fewest)}",
+        caveat=f"by the log-probability of actual next tokens {_known(by_loss)}; for a random change of the same "
+        f"length {_known(control)}",
         untrained=_READING,
     )
 
@@ -69,7 +66,7 @@ def _half_gone(result: xr.Dataset) -> Claim:
     depth = finding(result, "half_gone", unit="1", units="passages", readers=readers)
     return depth.claim(
         f"by depth {depth.estimate}, predictions {readers} have taken half of what they take from a state",
-        caveat="where the effect of a corruption falls to half of its largest for good",
+        caveat="where the effect of a corruption falls to half for good",
         untrained=_READING,
     )
 
@@ -102,7 +99,7 @@ def _beside_control(result: xr.Dataset) -> Claim:
         f"the future share at depth {gap.select['depth']} is {gap.size} {gap.which('higher', 'lower')} than for a "
         "random change of the same length",
         nothing="difference in the future share from a random change of the same length, at any depth",
-        caveat=f"significant at {gap.where}; sign-flip permutation over passages, corrected for all depths",
+        caveat=f"significant at {gap.where}",
         untrained=("effect", "another text's states lie where states lie, random changes anywhere"),
     )
 

@@ -14,6 +14,8 @@ from layerscope.plots.theme import PANEL_HEIGHT, leading
 from layerscope.results.escaping import stored
 
 _HORIZONS = (1, 2, 4, 8, 16, 32, 64)
+_NEAR_HALF = 0.35
+_MOST_TICKS = 12
 
 _LEAD = (
     "Whose predictions need the state?",
@@ -45,29 +47,35 @@ def _band(result: xr.Dataset) -> str:
 def _readers(result: xr.Dataset, name: str) -> Any:
     curve = as_curve(result, name).isel(perturbation=0, drop=True)
     curve["value"].attrs = dict(result[name].attrs)
-    names = ["its own prediction", f"the next {_horizon(result)} predictions together"]
+    names = ["its own prediction", f"the next {_horizon(result)} together"]
     return curve_over_depth(
         curve.drop_vars("reader", errors="ignore")
         .rename(reader="row")
         .assign_coords(row=text_coordinate(names, "row", "line")),
-        caption="The state of one token is replaced at one depth; after the last layer nothing reads it. "
-        + _band(result),
+        caption=f"The state of one token is replaced at one depth. {_band(result)} Where the later tokens' line falls, "
+        "they have read it.",
     )
 
 
 def _share(result: xr.Dataset) -> Any:
     curve = as_curve(result, "future_share").isel(perturbation=0, drop=True)
     curve["value"].attrs = dict(result.future_share.attrs)
-    curve["null"] = result.future_share.isel(perturbation=1).reset_coords(drop=True)
+    curve["null"] = (
+        result.future_share.isel(perturbation=1).reset_coords(drop=True).assign_attrs(name="random change")
+    )
     figure = curve_over_depth(
         curve,
-        caption=f"Over {_horizon(result)} later tokens; above one half a state serves the future most. "
-        f"Dashed: a random change of the same length. {_band(result)}",
+        caption=f"Over {_horizon(result)} later tokens; above one half a state serves the future most. {_band(result)}",
     )
-    figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
-    figure.update_yaxes(range=[-0.02, 1.02])
-    figure.update_layout(showlegend=False)
-    return figure
+    return _with_half(figure, curve)
+
+
+def _with_half(figure: Any, shares: xr.Dataset) -> Any:
+    """From 0 up to where the shares reach; with a line at one half where that is not far above."""
+    most = float(shares.to_dataarray().max())
+    if most > _NEAR_HALF:
+        figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
+    return figure.update_yaxes(rangemode="tozero")
 
 
 def _by_distance(result: xr.Dataset) -> Any:
@@ -79,11 +87,13 @@ def _by_distance(result: xr.Dataset) -> Any:
     figure = token_heatmap(
         scaled,
         labels,
-        caption="Each row is the prediction of one token, so many tokens behind the corrupted one; 1 is its largest "
-        "effect. A row without any effect has no cells.",
+        caption="Each row is the prediction of one token, so many behind the replaced one; 1 is its largest effect. "
+        "The farther right a row reaches, the later that token reads.",
     )
-    figure.update_yaxes(title="prediction [tokens further on; 0: its own]", tickfont={"size": 10})
-    return figure.update_layout(height=PANEL_HEIGHT + figure.layout.meta["title_height"])
+    rows = range(0, len(labels), -(-len(labels) // _MOST_TICKS))
+    ticks = {"tickvals": list(rows), "ticktext": [labels[row] for row in rows]}
+    figure.update_yaxes(title="prediction [tokens further on]", **ticks)
+    return figure.update_layout(meta=figure.layout.meta | {"min_height": PANEL_HEIGHT})
 
 
 def _by_horizon(result: xr.Dataset) -> Any:
@@ -108,6 +118,4 @@ def _by_horizon(result: xr.Dataset) -> Any:
         caption="The same share with fewer later predictions counted: the height depends on how many are, the fall "
         "with depth less.",
     )
-    figure.add_hline(y=0.5, line={"width": 1, "dash": "dot", "color": "gray"})
-    figure.update_yaxes(range=[-0.02, 1.02])
-    return figure
+    return _with_half(figure, value.to_dataset(name="value"))

@@ -8,7 +8,8 @@ climbed by some of them. The floor is the similarity that is left when another p
 before the target token alone; the ceiling that of the full run with itself at moved positions.
 
 Tokens are kept apart. Medians and quantile bands are over tokens, intervals over passages. Categories of
-tokens are compared at matched positions, with and without tokens that act as sinks. Arrival curves show at
+tokens are compared at matched positions where they stand in six passages or more, p by Holm's method over
+categories, and drawn with and without tokens that act as sinks. Arrival curves show at
 which depth what stands between two distances is felt; their half-rise says where. Names are read once more
 behind a prefix ("Mr"), as the post did.
 

@@ -10,7 +10,6 @@ import xarray as xr
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, finding, strongest
 from layerscope.experiments.truncated_context.conclude.categories import (
-    FEWEST_PASSAGES,
     base_category,
     said_of,
 )
@@ -52,7 +51,7 @@ def _local(result: xr.Dataset, local: int) -> Claim:
     return least.claim(
         f"keeping only the last {local} tokens preserves a state least at depth {here['depth']}: cosine similarity "
         f"{least.estimate}",
-        caveat=f"{share.estimate} of the norm{beside}; median over tokens, interval over passages",
+        caveat=f"{share.estimate} of the norm{beside}",
     )
 
 
@@ -69,7 +68,7 @@ def _reach(result: xr.Dataset) -> Claim:
     return here.claim(
         f"a state is preserved (cosine similarity ≥ {enough:g}) by {_tokens(before, longest)} at depth {early} and by "
         f"{_tokens(here, longest)} at depth {middle}",
-        caveat="the shortest context measured from which on the median over tokens is so high",
+        caveat="medians over tokens",
     )
 
 
@@ -103,7 +102,7 @@ def _early(result: xr.Dataset, local: int) -> Claim:
             f"{kept} preserves early layers {gap.which('better', 'worse')} than middle ones, by {gap.size} {_COSINE}"
         ),
         nothing=f"difference between early and middle layers in what {kept} preserves",
-        caveat="what is missing early is amplified in place, so this alone does not separate reading from relaying",
+        caveat="amplification in place alone could bring this about",
     )
 
 
@@ -143,7 +142,7 @@ def _half_rise(result: xr.Dataset) -> Claim:
         lambda gap: f"{far} has half of its effect {gap.size} {gap.which('later', 'earlier')} than {near}",
         nothing=f"difference in depth between the effects of {far} and {near}",
         unknown="no token climbs the ladder",
-        caveat="secondary index: arrival curves rise with work in place too",
+        caveat="states also move with work in place",
     )
 
 
@@ -165,8 +164,7 @@ def _category(result: xr.Dataset, local: int) -> Claim:
         f"after the first layer the last {local} tokens preserve “{name}” {found.which('better', 'worse')} than "
         f"{said_of(base)}, by {found.size} {_COSINE}",
         nothing=f"difference between {kinds} in what the last {local} tokens preserve",
-        caveat=f"{tokens} tokens in {passages} passages, of which {FEWEST_PASSAGES} are needed; positions matched, "
-        "p by Holm's method over categories",
+        caveat=f"{tokens} tokens in {passages} passages, positions matched",
         untrained=("effect", "frequent tokens have embeddings of their own length"),
     )
 
@@ -175,7 +173,7 @@ def _sinks(result: xr.Dataset) -> Claim:
     total, sinks = int(result.sizes["token"]), int(result.sink.sum())
     return Finding(float(sinks), unit="token", select={"variable": "sink"}).claim(
         f"{sinks} of {total} target tokens have states more than ten times as long as the median (attention sinks)",
-        caveat="in the full text, at any depth; categories are shown with and without such tokens",
+        caveat="in the full text, at any depth",
     )
 
 
@@ -187,5 +185,5 @@ def _prefix(result: xr.Dataset) -> Claim:
     return without.claim(
         f"at depth {depth} the last state of a name keeps a cosine similarity of {without.estimate} without "
         f"“{result.attrs['prefix']}” before it, and of {without.other(alone.value)} without all but its last token",
-        caveat=f"mean over {int(result.sizes['name'])} names, at a fifth of the model's depth",
+        caveat=f"mean over {int(result.sizes['name'])} names",
     )

@@ -19,28 +19,26 @@ from layerscope.results.escaping import stored
 
 _TRAITS = ("pronoun", "whole word", "first piece", "middle piece", "last piece", "end of a name")
 
-_LEAD = (
-    "How well does each context preserve a state?",
-    "Between floor and ceiling",
-    "How much context preserves a state?",
-)
+_KEPT, _REACH = "How well does each context preserve a state?", "How much context preserves a state?"
+_ARRIVES, _RESCALED = "At which depth does each distance matter?", "Between floor and ceiling"
+_LEAD = (_KEPT, _REACH, _ARRIVES, _RESCALED)
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     local = int(result.attrs["local"])
     figures = {
-        "How well does each context preserve a state?": _by_length(result),
-        "Between floor and ceiling": _rescaled(result),
+        _KEPT: _by_length(result, local),
+        _RESCALED: _rescaled(result),
         f"Spread over tokens, last {local} kept": _spread(result, local),
         "Every context length": _every(result),
-        "How much context preserves a state?": _reach(result),
+        _REACH: _reach(result),
         f"Categories of tokens, last {local} tokens kept": _by_category(result, traits=False),
         f"Word pieces, pronouns, names, last {local} tokens kept": _by_category(result, traits=True),
         f"Categories without sink-like tokens, last {local} kept": _without_sinks(result),
         "Categories after the first layer": _contrasts(result, local),
         "Norm of cut states": _norms(result, local),
-        "At which depth does each distance matter?": _arrivals(result),
+        _ARRIVES: _arrivals(result),
     }
     if "mean_prefix_similarity" in result:
         figures["Names behind a prefix"] = _prefix(result)
@@ -57,12 +55,16 @@ def _lengths(result: xr.Dataset) -> list[str]:
     return [f"{k} token{'s' if k > 1 else ''}" for k in result.context_length.values]
 
 
-def _by_length(result: xr.Dataset) -> Any:
+def _by_length(result: xr.Dataset, local: int) -> Any:
+    """One token, half of the local ones, the local ones, and the next length: longer ones lie on one another."""
+    lengths = result.context_length.values
+    wanted = {1, local // 2, local, *lengths[lengths > local][:1].tolist()}
+    result = result.sel(context_length=[k for k in lengths if k in wanted])
     curve = as_curve(result, "median_similarity", null=result.median_floor)
     curve["null"].attrs["name"] = "floor"
     figure = curve_over_depth(
         _named(curve, "context_length", _lengths(result)),
-        caption="Median over tokens, intervals over passages. Dashed: another passage stands before the token alone.",
+        caption="Median over tokens, intervals over passages. Floor: another passage stands before the token alone.",
     )
     figure.update_yaxes(range=[min(0.0, float(np.nanmin(curve["low"].fillna(0)))), 1.02])
     return figure
@@ -123,8 +125,7 @@ def _reach(result: xr.Dataset) -> Any:
     return curve_over_depth(
         curve,
         log=True,
-        caption=f"The shortest context measured from which on the median similarity is at least "
-        f"{result.attrs['enough']:g}, with intervals over passages. Gaps: no context measured is enough.",
+        caption="Median over tokens, intervals over passages. Gaps: no context measured is enough.",
     )
 
 
@@ -236,8 +237,8 @@ def _arrivals(result: xr.Dataset) -> Any:
     names = [str(name) for name in curve["range"].values]
     return curve_over_depth(
         _named(curve, "range", names),
-        caption="How far the state moves when the context grows from the shorter to the longer length. Rises with work "
-        "in place too, not only with reading.",
+        caption="How far the state moves when the context grows from the shorter to the longer one. Look for where a "
+        "line begins to rise.",
     )
 
 

@@ -233,4 +233,4 @@ def _measure(
         null=result[f"{prefix}control_effect"].sel(cell),
         fate=result.fate.to_numpy()[0],
         **cell,
-    )
+    ).assign_attrs(log=1)

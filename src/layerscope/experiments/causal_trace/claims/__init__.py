@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.contract import Claim
-from layerscope.evidence import Finding, claims_of_pairs, finding, strongest
+from layerscope.evidence import Finding, claims_of_pairs, finding, largest_first, strongest
 from layerscope.experiments.causal_trace.claims import components, screen
 from layerscope.experiments.causal_trace.claims.components import UNKNOWING
 from layerscope.experiments.causal_trace.conclude.metrics import metric_of
@@ -41,8 +41,7 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
 
 def _crossovers(result: xr.Dataset) -> Iterator[Claim]:
     empty = []
-    latest_first = np.argsort(-np.nan_to_num(result.mean_transition.values, nan=-np.inf), kind="stable")
-    for name in map(str, result.category.values[latest_first]):
+    for name in largest_first(result.mean_transition):
         depth = finding(result, "mean_transition", unit="1", units="prompts", category=name)
         if not depth.known:
             empty.append(restored(name))

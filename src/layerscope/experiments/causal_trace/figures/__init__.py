@@ -10,6 +10,7 @@ import xarray as xr
 from layerscope.evidence import (
     as_curve,
     groups_along,
+    largest_first,
     level_of,
     prompt_in_words,
     settings_of,
@@ -72,11 +73,11 @@ def _of_prompts(result: xr.Dataset, used: xr.Dataset, filled: xr.Dataset) -> dic
 
 def _typical(used: xr.Dataset, filled: xr.Dataset) -> list[int]:
     """Of each category the prompt whose crossover is nearest to its mean, the latest category first."""
-    means = filled.mean_transition.values
     found = []
-    for place in np.argsort(-np.nan_to_num(means, nan=-np.inf), kind="stable"):
-        members = np.flatnonzero(used.prompt_category.values == filled.category.values[place])
-        apart = np.abs(used.transition_layer.values[members] - means[place])
+    for name in largest_first(filled.mean_transition):
+        members = np.flatnonzero(used.prompt_category.values == name)
+        mean = float(filled.mean_transition.sel(category=name))
+        apart = np.abs(used.transition_layer.values[members] - mean)
         found += [int(members[np.argmin(np.nan_to_num(apart, nan=np.inf))])] if members.size else []
     return found
 
