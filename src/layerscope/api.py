@@ -22,6 +22,7 @@ from layerscope.jobs.texts import refuse_foreign_ids
 from layerscope.models.sites import SITES, parse_site
 from layerscope.results.escaping import stored
 from layerscope.results.notebook import InWords
+from layerscope.results.run_names import run_named
 from layerscope.results.schema import said_of_itself
 from layerscope.results.store import RunFolder
 from layerscope.text.tokens import BosPolicy, encode
@@ -142,21 +143,22 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
 
 
 def show(run: Any) -> InWords:
-    """What a run found, as `layerscope show` prints it; in a notebook it shows itself.
+    """What a run found, as `layerscope show` prints it; in a notebook it shows itself, elsewhere print it.
 
     Args:
-        run: a run folder, its path, or what `open_run` gave; or a result.
+        run: a run folder, its path, a run's name below runs/ or its beginning, or what `open_run` gave; or a result.
 
     Raises:
         LayerscopeError: no run folder, or a result that no experiment made.
     """
-    from layerscope.jobs.listing import summary_of
+    from layerscope.jobs.listing import lines_of_result, summary_of
 
     if isinstance(run, xr.Dataset):
         experiment = experiments.load(said_of_itself(run, "experiment"))
-        return InWords([experiment.question, *(f"  {claim.text}" for claim in experiment.claims(run))])
+        first = f"{experiment.name} on {run.attrs.get('model', 'a model')}: {experiment.question}"
+        return InWords([first, *lines_of_result(experiment, run, experiment.claims(run), whole=True)])
     folder = getattr(run, "folder", run)
-    folder = folder if isinstance(folder, RunFolder) else RunFolder.open(Path(folder))
+    folder = folder if isinstance(folder, RunFolder) else RunFolder.open(run_named(Path(folder)))
     return InWords(summary_of(folder, whole=True))
 
 
@@ -164,11 +166,11 @@ def report(runs: Any, path: str | Path = "report.html") -> Path:
     """Write the page of saved runs; returns where it lies.
 
     Args:
-        runs: a folder of runs, run folders, what `open_run` gave, or several of these.
+        runs: a folder of runs, run folders, names of runs below runs/, what `open_run` gave, or several of these.
         path: the HTML file.
 
     Raises:
-        LayerscopeError: there is no run, or the file cannot be written.
+        LayerscopeError: there is no run, a result that is kept in memory alone, or the file cannot be written.
     """
     from layerscope.report.write import report_on
 
@@ -237,7 +239,7 @@ class SavedRun:
     """A run folder from Python."""
 
     def __init__(self, path: str | Path) -> None:
-        self.folder = RunFolder.open(Path(path))
+        self.folder = RunFolder.open(run_named(Path(path)))
 
     def __repr__(self) -> str:
         record = self.folder.record
@@ -283,5 +285,5 @@ class SavedRun:
 
 
 def open_run(path: str | Path) -> SavedRun:
-    """A run folder, to be read, resumed or replayed."""
+    """A run, by its folder, its name below runs/ or a beginning of that, to be read, resumed or replayed."""
     return SavedRun(path)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from layerscope.maths.prediction import prediction_interval
 from layerscope.models.facts import ModelFacts
 from layerscope.results.annotation_sheets import Judgements, Sheet
+from layerscope.results.notebook import as_html
 from layerscope.results.pages import Page
 from layerscope.results.record import PlugIn
 from layerscope.results.schema import GROWS
@@ -186,6 +187,9 @@ class Claim(BaseModel):
     picked: tuple[str, ...] = Field(
         (), description="dimensions along which that part was picked, as the best of many"
     )
+
+    def _repr_html_(self) -> str:
+        return as_html([self.text, *[f"({self.caveat})"] * bool(self.caveat)])
 
     @property
     def about(self) -> str:

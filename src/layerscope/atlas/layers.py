@@ -21,7 +21,8 @@ from layerscope.contract import Claim
 from layerscope.errors import LayerscopeError
 from layerscope.evidence import Finding, places_in_words
 from layerscope.evidence.wording import counted, ordinal
-from layerscope.results.notebook import as_html
+from layerscope.results.notebook import Findings, as_html
+from layerscope.results.run_names import run_named
 from layerscope.results.schema import said_of_itself
 from layerscope.results.store import RunFolder, runs_below
 from layerscope.results.twins import twins_of
@@ -61,7 +62,8 @@ class Layers:
             LayerscopeError: no such layer.
         """
         here = self.data.isel(layer=self._checked(layer))
-        return [self._said(here.isel(measure=place), layer) for place in here.stands_out.values.nonzero()[0]]
+        places = here.stands_out.values.nonzero()[0]
+        return Findings(self._said(here.isel(measure=place), layer) for place in places)
 
     def describe(self, layer: int) -> str:
         """What is known of a layer, in words: its stretch, heads with a role, and each measure it stands out in."""
@@ -221,10 +223,10 @@ def each_run(runs: Any) -> list[Any]:
         given = getattr(one, "folder", one)
         if not isinstance(given, str | Path):
             found.append(given)
-        elif RunFolder.is_one(Path(given)):
-            found.append(RunFolder.open(Path(given)))
+        elif RunFolder.is_one(path := run_named(Path(given))):
+            found.append(RunFolder.open(path))
         else:
-            found += [run for run in runs_below(Path(given)) if _of_a_trained_model(run)]
+            found += [run for run in runs_below(path) if _of_a_trained_model(run)]
     return found
 
 

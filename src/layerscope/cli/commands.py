@@ -33,6 +33,7 @@ from layerscope.cli.telling import (
     told_of_a_twin,
 )
 from layerscope.errors import LayerscopeError
+from layerscope.results.files import typed
 
 
 @cli.command()
@@ -61,7 +62,7 @@ def run(
             tell_run(folder)
             typer.echo(f"\nsaved {folder.path}")
             saved.append(str(folder.path))
-    typer.echo(f"next: layerscope report {saved[0]}")  # its twins are found beside it
+    typer.echo(f"next: layerscope report {typed(saved[0])}")  # its twins are found beside it
 
 
 @cli.command()
@@ -160,14 +161,14 @@ def report(
     from layerscope.jobs.workers import engine_of
     from layerscope.report.write import apart, sections_of, write_report
     from layerscope.results.files import make_folder
-    from layerscope.results.store import RunFolder
+    from layerscope.results.run_names import runs_meant
 
     refuse_early(None, out)
     refused: dict[str, LayerscopeError] = {}
     page = make_folder(out) / "report.html"
     if given:
         # A damaged run is shown as such on the page; what is no run at all is refused here.
-        folders = [RunFolder(path) if RunFolder.is_one(path) else RunFolder.open(path) for path in given]
+        folders = runs_meant(given)
         sections = sections_of(folders, page)
     else:
         model = asked.loaded()
@@ -263,7 +264,7 @@ def resume(
         workers=read_workers(workers),
     )
     tell_run(done)
-    typer.echo(f"\nsaved {done.path}\nnext: layerscope report {done.path}")
+    typer.echo(f"\nsaved {done.path}\nnext: layerscope report {typed(done.path)}")
 
 
 @cli.command()

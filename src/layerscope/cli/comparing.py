@@ -10,7 +10,7 @@ import typer
 
 from layerscope.cli.every_experiment import every_experiment
 from layerscope.cli.options import Question, asking
-from layerscope.cli.program import Out, cli
+from layerscope.cli.program import GivenModels, Out, RunsIn, cli
 from layerscope.cli.telling import end_with, tell_comparison
 from layerscope.errors import LayerscopeError
 
@@ -19,12 +19,7 @@ from layerscope.errors import LayerscopeError
 @asking(without=("model", "settings", "limit", "longest"), workers="auto")
 def compare(
     asked: Question,
-    given: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Folders of runs, one for each model; the first is the reference.", metavar="[DIR]..."
-        ),
-    ] = None,
+    given: GivenModels = None,
     models: Annotated[
         list[str] | None,
         typer.Option("--models", help="A model; give several: what is missing is run first."),
@@ -38,8 +33,11 @@ def compare(
     csv: Annotated[
         Path | None, typer.Option(help="A file for every index of every model.", metavar="FILE")
     ] = None,
+    runs: RunsIn = Path("runs"),
 ) -> None:
     """Several models side by side: headline indices with intervals, how their layers align, and a page that shows both.
+
+    The first model is the one that differences are taken from.
 
     layerscope compare runs-of-gpt2 runs-of-gpt2-medium
 

@@ -1,4 +1,4 @@
-"""Commands that look at what there is: list, show, export, annotate, check-prompts, selftest."""
+"""Commands that look at what there is: list, show, annotate, check-prompts, selftest."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 import typer
 
 from layerscope.cli.options import Question, asking
-from layerscope.cli.program import Out, RunFolderPath, RunPaths, RunsIn, Workers, cli
+from layerscope.cli.program import RunFolderPath, RunPaths, RunsIn, Workers, cli
 from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_layers, tell_run
 from layerscope.errors import LayerscopeError
+from layerscope.results.files import typed
 
 
 @cli.command("list")
@@ -19,11 +20,13 @@ def list_(
     what: Annotated[
         Literal["experiments", "models", "prompts", "runs", "commands"], typer.Argument(help="What to list.")
     ] = "experiments",
-    out: Out = Path("runs"),
+    out: Annotated[Path, typer.Option("--runs", "--out", help="The folder whose runs are listed.")] = Path(
+        "runs"
+    ),
 ) -> None:
     """What there is: experiments with their questions, models, prompts, saved runs, or all commands with their help.
 
-    layerscope list runs --out runs
+    layerscope list runs --runs elsewhere
     """
     if what == "commands":
         from layerscope.cli.program import commands_page
@@ -65,14 +68,13 @@ def show(
     if layers or csv is not None:
         tell_layers(folders, csv)
         return
-    from layerscope.results.store import RunFolder, runs_below
+    from layerscope.results.run_names import runs_meant
 
     refused: dict[str, LayerscopeError] = {}
-    for folder in folders:
-        below = [] if RunFolder.is_one(folder) else runs_below(folder)
-        for path in [run.path for run in below] or [folder]:
-            with going_on(str(path), refused) if len(folders) > 1 or below else nullcontext():
-                tell_run(RunFolder.open(path), whole=True)
+    meant = runs_meant(folders)
+    for run in meant:
+        with going_on(str(run.path), refused) if len(meant) > 1 else nullcontext():
+            tell_run(run, whole=True)
     end_with(refused)
 
 
@@ -89,7 +91,7 @@ def annotate(
     from layerscope.jobs.annotating import annotate as write
 
     path = write(folder, annotator)
-    typer.echo(f"wrote {path}\nnext: fill in its last columns, then: layerscope report {folder}")
+    typer.echo(f"wrote {path}\nnext: fill in its last columns, then: layerscope report {typed(folder)}")
 
 
 @cli.command("check-prompts")
@@ -149,7 +151,7 @@ def new_experiment(
     from layerscope.jobs.new_experiment import new_experiment as make
 
     folder = make(name, out)
-    typer.echo(f"wrote {folder}\nnext: pip install --editable {folder}, then: layerscope run {name}")
+    typer.echo(f"wrote {folder}\nnext: pip install --editable {typed(folder)}, then: layerscope run {name}")
 
 
 @cli.command()

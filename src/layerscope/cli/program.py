@@ -50,12 +50,22 @@ RunFolderPath = Annotated[
 ]
 RunPaths = Annotated[
     list[Path],
-    typer.Argument(help="Run folders, or names of runs.", metavar="DIR...", callback=_meant),
+    typer.Argument(
+        help="Run folders, names of runs, or a folder above some.", metavar="DIR...", callback=_meant
+    ),
 ]
 GivenRuns = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="Run folders, or names of runs; none: run every experiment.", metavar="[DIR]...", callback=_meant
+        help="Run folders, names of runs, or a folder above some.", metavar="[DIR]...", callback=_meant
+    ),
+]
+GivenModels = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Folders of saved runs, or names below --runs; one for each model.",
+        metavar="[DIR]...",
+        callback=_meant,
     ),
 ]
 NamedAgain = Annotated[

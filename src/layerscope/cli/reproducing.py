@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from layerscope.cli.options import Question, asking
-from layerscope.cli.program import Out, cli
+from layerscope.cli.program import GivenModels, Out, RunsIn, cli
 from layerscope.cli.telling import end_with, going_on, keep_memory, say, tell_reproduction
 from layerscope.errors import LayerscopeError
 
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 @asking(without=("settings", "prompts"), workers="auto")
 def reproduce(
     asked: Question,
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Folders of saved runs, of one model or several; nothing is run then.", metavar="[DIR]..."
-        ),
-    ] = None,
+    given: GivenModels = None,
     post: Annotated[
         str | None, typer.Option(help="One post, by name or its beginning; by default all.", metavar="NAME")
     ] = None,
@@ -38,6 +33,7 @@ def reproduce(
         list[Path] | None,
         typer.Option(help="A file for the table, .csv or .tex; may be repeated.", metavar="FILE"),
     ] = None,
+    runs: RunsIn = Path("runs"),
 ) -> None:
     """What the posts claimed, and what a model shows of each claim: holds, does not hold, cannot be decided here.
 
@@ -54,13 +50,11 @@ def reproduce(
 
     wanted = posts() if post is None else (post_named(post),)
     refused: dict[str, LayerscopeError] = {}
-    given = list(runs or [])
-    if not given:
-        given = _run_all(asked, needs_of(wanted), quick, out, refused)
-    found = judged(*given, post=post)
+    folders = given or _run_all(asked, needs_of(wanted), quick, out, refused)
+    found = judged(*folders, post=post)
     tell_reproduction(found, table or [])
     if post is None:
-        say(f"wrote {save(found, runs[0] if runs else out)}, which `layerscope report` shows")
+        say(f"wrote {save(found, given[0] if given else out)}, which `layerscope report` shows")
     end_with(refused)
 
 

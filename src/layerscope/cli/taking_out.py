@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from layerscope.cli.program import RunFolderPath, RunPaths, RunsIn, cli
-from layerscope.cli.telling import say
+from layerscope.cli.program import GivenRuns, RunFolderPath, RunPaths, RunsIn, cli
+from layerscope.cli.telling import end_with, going_on, say
+from layerscope.errors import LayerscopeError
 
 
 @cli.command()
@@ -31,9 +33,17 @@ def export(
 
     run = RunFolder.open(folder)
     result = run.result()
-    findings = findings_table(claims_of(run, result))
+    findings = None
+    try:
+        record = run.record
+        model = str(record.facts.get("name", record.asked.model))
+        findings = findings_table(claims_of(run, result), record.asked.experiment, model)
+    except LayerscopeError as error:  # a result of another version: its numbers can be had all the same
+        if to == "latex":
+            raise
+        say(f"layerscope: the findings are left out: {error}", err=True)
     for path in tables.export(result, out or run.path / "tables", to, findings):
-        typer.echo(path)
+        say(str(path))
 
 
 @cli.command()
@@ -41,6 +51,9 @@ def figures(
     folders: RunPaths,
     to: Annotated[Literal["svg", "pdf", "png"], typer.Option(help="The format.")] = "svg",
     only: Annotated[str, typer.Option(help="Only figures with these words in their title.")] = "",
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Without title and caption, for texts that have their own.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Where they go; by default DIR/figures.")] = None,
     runs: RunsIn = Path("runs"),
 ) -> None:
@@ -48,34 +61,56 @@ def figures(
 
     layerscope figures runs/causal_trace-gpt2-0123456789ab --to pdf
     """
-    from layerscope.report.figure_files import figure_files
-    from layerscope.results.store import RunFolder
+    from layerscope.jobs.progress import for_this_terminal
+    from layerscope.report.figure_files import figures_of, write_figures
+    from layerscope.results.run_names import runs_meant
 
-    for folder in folders:
-        run = RunFolder.open(folder)
-        place = out / run.path.name if out is not None and len(folders) > 1 else out
-        for written in figure_files(run, place or run.path / "figures", to, only):
-            for path in written:
-                say(str(path))
+    meant, refused = runs_meant(folders), dict[str, LayerscopeError]()
+    for run in meant:
+        place = out or run.path / "figures"
+        with going_on(str(run.path), refused) if len(meant) > 1 else nullcontext():
+            drawn = figures_of(run, only)
+            shown, written = for_this_terminal(), []
+            shown.begin(
+                run.path.name, items=len(drawn), size=len(drawn), done_items=0, done_size=0, noun="figures"
+            )
+            try:
+                for path in write_figures(
+                    drawn, place / run.path.name if out and len(meant) > 1 else place, to, bare=bare
+                ):
+                    shown.finished(path.name, 1)
+                    written.append(path)
+            finally:
+                shown.end()
+            say("\n".join(map(str, written)))
+    end_with(refused)
 
 
 @cli.command()
 def cite(
+    given: GivenRuns = None,
     out: Annotated[
         Path | None, typer.Option(help="A file to write it to, instead of the terminal.", metavar="FILE")
     ] = None,
+    runs: RunsIn = Path("runs"),
 ) -> None:
-    """How to cite Layerscope, as BibTeX.
+    """How to cite Layerscope, and with runs the sources of their methods, as BibTeX.
 
-    layerscope cite --out layerscope.bib
+    layerscope cite runs/causal_trace-gpt2-0123456789ab --out references.bib
     """
     from layerscope import __version__
-    from layerscope.results.citation import bibtex
+    from layerscope.results.citation import bibtex, sources_of
     from layerscope.results.files import write_text
 
-    entry = bibtex(__version__)
+    entries = bibtex(__version__)
+    if given:
+        from layerscope import experiments
+        from layerscope.results.run_names import runs_meant
+
+        asked = {run.record.asked.experiment for run in runs_meant(given)}
+        entries += "\n" + sources_of({name: experiments.load(name).doc for name in sorted(asked)})
     if out is None:
-        typer.echo(entry)
+        typer.echo(entries)
     else:
-        write_text(out, entry + "\n")
+        write_text(out, entries + "\n")
         say(f"wrote {out}")

@@ -11,13 +11,14 @@ from layerscope import experiments
 from layerscope.bundled import bundled_folder, bundled_names
 from layerscope.errors import LayerscopeError
 from layerscope.results.escaping import restored, visible
+from layerscope.results.files import typed
 from layerscope.text.treebanks import load_treebank, treebank_sets
 from layerscope.text.word_lists import load_words, word_sets
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from layerscope.contract import Claim
+    from layerscope.contract import Claim, Experiment
     from layerscope.jobs.checking import PromptCheck, Unreadable
     from layerscope.jobs.config_plan import Cost, Means
     from layerscope.jobs.plans import Plan
@@ -85,8 +86,6 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
 
     Claims are worked out where they are not given.
     """
-    from layerscope.results.schema import read_json
-
     record = folder.record
     experiment = experiments.load(record.asked.experiment)
     yield f"\n{record.asked.experiment} on {_model(record)}: {experiment.question}"
@@ -94,26 +93,8 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
         yield from (f"  {line}" for line in _unfinished(folder, record))
         return
     result = folder.result()
-    yield from (f"  {visible(line, blanks=False)}" for line in (experiment.tell or _nothing)(result))
-    for claim in claims_of(folder, result) if claims is None else claims:
-        yield f"  {_claim(claim)}"
-        if whole and claim.caveat:
-            yield f"    ({visible(claim.caveat, blanks=False)})"
-    yield from (
-        f"  caution: {visible(caution, blanks=False)}"
-        for caution in [*read_json(result, "cautions", []), *record.all_cautions]
-    )
-    if "left_out_because" in result:
-        reasons = result.left_out_because
-        dimension = reasons.dims[0]
-        out = [
-            (str(name), str(why))
-            for name, why in zip(result[dimension].values, reasons.values, strict=True)
-            if why
-        ]
-        yield f"  {reasons.size - len(out)} of {reasons.size} {dimension}s used"
-        for name, why in out if whole else []:
-            yield f"    left out: {visible(restored(name), blanks=False)}: {visible(restored(why), blanks=False)}"
+    found = claims_of(folder, result) if claims is None else claims
+    yield from lines_of_result(experiment, result, found, record.all_cautions, whole=whole)
     if record.left_out:
         several = "prompts" if len(record.left_out) > 1 else "prompt"
         yield f"  {len(record.left_out)} {several} cannot be read by this model, left out"
@@ -131,6 +112,37 @@ def summary_of(folder: RunFolder, *, whole: bool, claims: Sequence[Claim] | None
         yield from (f"  note: {note}" for note in record.notes)
 
 
+def lines_of_result(
+    experiment: Experiment,
+    result: xr.Dataset,
+    claims: Sequence[Claim],
+    cautions: Sequence[str] = (),
+    *,
+    whole: bool,
+) -> Iterator[str]:
+    """What a result says: its claims, cautions (a run's own among them), and which texts were used."""
+    from layerscope.results.schema import read_json
+
+    yield from (f"  {visible(line, blanks=False)}" for line in (experiment.tell or _nothing)(result))
+    for claim in claims:
+        yield f"  {_claim(claim)}"
+        if whole and claim.caveat:
+            yield f"    ({visible(claim.caveat, blanks=False)})"
+    for caution in [*read_json(result, "cautions", []), *cautions]:
+        yield f"  caution: {visible(caution, blanks=False)}"
+    if "left_out_because" in result:
+        reasons = result.left_out_because
+        dimension = reasons.dims[0]
+        out = [
+            (str(name), str(why))
+            for name, why in zip(result[dimension].values, reasons.values, strict=True)
+            if why
+        ]
+        yield f"  {reasons.size - len(out)} of {reasons.size} {dimension}s used"
+        for name, why in out if whole else []:
+            yield f"    left out: {visible(restored(name), blanks=False)}: {visible(restored(why), blanks=False)}"
+
+
 def _nothing(result: xr.Dataset) -> list[str]:
     return []
 
@@ -140,9 +152,9 @@ def _unfinished(folder: RunFolder, record: RunRecord) -> Iterator[str]:
         first, *more = record.refused.splitlines()
         yield f"refused: {visible(first, blanks=False)}"
         yield from (visible(line, blanks=False) for line in more)
-        yield f"next, once that is put right: layerscope resume {folder.path}"
+        yield f"next, once that is put right: layerscope resume {typed(folder.path)}"
     else:
-        yield f"{record.state}; next: layerscope resume {folder.path}"
+        yield f"{record.state}; next: layerscope resume {typed(folder.path)}"
 
 
 def said_of_first(record: RunRecord) -> str:

@@ -20,6 +20,7 @@ from layerscope.jobs.prepare import Job, again, this_machine
 from layerscope.jobs.progress import Progress, Silent
 from layerscope.jobs.workers import Workers, engine_of, number_of
 from layerscope.models.layered import LayeredModel
+from layerscope.results.files import typed
 from layerscope.results.memory import RunInMemory
 from layerscope.results.store import RunFolder
 from layerscope.results.trust import names_from_a_record
@@ -146,7 +147,7 @@ def replay(
             "this run is not complete",
             found=path,
             expected="a run with a result",
-            hint=f"layerscope resume {path}",
+            hint=f"layerscope resume {typed(path)}",
         )
     job = again(folder, model=model, trust_remote_code=trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="layerscope-replay-") as temporary, names_from_a_record():

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from layerscope.atlas.layers import each_run
 from layerscope.atlas.reproduced import saved
 from layerscope.engines.engine import Engine, Task, values_of
 from layerscope.engines.local import LocalEngine
@@ -16,6 +15,7 @@ from layerscope.report.models import models_of
 from layerscope.report.page import render
 from layerscope.report.sections import Section, refused_section, section
 from layerscope.results.files import make_folder, write_text
+from layerscope.results.run_names import runs_meant
 from layerscope.results.store import RunFolder
 from layerscope.results.twins import twin_runs_of
 
@@ -66,8 +66,7 @@ def write_report(
 
 def report_on(runs: Any, path: str | Path = "report.html") -> Path:
     """The same of a folder of runs, run folders, what `open_run` gave, or several of these."""
-    folders = [one for one in each_run(runs) if isinstance(one, RunFolder)]
-    return write_report(folders, Path(path))
+    return write_report(runs_meant(runs), Path(path))
 
 
 def sections_of(runs: Sequence[RunFolder], path: Path, engine: Engine | None = None) -> list[Section]:

@@ -11,6 +11,7 @@ import xarray as xr
 
 from layerscope.errors import LayerscopeError
 from layerscope.results.files import make_folder, write_atomically, write_text
+from layerscope.results.findings_table import for_papers
 from layerscope.results.latex import latex_of
 
 Format = Literal["csv", "parquet", "latex"]
@@ -67,8 +68,7 @@ def _write(table: pd.DataFrame, place: Path, format: Format) -> None:
 
 
 def _latex(path: Path, findings: pd.DataFrame) -> Path:
-    shown = findings.reindex(columns=["sentence", "value", "low", "high", "n", "p_adjusted"])
-    write_text(path, latex_of(shown))
+    write_text(path, latex_of(for_papers(findings)))
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def typed(path: Path | str) -> str:
+    """A path as it is typed into a shell: in quotes where it holds blanks or the like."""
+    return shlex.quote(str(path))
 
 
 def write_text(path: Path, text: str) -> None:

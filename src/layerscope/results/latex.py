@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from layerscope.results.escaping import visible
@@ -9,18 +10,28 @@ from layerscope.results.escaping import visible
 if TYPE_CHECKING:
     import pandas as pd
 
+_SHORT, _LETTER, _GAP = 20, 0.0105, 0.016
+"""Letters of a cell that is not wrapped; widths of a letter and of the space between columns, of a line's."""
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
     "$": r"\$",
     "#": r"\#",
-    "_": r"\_",
+    "_": r"\_\allowbreak{}",
     "{": r"\{",
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # behind the end of a row, it and * would be read as belonging to that
+    "*": "{*}",
     "−": "$-$",
+    "≤": r"$\leq$",
+    "≈": r"$\approx$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "χ": r"$\chi$",
+    "Δ": r"$\Delta$",
     "≥": r"$\geq$",
     "→": r"$\rightarrow$",
     "<": r"\textless{}",
@@ -34,7 +45,7 @@ def escaped_for_latex(text: str) -> str:
 
 
 def latex_of(table: pd.DataFrame) -> str:
-    """A longtable with booktabs' rules, as wide as the page; a column's width goes by the length of its texts.
+    """A longtable with booktabs' rules, as wide as the page: long texts share what short columns leave.
 
     Args:
         table: texts and numbers; its index is not printed.
@@ -42,15 +53,13 @@ def latex_of(table: pd.DataFrame) -> str:
     Returns:
         LaTeX that needs the packages booktabs and longtable.
     """
-    lengths = [
-        min(60.0, max(8.0, table[name].map(lambda one: len(_cell(one))).mean())) for name in table.columns
-    ]
-    columns = "".join(f"p{{{0.94 * length / sum(lengths):.3f}\\linewidth}}" for length in lengths)
+    columns = _columns({str(name): [_cell(value) for value in table[name]] for name in table.columns})
     head = " & ".join(escaped_for_latex(str(name)) for name in table.columns)
     rows = [" & ".join(_cell(value) for value in row) + r" \\" for row in table.itertuples(index=False)]
     return "\n".join(
         [
-            r"% \usepackage{booktabs,longtable}",
+            r"% \usepackage{booktabs,longtable}; XeLaTeX or LuaLaTeX where tokens are not Latin",
+            r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\begin{{longtable}}{{{columns}}}",
             r"\toprule",
             head + r" \\",
@@ -59,9 +68,23 @@ def latex_of(table: pd.DataFrame) -> str:
             *rows,
             r"\bottomrule",
             r"\end{longtable}",
+            r"\endgroup",
             "",
         ]
     )
+
+
+def _columns(cells: Mapping[str, Sequence[str]]) -> str:
+    """What \\begin{longtable} is told: columns of short cells are as wide as these, texts by their mean length."""
+    longest = {name: max(map(len, (name, *texts))) for name, texts in cells.items()}
+    long = {
+        name: min(60.0, max(18.0, sum(map(len, cells[name])) / len(cells[name])))
+        for name in cells
+        if longest[name] > _SHORT
+    }
+    taken = _LETTER * sum(length for name, length in longest.items() if name not in long) + _GAP * len(cells)
+    share = max(0.3, 1 - taken) / max(1.0, sum(long.values()))
+    return "".join(f"p{{{share * long[name]:.3f}\\linewidth}}" if name in long else "l" for name in cells)
 
 
 def _cell(value: object) -> str:

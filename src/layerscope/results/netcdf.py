@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import readable, write_bytes
+from layerscope.results.files import readable, typed, write_bytes
 from layerscope.results.schema import SCHEMA, check_promises
 
 
@@ -55,7 +55,7 @@ def read_result(path: Path, *, digest: str | None = None) -> xr.Dataset:
             "there is no saved result",
             found=path,
             expected="result.nc",
-            hint=f"layerscope resume {path.parent}",
+            hint=f"layerscope resume {typed(path.parent)}",
         )
     with readable(path):
         content = path.read_bytes()
@@ -71,7 +71,7 @@ def read_result(path: Path, *, digest: str | None = None) -> xr.Dataset:
             "a saved result is damaged",
             found=f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}",
             expected="result.nc as Layerscope wrote it",
-            hint=f"delete that file, then: layerscope resume {path.parent}   (the parts are kept)",
+            hint=f"delete that file, then: layerscope resume {typed(path.parent)}   (the parts are kept)",
         ) from error
     refuse_newer(schema, path)
     return result

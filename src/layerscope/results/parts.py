@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import readable, write_bytes
+from layerscope.results.files import readable, typed, write_bytes
 from layerscope.results.schema import SCHEMA
 
 _HEADER = "header"
@@ -84,7 +84,7 @@ def read_part(path: Path) -> tuple[xr.Dataset, str]:
             "a part of this run is damaged",
             found=f"{path}: {error}",
             expected="a part as Layerscope wrote it",
-            hint=f"delete that one file, then: layerscope resume {path.parents[2]}   (only it is computed again)",
+            hint=f"delete that one file, then: layerscope resume {typed(path.parents[2])}  (it alone is measured)",
         ) from error
 
 

@@ -19,7 +19,7 @@ import xarray as xr
 from pydantic import ValidationError
 
 from layerscope.errors import LayerscopeError
-from layerscope.results.files import explained, make_folder, readable, remove_leftovers, write_text
+from layerscope.results.files import explained, make_folder, readable, remove_leftovers, typed, write_text
 from layerscope.results.netcdf import read_result, refuse_newer, write_result
 from layerscope.results.parts import read_part, write_part
 from layerscope.results.record import CHANGING, RunRecord, now, said
@@ -176,7 +176,7 @@ class RunFolder:
                 found=f"{path}: item {answered[:12]}",
                 expected=f"item {item[:12]}",
                 hint="the run command once more: what another version of Layerscope began, it begins anew in a folder "
-                f"of its own; or delete that file, then: layerscope resume {self.path}",
+                f"of its own; or delete that file, then: layerscope resume {typed(self.path)}",
             )
         return dataset
 
@@ -240,7 +240,7 @@ class RunFolder:
             "another process is writing this run",
             found=f"{self.path}: {self._writer()}",
             expected="one writer at a time",
-            hint=f"wait for it, or stop it; then: layerscope resume {self.path}",
+            hint=f"wait for it, or stop it; then: layerscope resume {typed(self.path)}",
         )
 
     def _writer(self) -> str:
