@@ -99,6 +99,26 @@ def test_deep_models_and_long_prompts_stay_readable(depths: int, columns: int) -
     assert (figure.layout.meta["min_width"] - 90) / columns >= 60
 
 
+@pytest.mark.parametrize(("depths", "shown"), [(5, [0, 1, 2, 3, 4]), (31, list(range(0, 31, 3)))])
+def test_in_a_column_the_last_tokens_stand_at_few_depths_up_to_the_output(
+    depths: int, shown: list[int]
+) -> None:
+    tops = [[[f"{column}-{depth}", "y"] for depth in range(depths)] for column in range(6)]
+    one = cells([f" t{column}" for column in range(6)], tops, [[1] * depths] * 6)
+    figure = token_tables([TokenTable("x", one), TokenTable("y", one)], column=True)
+    (trace,), layout = figure.data, figure.layout
+
+    assert [list(row) for row in trace.text] == [
+        [f"<b>{column}-{depth}</b>" for column in range(2, 6)] for depth in shown
+    ]
+    assert list(layout.yaxis.ticktext) == [str(depth) for depth in shown]
+    assert list(layout.yaxis.tickvals) == list(range(len(shown)))
+    assert trace.customdata[-1][0][0].startswith(f"depth {depths - 1}, position 2: ")
+    assert layout.coloraxis.showscale is False
+    assert layout.meta["min_width"] <= 340
+    assert layout.updatemenus[0].buttons[1].args[1]["height"] == layout.height
+
+
 def test_nothing_to_draw_is_named() -> None:
     with pytest.raises(LayerscopeError, match="nothing to draw"):
         token_tables([])

@@ -18,6 +18,9 @@ from layerscope.results.escaping import restored, visible
 
 _COLUMN, _BESIDE, _AROUND, _MENU = 68, 96, 120, 36
 _LONGEST = 9
+_MOST_ROWS, _MOST_COLUMNS = 13, 4
+_HEIGHT = 380
+"""Pixels in a column."""
 _ROWS = ((26, 24), (40, 20))
 """Pixels of a row up to so many depths; above, less."""
 
@@ -36,7 +39,9 @@ class TokenTable:
     cells: xr.Dataset
 
 
-def token_tables(tables: Sequence[TokenTable], *, title: str = "", caption: str = "") -> Figure:
+def token_tables(
+    tables: Sequence[TokenTable], *, column: bool = False, title: str = "", caption: str = ""
+) -> Figure:
     """Positions from left to right, depth from the embeddings at the bottom up to the output, as the stream flows.
 
     A cell shows the most probable token, bold where it is the one that is followed; colour is its probability. Hover
@@ -44,6 +49,8 @@ def token_tables(tables: Sequence[TokenTable], *, title: str = "", caption: str 
 
     Args:
         tables: at least one.
+        column: whether the figure must stand in a column: of each prompt the last four tokens, of a deep model every
+            second or third depth, no colour bar.
         title: stands above the figure.
         caption: stands under the title, or wherever a page puts captions.
 
@@ -57,6 +64,7 @@ def token_tables(tables: Sequence[TokenTable], *, title: str = "", caption: str 
             expected="at least one prompt",
             hint="--set shown=1",
         )
+    tables = [_for_a_column(one) for one in tables] if column else tables
     first = tables[0]
     trace = go.Heatmap(
         coloraxis="coloraxis",
@@ -68,9 +76,8 @@ def token_tables(tables: Sequence[TokenTable], *, title: str = "", caption: str 
         **{name: values[0] for name, values in _data(first).items()},
     )
     figure = Figure([trace])
-    figure.update_xaxes(
-        title="token of the prompt; above it, what comes next", tickangle=0, showgrid=False, **_columns(first)
-    )
+    below = "last tokens of the prompt" if column else "token of the prompt; above it, what comes next"
+    figure.update_xaxes(title=below, tickangle=0, showgrid=False, **_columns(first))
     figure.update_yaxes(title="depth [layers applied]", showgrid=False, **_rows(first))
     bar = {"title": {"text": "probability of the top token", "side": "right", "font": {"size": 13}}}
     figure.update_layout(
@@ -79,25 +86,34 @@ def token_tables(tables: Sequence[TokenTable], *, title: str = "", caption: str 
             "cmax": 1.0,
             "colorscale": colour_scale("recovery"),
             "colorbar": bar | {"thickness": 12},
+            "showscale": not column,
         },
         showlegend=False,
     )
+    heights = [_HEIGHT if column else _height(one) for one in tables]
     menu = _MENU * (len(tables) > 1)
     finish(
         figure,
         title=title,
         caption=caption,
         scale="recovery",
-        height=_height(first) + menu,
-        min_height=_height(first),
+        height=heights[0] + menu,
+        min_height=heights[0],
         top=16 + menu,
-        min_width=_BESIDE + _COLUMN * max(one.cells.sizes["token"] for one in tables),
+        min_width=0 if column else _BESIDE + _COLUMN * max(one.cells.sizes["token"] for one in tables),
     )
     if menu:
         figure.update_layout(
-            updatemenus=[_menu(tables, figure)], meta=figure.layout.meta | {"menu_height": _MENU}
+            updatemenus=[_menu(tables, heights, figure)], meta=figure.layout.meta | {"menu_height": _MENU}
         )
     return figure
+
+
+def _for_a_column(one: TokenTable) -> TokenTable:
+    depths = one.cells.sizes["depth"]
+    step = -(-depths // _MOST_ROWS)
+    shown = np.arange(depths - 1, -1, -step)[::-1]  # the output always
+    return TokenTable(one.name, one.cells.isel(token=slice(-_MOST_COLUMNS, None), depth=shown))
 
 
 def _data(one: TokenTable) -> dict[str, list[Any]]:
@@ -120,7 +136,7 @@ def _data(one: TokenTable) -> dict[str, list[Any]]:
 
     return {
         "x": [list(tokens)],
-        "y": [[depth for _, depth in depths]],
+        "y": [[row for row, _ in depths]],
         "z": [np.round(probability[..., 0], 3).tolist()],
         "text": [
             [[_text(top[row][column][0], ranks[row][column]) for column in tokens] for row, _ in depths]
@@ -149,8 +165,10 @@ def _columns(one: TokenTable) -> dict[str, Any]:
 
 
 def _rows(one: TokenTable) -> dict[str, Any]:
-    last = int(one.cells.depth.values[-1])
-    return depth_ticks(last, 26) | {"range": [-0.5, last + 0.5]}
+    depths = one.cells.depth.values.tolist()
+    ticks = range(0, len(depths), depth_ticks(len(depths) - 1, 26)["dtick"])
+    texts = [f"{depths[row]}" for row in ticks]
+    return {"tickmode": "array", "tickvals": [*ticks], "ticktext": texts, "range": [-0.5, len(depths) - 0.5]}
 
 
 def _height(one: TokenTable) -> int:
@@ -159,14 +177,14 @@ def _height(one: TokenTable) -> int:
     return _AROUND + row * max(6, depths)
 
 
-def _menu(tables: Sequence[TokenTable], figure: Figure) -> dict[str, Any]:
-    buttons = [_button(one, figure) for one in tables]
+def _menu(tables: Sequence[TokenTable], heights: Sequence[int], figure: Figure) -> dict[str, Any]:
+    buttons = [_button(one, height, figure) for one, height in zip(tables, heights, strict=True)]
     place = {"x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 10}}
     return {"type": "dropdown", "buttons": buttons, "showactive": True} | place
 
 
-def _button(one: TokenTable, figure: Figure) -> dict[str, Any]:
-    height = _height(one) + _MENU + figure.layout.meta["title_height"]
+def _button(one: TokenTable, inside: int, figure: Figure) -> dict[str, Any]:
+    height = inside + _MENU + figure.layout.meta["title_height"]
     layout = {f"xaxis.{name}": value for name, value in _columns(one).items()} | {"height": height}
     return {
         "method": "update",

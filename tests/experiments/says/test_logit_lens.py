@@ -195,14 +195,14 @@ def _writes(variable: str, settled: dict[str, tuple[int, ...]] | None = None, **
 @pytest.mark.parametrize(
     ("variable", "part", "says", "opposite", "nothing"),
     [
-        ("head_beyond_other", "head", "L2H1 raises the logit of the answer over another prompt's answer by 1.5",
-         "L2H1 lowers the logit of the answer over another prompt's answer by 1.5",
+        ("head_beyond_other", "head", "L2H1 raises the answer's logit over another prompt's answer by 1.5",
+         "L2H1 lowers the answer's logit over another prompt's answer by 1.5",
          "direct effect of any head on the answer's logit over another prompt's answer"),
-        ("mlp_beyond_other", "mlp", "The L4 MLP raises the logit of the answer over another prompt's answer by 1.",
-         "The L4 MLP lowers the logit of the answer over another prompt's answer by 1.",
+        ("mlp_beyond_other", "mlp", "The L4 MLP raises the answer's logit over another prompt's answer by 1.",
+         "The L4 MLP lowers the answer's logit over another prompt's answer by 1.",
          "direct effect of any MLP on the answer's logit over another prompt's answer"),
-        ("attention_less_mlps", "head", "Attention writes 1.2 more than the MLPs to the logit of the answer over another",
-         "Attention writes 1.8 less than the MLPs to the logit of the answer over another",
+        ("attention_less_mlps", "head", "Attention writes 1.2 more than the MLPs to the answer's logit over another",
+         "Attention writes 1.8 less than the MLPs to the answer's logit over another",
          "difference between attention and MLPs in their direct effect on the answer's logit"),
     ],
 )  # fmt: skip
@@ -235,7 +235,7 @@ def test_categories_are_said_apart_and_p_counts_them_all() -> None:
     said = _writes("head_beyond_other", both, head=1.5)
     cell = {"layer": 2, "head": 1}
 
-    assert " for a, the largest direct effect of any head" in said.text
+    assert " for b, the largest direct effect of any head" in said.text  # settled later
     p = float(alone.head_beyond_other_p_adjusted.sel(answered="prompts", **cell))
     assert float(together.head_beyond_other_least_p.sel(answered="a", **cell)) == pytest.approx(3 * p)
     assert list(together.answered.values) == ["prompts", "a", "b"]
@@ -246,9 +246,8 @@ def test_without_another_answer_nothing_is_claimed_and_the_logit_s_parts_are_dra
 
     assert not [claim for claim in claims(result) if "direct" in claim.text]
     figures = draw(result)
-    assert "contribution to the answer" in str(
-        figures["Which layers write the answer?"].layout.yaxis.title.text
-    ).replace("<br>", " ")
+    title = str(figures["Which layers write the answer?"].layout.yaxis.title.text)
+    assert "contribution to the answer" in title.replace("<br>", " ")
     np.testing.assert_allclose(result.head_to_answer.sel(answered="prompts", layer=2, head=1), 2.5, atol=0.1)
 
 
@@ -365,7 +364,7 @@ def test_the_table_leads_with_at_most_two_others_and_the_rest_is_for_who_wants_m
         "When does the answer become probable?",
         "Which layers write the answer?",
     ]
-    (table,) = figures[lead[0]].data
+    (table,) = figures["The same at every depth and position"].data
     assert [row[1] for row in table.text] == ["·no", "·no", "<b>·est</b>", "·no", *["<b>·est</b>"] * 3]
     passages = draw(_concluded(_passages(), xr.Dataset()))
     assert sum(not (figure.layout.meta or {}).get("more") for figure in passages.values()) == 2

@@ -10,7 +10,9 @@ an affine map that was trained for that depth.
 
 Direct logit attribution says who writes the answer of a prompt: what every layer's attention and MLP, and every
 head, add to its logit through the model's own final norm (its scale as in the full pass) and unembedding. The
-parts sum to the logit. They are compared with what the same parts give to another prompt's answer.
+parts sum to the logit. They are compared with what the same parts give to the answer of another prompt of the
+same category, by sign-flip permutation over prompts, corrected for all heads (or MLPs) and for categories. Depths
+at which categories are settled are compared by permutation over prompts, Holm's correction over pairs.
 
 Of a few prompts (`shown`) the six most probable tokens are kept at every depth of their last positions.
 

@@ -9,9 +9,9 @@ import xarray as xr
 
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import claims_of_pairs, finding, strongest
-from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT, groups_named
-from layerscope.evidence.wording import counted
+from layerscope.evidence.groups import ALL_PROMPTS, PASSAGES, PROMPT
 from layerscope.experiments.logit_lens.claims.direct import direct_claims
+from layerscope.experiments.logit_lens.claims.order import latest_first
 from layerscope.results.escaping import stored
 from layerscope.text.prompt_files import UNCATEGORISED
 
@@ -22,7 +22,7 @@ _OWN_END: Untrained = ("effect", "residual streams come nearer to their own end 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
     """One for each group and lens, the first depth beyond the null, pairs of categories, and who writes the answer."""
     groups = [PASSAGES] if PASSAGES in result.group.values else []
-    groups += groups_named(result, PROMPT) or ([ALL_PROMPTS] if ALL_PROMPTS in result.group.values else [])
+    groups += latest_first(result) or ([ALL_PROMPTS] if ALL_PROMPTS in result.group.values else [])
     lenses = [str(lens) for lens in result.lens.values]
     for group in groups:
         yield from (_settled(result, group, lens) for lens in lenses)
@@ -52,7 +52,6 @@ def _settled(result: xr.Dataset, group: str, lens: str) -> Claim:
     return settled.claim(
         f"through the {lens}, {answer} first leads at depth {leads.estimate} and is settled at depth "
         f"{settled.estimate} of {result.sizes['depth'] - 1}{of_group}",
-        caveat=f"interval of the settled depth; mean over {counted(settled.n, units)}",
         untrained=_PLACE,
     )
 
@@ -66,8 +65,7 @@ def _against_the_average(result: xr.Dataset, lens: str) -> Claim:
         f"average prediction is, by a divergence of {gain.size}",
         nothing=f"difference in divergence between the {lens} and the average prediction, before the last depth",
         unknown="one position alone has no other to average over",
-        caveat="the first depth that is significantly nearer, if any; average of the other positions' final "
-        "distributions; sign-flip permutation, corrected for all depths",
+        caveat="the first depth that is significantly nearer, if any",
         untrained=_OWN_END,
     )
 
@@ -86,7 +84,6 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
             f"the answer is settled {gap.size} {gap.which('later', 'earlier')} for {first} than for {second}"
         ),
         nothing="difference in the depth at which the answer is settled",
-        caveat="permutation over prompts, Holm's correction over pairs; prompts are not matched in confidence or "
-        "length unless the set says so",
+        caveat="prompts are not matched unless the set says so",
         untrained=("null", "answers of fresh weights are settled at depths that know no category"),
     )

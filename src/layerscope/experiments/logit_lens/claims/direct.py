@@ -9,14 +9,11 @@ import xarray as xr
 
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import finding, head_name, strongest
-from layerscope.evidence.groups import ALL_PROMPTS
+from layerscope.evidence.groups import ALL_PROMPTS, PROMPT
+from layerscope.experiments.logit_lens.claims.order import latest_first
 from layerscope.results.escaping import restored, stored
 
 _FRESH: Untrained = ("null", "fresh weights write towards no prompt's answer more than towards another's")
-_CAVEAT = (
-    "direct logit attribution through the final norm with its scale frozen, less that to the answer of another prompt "
-    "of the same category; sign-flip permutation over prompts"
-)
 
 
 def direct_claims(result: xr.Dataset) -> Iterator[Claim]:
@@ -24,7 +21,8 @@ def direct_claims(result: xr.Dataset) -> Iterator[Claim]:
     if "head_beyond_other" not in result:
         return
     names = [restored(str(name)) for name in result.answered.values]
-    for group in names[1:] or names:
+    order = [group.removeprefix(PROMPT) for group in latest_first(result)]
+    for group in sorted(names[1:], key=order.index) or names:
         for kind, dims in (("head", ("layer", "head")), ("mlp", ("layer",))):
             if np.isfinite(result[f"{kind}_beyond_other"].sel(answered=stored(group))).any():
                 yield _most(result, kind, dims, group)
@@ -45,10 +43,10 @@ def _most(result: xr.Dataset, kind: str, dims: tuple[str, ...], group: str) -> C
         (head_name(layer, most.select["head"]), "head") if kind == "head" else (f"the L{layer} MLP", "MLP")
     )
     return most.claim(
-        f"{writer} {most.which('raises', 'lowers')} the logit of the answer over another prompt's answer by {most.size}"
+        f"{writer} {most.which('raises', 'lowers')} the answer's logit over another prompt's answer by {most.size}"
         f"{_for(group)}, the largest direct effect of any {those}",
         nothing=f"direct effect of any {those} on the answer's logit over another prompt's answer{_for(group)}",
-        caveat=f"{_CAVEAT}, corrected for all {those}s and categories; {most.clear} of {most.family} significant",
+        caveat=f"significant in {most.clear} of {most.family} {those}s",
         untrained=_FRESH,
     )
 
@@ -56,9 +54,9 @@ def _most(result: xr.Dataset, kind: str, dims: tuple[str, ...], group: str) -> C
 def _attention_against_mlps(result: xr.Dataset, group: str) -> Claim:
     gap = finding(result, "attention_less_mlps", unit="1", units="prompts", answered=stored(group))
     return gap.claim(
-        f"attention writes {gap.size} {gap.which('more', 'less')} than the MLPs to the logit of the answer over "
-        f"another prompt's answer{_for(group)}, all layers together",
+        f"attention writes {gap.size} {gap.which('more', 'less')} than the MLPs to the answer's logit over another "
+        f"prompt's answer{_for(group)}",
         nothing=f"difference between attention and MLPs in their direct effect on the answer's logit{_for(group)}",
-        caveat=f"{_CAVEAT}, corrected for all categories",
+        caveat="direct logit attribution, all layers together",
         untrained=_FRESH,
     )

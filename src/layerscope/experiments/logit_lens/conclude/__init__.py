@@ -151,7 +151,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "divergence": measure(
             result.sel(lens="logit lens") if "divergence" in result else older,
             "divergence",
-            label="divergence of the logit lens",
+            label="logit lens divergence from output",
             sense="what the model would say here is far from what it ends up saying",
             questions="what is decodable",
             null=float(result.kl_to_average.sel(group=stored(group))),

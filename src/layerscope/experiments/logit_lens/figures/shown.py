@@ -10,12 +10,12 @@ from layerscope.evidence.coordinates import groups_along
 from layerscope.plots.token_table import TokenTable, token_tables
 from layerscope.results.escaping import restored, stored, visible
 
-TABLE = "What would the model say at each depth?"
+TABLE, WHOLE = "What would the model say at each depth?", "The same at every depth and position"
 _PARTS = ("top_text", "probability", "target_text", "rank", "position", "token_text")
 
 
 def shown_figures(result: xr.Dataset) -> dict[str, Any]:
-    """The table of each prompt that was kept whole; nothing of a result that has none."""
+    """The table of each prompt that was kept, for a column and whole; nothing of a result that has none."""
     if "shown_top_text" not in result:
         return {}
     tables = [_table(result, rows) for rows in groups_along(result, "shown_prompt").values()]
@@ -24,11 +24,17 @@ def shown_figures(result: xr.Dataset) -> dict[str, Any]:
     return {
         TABLE: token_tables(
             tables,
+            column=True,
+            caption="Most probable next token by logit lens, darker the more probable; bold: what the model ends up "
+            "choosing, in the last column the answer. Look for the depth from which a column stays bold.",
+        ),
+        WHOLE: token_tables(
+            tables,
             caption="Each cell is the most probable next token if the model stopped at that depth (logit lens), read "
             "from the embeddings at the bottom to the output on top. Bold: the token that it ends up choosing there, "
             "at the last position the answer. Look for the depth from which a column stays bold, and for what leads "
             f"before. Hover: the six most probable tokens.{cut}",
-        )
+        ),
     }
 
 
