@@ -198,7 +198,7 @@ def test_a_label_of_documents_has_no_selectivity_by_word_types(text: str) -> Non
     assert np.isnan(result.control_accuracy.sel(task="genre")).all()
     drawn = syntax_probe.draw(result)["Selectivity: this word"]
     assert [trace.name for trace in drawn.data if trace.showlegend is not False and trace.name] == [
-        "relation",
+        "dependency relation",
         "the control",
     ]
 

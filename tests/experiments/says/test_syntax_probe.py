@@ -152,7 +152,7 @@ def test_a_gain_is_said_at_its_best_depth_with_an_interval_for_all_depths() -> N
     said = _said("gain", right=RISES)
 
     assert said.text.startswith(
-        "Part of speech is decodable beyond the word type best at depth 2: accuracy 89%, 39 "
+        "Part of speech is most decodable beyond the word type at depth 2: accuracy 89%, 39 "
     )
     assert "percentage points above the word type's 50% (95% CI " in said.text
     assert said.text.endswith(", p < 0.005).")
@@ -207,9 +207,9 @@ def test_only_relations_are_said_to_be_selective() -> None:
 
     assert "selectivity" not in {claim.select["variable"] for claim in claims(result)}
     said = said_of(list(claims(renamed)), "selectivity")
-    assert said.text.startswith("Relation is most selective at depth 3: accuracy 4")
+    assert said.text.startswith("Dependency relation is most selective at depth 3: accuracy 4")
     assert "percentage points above its control task's (95% CI " in said.text
-    assert said.caveat.startswith("accuracy is highest at depth 2; ")
+    assert said.caveat.startswith("accuracy is highest at depth 2")
     worse = _result(right=(0.3,) * DEPTHS, control=(0.9,) * DEPTHS).assign_coords(task=["relation"])
     assert "percentage points below its control task's" in said_of(list(claims(worse)), "selectivity").text
 

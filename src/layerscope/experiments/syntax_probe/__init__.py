@@ -10,7 +10,8 @@ others. Loss, accuracy and macro-F1 come with what they must be compared with: t
 and type with position; a control task, in which every word type has a label by chance, so that
 accuracy less control (selectivity) does not come from memorising words; the same probes on an
 untrained twin; and the length of an online code, which separates a label that lies open from one that takes
-much data to find. Intervals are over test documents.
+much data to find. Intervals are over test documents; p of the gain over the word type is adjusted for all depths
+and tasks, p of a label's gain over its token for all depths and places.
 
 Beware: what is decodable is not thereby used by the model. Depth 0 is the embedding: what is decodable there is
 the token's own. Losses of tasks with different labels do not compare.

@@ -11,7 +11,7 @@ import xarray as xr
 
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, at_depths, finding, strongest
-from layerscope.experiments.syntax_probe.conclude import known_tasks
+from layerscope.experiments.syntax_probe.conclude import MAIN, known_tasks, task_in_words
 from layerscope.results.escaping import restored, visible
 
 _BELOW = 0.05
@@ -24,9 +24,9 @@ _CARRIED: Untrained = ("effect", "attention of fresh weights carries a label tha
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
     """For each task its best depth beyond the word type, and of least loss; selectivity; labels of documents."""
-    for task in known_tasks(result, "gain"):
+    for task in sorted(known_tasks(result, "gain"), key=_main_first):
         yield _gain(result, task)
-    for task in known_tasks(result, "loss"):
+    for task in sorted(known_tasks(result, "loss"), key=_main_first):
         yield _least_loss(result, task)
     for task in known_tasks(result, "selectivity"):
         if task.startswith("relation"):
@@ -37,8 +37,8 @@ def claims(result: xr.Dataset) -> Iterator[Claim]:
                 yield _label(result, kind)
 
 
-def _shown(text: object) -> str:
-    return visible(restored(str(text)), blanks=False)
+def _main_first(task: str) -> bool:
+    return task != MAIN
 
 
 def _gain(result: xr.Dataset, task: str) -> Claim:
@@ -49,13 +49,12 @@ def _gain(result: xr.Dataset, task: str) -> Claim:
         for name in ("accuracy", "type_accuracy")
     )
     met = finding(result, "gain_met", unit="point", **cell)
-    what = _shown(task)
+    what = task_in_words(task)
     return replace(gain, beyond=gain.value > 0).claim(
-        f"{what} is decodable beyond the word type best at depth {gain.select['depth']}: accuracy "
+        f"{what} is most decodable beyond the word type at depth {gain.select['depth']}: accuracy "
         f"{_like(gain, accuracy)}, {gain.size} above the word type's {_like(gain, alone)}",
         nothing=f"gain over the word type in decoding {what}, at any depth",
-        caveat=f"{_of_training(result, gain, cell)}for words seen in training {met.estimate}; p is adjusted for all "
-        "depths and tasks; what is decodable need not be used",
+        caveat=f"{met.estimate} for words seen in training{_of_training(result, gain, cell)}",
         untrained=_BY_TYPE,
     )
 
@@ -70,10 +69,7 @@ def _of_training(result: xr.Dataset, gain: Finding, cell: dict[str, Any]) -> str
     if not gain.twins:
         return ""
     adds = finding(result, "training_adds", unit="point", **cell)
-    return (
-        f"the untrained twin's gain there is {adds.other(gain.twins[0])}, and training adds {adds.estimate} "
-        f"({adds.interval}); "
-    )
+    return f"; training adds {adds.estimate}"
 
 
 def _least_loss(result: xr.Dataset, task: str) -> Claim:
@@ -82,9 +78,8 @@ def _least_loss(result: xr.Dataset, task: str) -> Claim:
     loss = finding(result, "loss", units="documents", task=task, depth=int(place.value))
     alone = finding(result, "type_loss", task=task)
     return place.claim(
-        f"the probe's loss on {_shown(task)} is least at depth {place.estimate}",
-        caveat=f"{loss.estimate} there, and {loss.other(alone.value)} by the word type alone; the interval holds as "
-        "many resamples of test documents",
+        f"the probe's loss on {task_in_words(task)} is least at depth {place.estimate}",
+        caveat=f"{loss.estimate} there, and {loss.other(alone.value)} by the word type alone",
     )
 
 
@@ -92,10 +87,9 @@ def _selective(result: xr.Dataset, task: str) -> Claim:
     above = strongest(result, "selectivity", "depth", unit="point", units="documents", task=task)
     best = int(result.accuracy.sel(task=task).argmax("depth"))
     return above.claim(
-        f"{_shown(task)} is most selective at depth {above.select['depth']}: accuracy {above.size} "
+        f"{task_in_words(task)} is most selective at depth {above.select['depth']}: accuracy {above.size} "
         f"{above.which('above', 'below')} its control task's",
-        caveat=f"accuracy is highest at depth {best}; the control gives each word type a label by chance, so a probe "
-        "that memorises words does well on it",
+        caveat=f"accuracy is highest at depth {best}",
     )
 
 
@@ -125,14 +119,17 @@ def _label(result: xr.Dataset, kind: str) -> Claim:
             ("label_accuracy", cell | {"depth": best}),
         )
     )
-    what = "label that the passage announces" if kind == "announced" else f"{_shown(kind)} of the passage"
+    what = (
+        "label that the passage announces"
+        if kind == "announced"
+        else f"{visible(restored(kind), blanks=False)} of the passage"
+    )
     soon = f" ({_after(near)}: {at_depths(early)})" * (near < since)
     return replace(gain, beyond=bool(sure)).claim(
         f"{what} is decodable {_after(since)} {at_depths(sure)}{soon}: accuracy {right} at depth {cell['depth']}, "
         f"{gain.size} above the token's own {alone}",
         nothing=f"decodability of the {what} beyond chance and the token alone, {_after(since)}, at any depth",
-        caveat=f"labels of other passages give {dealt} there; accuracy is highest at depth {best} with {top}; p is of "
-        "the gain over the token, adjusted for all depths and places",
+        caveat=f"labels of other passages give {dealt} there; accuracy is highest at depth {best} with {top}",
         untrained=_CARRIED,
     )
 

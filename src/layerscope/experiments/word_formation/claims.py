@@ -49,10 +49,7 @@ def _crossing(result: xr.Dataset) -> Claim:
     )
     return at.claim(
         f"the pieces of words are joined at depth {at.estimate} on average",
-        caveat="where the last piece's state takes over from the earlier pieces' for the next token; "
-        f"{used} of {every} pairs of words"
-        f"{', the others having predictions too alike or no crossover' * (used < every)}"
-        f"{f'; by number of pieces: {each}' * bool(each)}",
+        caveat=f"{used} of {every} pairs of words cross over{f'; {each}' * bool(each)}",
     )
 
 
@@ -64,8 +61,7 @@ def _gap(result: xr.Dataset) -> Claim:
         f"words are joined {gap.size} {gap.which('later', 'earlier')} than made-up ones",
         nothing="difference in the depth at which words and made-up ones are joined",
         unknown="no pair crosses over",
-        caveat="made up: the same earlier pieces, and a last piece with which they are no word of the list; pairs "
-        "resampled",
+        caveat="made up: a last piece with which the earlier ones are no word of the list",
         untrained=_NO_WORDS,
     )
 
@@ -81,8 +77,7 @@ def _stages(result: xr.Dataset) -> Claim:
         "attention adds",
         nothing="difference in depth between what attention and MLPs add at the last piece",
         unknown="attention's part and the MLPs' cannot be separated on this model",
-        caveat="centroids of single layers' recoveries, pair by pair; attention's part of all layers with the MLPs' as "
-        f"it was recovers {attention} of the prediction, the MLPs' with attention's as it was {mlp}",
+        caveat=f"of all layers, attention alone recovers {attention} of the prediction and MLPs alone {mlp}",
         untrained=_ALIKE,
     )
 
@@ -94,7 +89,7 @@ def _likeness(result: xr.Dataset) -> Claim:
         f"words {way}: the last piece's state converges to the single token's, most at depth {gain.select['depth']}: "
         f"Δcosine {gain.size} against another word's first piece",
         nothing=f"convergence of words {way} to the single token's state",
-        caveat=f"difference of centred cosines above other words'; {result.sizes['word']} words",
+        caveat="difference of centred cosines above other words'",
         untrained=_NO_WORDS,
     )
 
@@ -106,8 +101,7 @@ def _nearest(result: xr.Dataset) -> Claim:
     chance = Finding(1 / n, unit="share")
     return share.claim(
         f"the single token's state is the closest one for {share.estimate} of {n} split words at depth {depth}",
-        caveat=f"chance is {chance.estimate}; behind another first piece it is {swapped.estimate}, by the last piece "
-        "alone",
+        caveat=f"chance is {chance.estimate}; behind another first piece it is {swapped.estimate}",
     )
 
 
@@ -121,6 +115,6 @@ def _erasure(result: xr.Dataset) -> Claim:
         f"words, by {more.size}",
         nothing=f"difference in how the piece before fades within and between words, from depth {first} to {last}",
         caveat=f"fall of the probe's probability: {more.other(within.value)} within, {more.other(between.value)} "
-        f"between words; {read_json(result, 'n_classes')} classes; held-out words",
+        "between words",
         untrained=_NO_WORDS,
     )

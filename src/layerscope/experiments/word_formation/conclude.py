@@ -54,7 +54,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "joined": measure(
             result,
             "mean_recovered",
-            label="recovery by the last piece",
+            label="recovery by a word's last piece",
             sense="the last piece's state alone carries which word was read",
             questions="where information moves",
             null=result.mean_recovered.sel(group="made up", **cell) if made_up else None,

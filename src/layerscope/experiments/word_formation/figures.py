@@ -14,12 +14,12 @@ from layerscope.plots.theme import leading
 from layerscope.results.schema import read_json
 
 _LOWEST = -1.0
-_FORMS = {"split": "the word in pieces", "swapped": "its last piece behind another first one"}
+_FORMS = {"split": "word in pieces", "swapped": "another first piece"}
 
-_LEAD = (
+_TAKES_OVER, _ONE_LAYER, _DECODABLE = (
     "Where does the last piece take over?",
-    "What does one layer bring the last piece?",
-    "Does a split word become its single token?",
+    "Which layers build the word?",
+    "Is the piece before still decodable?",
 )
 
 
@@ -27,24 +27,22 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     """Patched pairs, parts of layers, twins, erasure."""
     whole = result.sel(group=[group for group in result.group.to_numpy() if "," not in str(group)])
     figures = {
-        _LEAD[0]: _lines(
-            whole.isel(piece=-1),
-            "mean_recovered",
-            "Recovery of another word's prediction with its last piece's state put in. Made up: a last piece with "
-            "which the earlier ones make no word of the list.",
+        _TAKES_OVER: _pieces(
+            whole.isel(group=[0]),
+            "Recovery of another word's prediction when its states are put in. Where the lines cross, the last piece "
+            "takes over.",
         ),
-        "Both pieces of each group": _recovery(
-            _columns(result, "mean_recovered").rename(group="category", piece="row"),
-            _columns(result, "mean_crossing").rename(group="category"),
-            caption="Recovery of another word's prediction when its states are put in: of all earlier "
-            "pieces, or of the last one. Made up: a last piece with which they make no word of the list.",
+        "Both pieces of each group": _pieces(
+            result,
+            "Recovery of another word's prediction when its states are put in: of all earlier pieces, or of the last "
+            "one. Made up: a last piece with which they make no word of the list.",
         ),
     }
     if result.mean_recovered_part.notnull().any():
-        figures[_LEAD[1]] = _lines(
+        figures[_ONE_LAYER] = _lines(
             whole.isel(group=0),
             "mean_recovered_part",
-            f"Recovery when only what attention or the MLP of one layer adds at the last piece is put in "
+            "Recovery when only what attention or the MLP of one layer adds at the last piece is put in "
             f"({whole.group.to_numpy()[0]}).",
         )
         figures["One layer's part, words and made up"] = _recovery(
@@ -56,12 +54,21 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     if "mean_told" in result:
         names = {"within": "within a word", "across": "from word to word"}
         chance = 1 / read_json(result, "n_classes")
-        figures["Is the piece before still decodable?"] = curve_over_depth(
+        figures[_DECODABLE] = curve_over_depth(
             _dashed(_named(_columns(result, "mean_told"), "case_kinds", names), chance, "chance"),
-            caption="Probability that a probe of the last piece's state gives to the true piece before it, on held-out "
-            "words.",
+            caption="What a probe of the last piece's state gives to the true piece before it, on held-out words. A "
+            "fall within words only would be erasure.",
         )
-    return leading(figures, _LEAD)
+    return leading(figures, (_TAKES_OVER, _ONE_LAYER, _DECODABLE))
+
+
+def _pieces(result: xr.Dataset, caption: str) -> Any:
+    """The earlier pieces' states and the last one's, with the crossover, a panel for each group."""
+    return _recovery(
+        _columns(result, "mean_recovered").rename(group="category", piece="row"),
+        _columns(result, "mean_crossing").rename(group="category"),
+        caption=caption,
+    )
 
 
 def _lines(result: xr.Dataset, name: str, caption: str) -> Any:
@@ -81,8 +88,8 @@ def _twins(result: xr.Dataset) -> dict[str, Any]:
     return {
         "Does a split word become its single token?": curve_over_depth(
             _with_difference(result, likeness),
-            caption=f"Mean over {words} words. The bands of the first two lines hold what words differ in; the "
-            "difference is taken word by word.",
+            caption=f"Cosine above that to other words' tokens, mean over {words} words. Only a difference above 0 "
+            "comes from the word.",
         ),
         "Split words nearest to their own token": curve_over_depth(
             _dashed(shares, 1 / words, "chance"),
@@ -117,7 +124,9 @@ def _with_difference(result: xr.Dataset, curves: xr.Dataset) -> xr.Dataset:
     )
     both = xr.concat([curves, difference], dim="form", join="exact", combine_attrs="override")
     both["value"].attrs = curves["value"].attrs
-    return _dashed(both, 0.0, "as like as to other words")
+    for end in ("low", "high"):  # bands of single forms hold what words differ in, the difference's does not
+        both[end] = both[end].where(both.form == difference.form.item())
+    return _dashed(both, 0.0, "as to other words")
 
 
 def _columns(result: xr.Dataset, name: str) -> xr.Dataset:

@@ -20,7 +20,8 @@ Beware: a probe that reads the index does not show that the model uses it; that 
 are for, and a moved state is one that the model never met. Counts of types do well wherever beginnings of
 words have tokens of their own: a state that is the sum of the embeddings so far would do as well, so the
 score to look at is the one above these counts. Intervals are over test prompts, for one set of words and
-one training of the probe.
+one training of the probe, with all heads in place; p of a gain over a control is corrected for all depths (largest
+t) and for controls (Holm).
 
 Source: Nanda & Gurnee 2023, "Tiny Mech Interp Projects: Emergent Positional Embeddings of Words".
 """

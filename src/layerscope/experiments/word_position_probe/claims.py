@@ -10,7 +10,6 @@ import xarray as xr
 
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import finding, head_name, places_in_words, strongest
-from layerscope.plots.numbers import number
 from layerscope.results.schema import read_json
 
 _ALIKE: Untrained = ("effect", "sums of embeddings mark boundaries without any training")
@@ -29,20 +28,20 @@ _SUBJECTS = {
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
-    """The main score, what it gains over its controls, other coordinates, and what the causal steps change."""
+    """The main score, what it gains over its controls, what the causal steps change, and other coordinates."""
     yield _decodable(result)
-    yield _matched(result)
-    yield _accuracy(result)
     for control in result["control"].values:
         yield _gain(result, str(control))
-    for task in _SUBJECTS:
-        if task in result.task:
-            yield _other(result, task)
     if "decoded_shift" in result:
         yield _steered(result)
         yield _prediction(result)
         if np.isfinite(result.head_shift_p).any():
             yield _attention(result)
+    yield _matched(result)
+    for task in _SUBJECTS:
+        if task in result.task:
+            yield _other(result, task)
+    yield _accuracy(result)
     if "score_lost" in result:
         for name in map(str, result.heads_out.values):
             if not name.startswith("random"):
@@ -80,7 +79,7 @@ def _matched(result: xr.Dataset) -> Claim:
         f"{best.estimate} of the possible gain",
         nothing="decodability of word index among words of equal position and length",
         unknown=_SHARED,
-        caveat="the last piece often gives away its word's length, which is held equal here",
+        caveat="the last piece often gives away its word's length",
         untrained=_ALIKE,
     )
 
@@ -89,11 +88,10 @@ def _accuracy(result: xr.Dataset) -> Claim:
     depth, main = int(result.attrs["causal_depth"]), result.sel(task="last")
     right = finding(result, "accuracy", unit="share", task="last", depth=depth)
     with_length = float(read_json(result, "ceiling_with_length"))
-    recalls = ", ".join(number(float(r)) for r in main.ceiling_recall.values if np.isfinite(r))
     return right.claim(
         f"at depth {depth} the probe names the word's index in {right.estimate} of cases; absolute position alone "
         f"allows {right.other(float(main.ceiling))}, with the word's length {right.other(with_length)}",
-        caveat=f"the post's measure; position alone does worse on later words ({recalls})",
+        caveat="position alone does worse on later words",
     )
 
 
@@ -104,8 +102,7 @@ def _gain(result: xr.Dataset, control: str) -> Claim:
         f"word index is {gain.size} more decodable from states at depth {gain.select['depth']} than from {than}",
         nothing=f"gain of states over {than} in decoding word index",
         unknown=_SHARED,
-        caveat="difference of scores within cells of equal position, on the same test prompts; p for all depths "
-        "(largest t) and controls (Holm)",
+        caveat="within cells of equal position, on the same test prompts",
         untrained=("null", "an untrained model is its own control"),
     )
 
@@ -151,7 +148,7 @@ def _prediction(result: xr.Dataset) -> Claim:
         f"{_steering(result)} along the index changes the prediction {gain.size} "
         f"{gain.which('more', 'less')} than steering it as far elsewhere",
         nothing=f"difference between {_steering(result)} along the index and as far elsewhere, in the prediction",
-        caveat="divergence of the next token's distribution, mean over test prompts",
+        caveat="divergence of the next token's distribution",
         untrained=("effect", "a probe's directions are such as states differ along, in fresh weights too"),
     )
 
@@ -165,8 +162,7 @@ def _attention(result: xr.Dataset) -> Claim:
         f"{_steering(result)} by +1 rather than −1 makes {head} attend {most.size} "
         f"{most.which('later', 'earlier')}",
         nothing=f"change of any head's attention by {_steering(result)}",
-        caveat=f"{most.clear} of {most.family} heads are significant; mean index of the earlier words attended to, "
-        "less the control's",
+        caveat=f"{most.clear} of {most.family} heads are significant",
         untrained=("effect", "queries change with any added vector"),
     )
 
@@ -184,7 +180,7 @@ def _ablated(result: xr.Dataset, name: str) -> Claim:
     lost = replace(lost, beyond=all(lost.value > other.value for other in others))
     what = "beginnings of words" if name == "word beginnings" else "the anchor"
     random = (
-        f"; random heads {', '.join(lost.other(other.value) for other in others)}"
+        f"random heads {', '.join(lost.other(other.value) for other in others)}"
         if others and lost.known
         else ""
     )
@@ -192,6 +188,6 @@ def _ablated(result: xr.Dataset, name: str) -> Claim:
         f"mean-ablating the heads that attend most to {what} lowers the score at depth {depth} by {lost.size}",
         nothing=f"loss of the score at depth {depth} by mean-ablating the heads that attend most to {what}",
         unknown=_SHARED,
-        caveat=f"the probe was trained with all heads{random}",
+        caveat=random,
         untrained=("not applicable", "heads are chosen by what training made of them"),
     )

@@ -20,21 +20,28 @@ _READ_AT = {
     "names": "Names are read at their last piece",
 }
 
-_LEAD = (
-    "Is word index decodable beyond its position?",
-    "Right guesses, and what position alone allows",
-    "A state steered along the index, decoded later",
+_DECODABLE, _GAIN, _STEERED = (
+    "Is word index decodable beyond position?",
+    "What do states add to simpler guessers?",
+    "Does steering the index last?",
 )
+_CONTROLS = {
+    "untrained": "untrained twin",
+    "types": "counts of token types",
+    "shuffled": "shuffled boundaries",
+}
 
 
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by name."""
     tasks = result.task.values.tolist()
     figures = {
-        "Is word index decodable beyond its position?": curve_over_depth(
+        _DECODABLE: curve_over_depth(
             _above_position(result, [t for t in ("last", "untrained") if t in tasks]),
-            caption="1: always right. Bands: intervals over test prompts." + _few(result, tasks),
+            caption="0: no better than position allows; 1: always right. Bands: intervals over test prompts."
+            + _few(result, tasks),
         ),
+        **_gains(result),
         "Beside counts of token types and shuffled boundaries": curve_over_depth(
             _above_position(result, [t for t in ("last", "types", "shuffled") if t in tasks]),
             caption="Types: a probe that sees only how often each token came so far. Shuffled: words end elsewhere."
@@ -72,7 +79,24 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
             + " Random: as many other heads of the same layers, drawn without their intervals."
             * any(str(name).startswith("random") for name in result.heads_out.values),
         )
-    return leading(figures, _LEAD)
+    return leading(figures, (_DECODABLE, _GAIN, _STEERED))
+
+
+def _gains(result: xr.Dataset) -> dict[str, Any]:
+    """What states score beyond each control, beside it on the same prompts."""
+    if not np.isfinite(result.gain).any():
+        return {}
+    lines = _lines(
+        result, "gain", "control", {str(name): _CONTROLS[str(name)] for name in result["control"].values}
+    )
+    lines["value"].attrs = {"long_name": "score of the states less the control's", "units": "1"}
+    return {
+        _GAIN: curve_over_depth(
+            _at(lines, 0.0, "no gain"),
+            caption="Score of the states less that of each control, on the same test prompts. Only above counts of "
+            "token types does a state hold more than a sum of embeddings.",
+        )
+    }
 
 
 def _few(result: xr.Dataset, tasks: Sequence[str]) -> str:
@@ -155,9 +179,10 @@ def _moved(result: xr.Dataset) -> dict[str, Any]:
     labels = {"along the index": "along the index", "control": "as far, elsewhere"}
     depth = int(result.attrs["causal_depth"])
     figures = {
-        "A state steered along the index, decoded later": curve_over_depth(
+        _STEERED: curve_over_depth(
             _lines(result, "decoded_shift", "push", labels),
-            caption=f"Steered at depth {depth}, on less back: 2 is the full effect; before that depth nothing changes.",
+            caption=f"A word's state is steered one index on or back at depth {depth} and decoded later. 2 is the full "
+            "effect; above “as far, elsewhere” it is the index that lasts.",
         )
     }
     if np.isfinite(result.attended_shift.values).any():

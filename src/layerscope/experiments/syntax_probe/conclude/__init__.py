@@ -14,8 +14,9 @@ from layerscope.experiments.syntax_probe.conclude.answers import answers, draws_
 from layerscope.experiments.syntax_probe.conclude.labels import labels_of_documents
 from layerscope.experiments.syntax_probe.conclude.scores import codes, first_pieces, scores, untrained
 from layerscope.experiments.syntax_probe.items import design
-from layerscope.experiments.syntax_probe.items.design import FIELDS, Design
+from layerscope.experiments.syntax_probe.items.design import FIELDS, NEXT, Design
 from layerscope.experiments.syntax_probe.settings import Settings
+from layerscope.results.escaping import restored, visible
 from layerscope.results.schema import quantity, read_json, write_json
 from layerscope.text.tokenised_words import LEFT_OUT
 
@@ -75,7 +76,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "syntax": measure(
             result,
             "gain",
-            label="syntax beyond the word type",
+            label=f"{task_in_words(task)} beyond word type",
             sense=f"much more of {task} is decodable than the word type alone allows",
             questions="what is decodable",
             null=null,
@@ -133,6 +134,14 @@ def _cautions(words: xr.Dataset, fits: xr.Dataset, asked: Design, documents: int
     slow = int((~fits.converged).sum())
     if slow:
         yield f"{slow} of {fits.converged.size} fits were stopped before their tolerance"
+
+
+def task_in_words(task: object) -> str:
+    """A task as sentences and figures name it: "the next word's dependency relation"."""
+    name = visible(restored(str(task)), blanks=False)
+    subject = name.removeprefix(NEXT)
+    said = f"dependency {subject}" if subject == MAIN else subject
+    return f"the next word's {said}" if name.startswith(NEXT) else said
 
 
 def known_tasks(result: xr.Dataset, name: str) -> list[str]:
