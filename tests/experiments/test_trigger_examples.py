@@ -411,6 +411,17 @@ def test_pages_for_reading_mark_the_token_that_excites(read_result: xr.Dataset) 
         assert json.loads(str(mine.context_text.values))[int(mine.context_length) - 1] == marked[0].text
 
 
+def test_keys_whose_contexts_end_alike_come_first_on_their_page() -> None:
+    result = run(zoo.layered("llama"), keys=("3:1", "3:2", "3:40"))
+    result["shared_last_token"].values[:] = [0.1, np.nan, 0.7]
+    read = experiments.load("trigger_examples").read
+    assert read is not None
+
+    (page,) = read(result).values()
+
+    assert [chapter.heading for chapter in page.chapters] == ["L3 MLP key 40", "L3 MLP key 1", "L3 MLP key 2"]
+
+
 def test_the_sheet_is_blind_and_comes_back(read_result: xr.Dataset, tmp_path: Any) -> None:
     experiment = experiments.load("trigger_examples")
     assert experiment.sheet is not None
@@ -509,7 +520,7 @@ def test_top_contexts_of_experts_are_those_of_a_plain_search(share: bool) -> Non
         top = int(model.module.lm_head(model.module.model.norm(value)).argmax())
         assert set(mine.value_top.values.tolist()) <= {top}
     page = trigger_examples.read(result)["layer 0: what excites its keys"]
-    assert page.chapters[0].heading == "key 3 of expert 1 of layer 0, highest activations"
+    assert page.chapters[0].heading == "L0 expert 1 key 3"
 
 
 def _of_experts(model: Any, ids: tuple[int, ...], share: bool) -> np.ndarray:
@@ -589,5 +600,5 @@ def test_small_activations_keep_their_digits_on_a_page() -> None:
 
 
 def test_figures_are_there_where_something_is_known(read_result: xr.Dataset) -> None:
-    assert len(list(figures_of(read_result))) == 9
+    assert len(list(figures_of(read_result))) == 10
     assert len(list(figures_of(run(zoo.layered("gpt2"), composition_tokens=0, edited=0)))) == 5

@@ -442,14 +442,35 @@ def test_a_rate_of_nothing_has_no_negative_zero() -> None:
 def test_on_a_page_what_is_read_stands_before_what_is_written() -> None:
     page = experiments.load("weight_directions").read
     assert page is not None
-    (chapter,) = page(run(zoo.layered("gpt2"), kinds=["OV reads", "OV writes"]))[
+    chapters = page(run(zoo.layered("gpt2"), kinds=["OV reads", "OV writes"]))[
         "directions of layer 0"
-    ].chapters[:1]
+    ].chapters
 
-    assert [excerpt.value for excerpt in chapter.excerpts[:4]] == [
-        "OV reads 0+", "OV writes 0+", "OV reads 0−", "OV writes 0−",
-    ]  # fmt: skip
-    assert not any("−0.00" in excerpt.source for excerpt in chapter.excerpts)
+    for chapter in chapters:
+        said = [excerpt.value for excerpt in chapter.excerpts if excerpt.source.startswith("coherence")]
+        assert all(reads.startswith("OV reads ") for reads in said[::2])
+        assert [writes.removeprefix("OV writes ") for writes in said[1::2]] == [
+            reads.removeprefix("OV reads ") for reads in said[::2]
+        ]
+        assert not any("−0.00" in excerpt.source for excerpt in chapter.excerpts)
+
+
+def test_on_a_page_the_most_coherent_matrix_and_end_come_first() -> None:
+    page = experiments.load("weight_directions").read
+    assert page is not None
+    chapters = page(run(zoo.layered("gpt2"), kinds=["OV reads", "OV writes"]))[
+        "directions of layer 0"
+    ].chapters
+
+    def best(chapter: Any) -> list[float]:
+        said = [one.source for one in chapter.excerpts if one.source.startswith("coherence ")]
+        found = [float(one.split()[1].strip(";").replace("−", "-")) for one in said]
+        return [max(pair) for pair in zip(found[::2], found[1::2], strict=True)]
+
+    ends = [best(chapter) for chapter in chapters]
+    assert len(ends) > 1
+    assert all(one == sorted(one, reverse=True) for one in ends)
+    assert [one[0] for one in ends] == sorted((one[0] for one in ends), reverse=True)
 
 
 def test_a_model_without_attention_and_mlp_is_refused_with_the_reasons() -> None:

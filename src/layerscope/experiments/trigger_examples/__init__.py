@@ -14,7 +14,8 @@ a layer's output say what no single active value says.
 
 Every context, with its tokens and activations, is kept, for reading and for annotation by people
 (`layerscope annotate`). Keys, not contexts, are independent: intervals are over keys, nulls are random
-contexts of the same corpus.
+contexts of the same corpus. Layers are compared with these by permutation over keys, Holm's correction over layers;
+halves of the model by permutation of keys between them, Holm's correction over five such comparisons.
 
 Beware: contexts are the highest of many, so their activations fall back when anything is touched; read
 what is kept beside what replacing everything leaves. Replacements are made in a window of the last

@@ -11,7 +11,6 @@ import xarray as xr
 from layerscope.contract import Claim, Untrained
 from layerscope.evidence import Finding, finding, strongest
 from layerscope.evidence.findings import COMPARES_NOTHING
-from layerscope.evidence.wording import counted
 from layerscope.experiments.trigger_examples.conclude.topics import sees_topics, topics_found
 
 _HALVES = {
@@ -29,13 +28,14 @@ _ALIKE: Untrained = ("null", "fresh weights are the same kind of random in every
 
 
 def claims(result: xr.Dataset) -> Iterator[Claim]:
-    """What contexts share beyond chance, radius, halves of the model, values, composition."""
-    yield from _of_topics(result)
-    yield from _of_sharing(result)
+    """What contexts share, radius, values, composition; then layers, halves of the model, and what coherence finds."""
+    yield _of_sharing(result)
     yield from _of_the_last_token(result)
-    yield from _of_halves(result)
     yield from _of_values(result)
     yield from _of_composition(result)
+    yield from _of_layers(result)
+    yield from _of_halves(result)
+    yield from _of_topics(result)
 
 
 def _of_topics(result: xr.Dataset) -> Iterator[Claim]:
@@ -50,28 +50,31 @@ def _of_topics(result: xr.Dataset) -> Iterator[Claim]:
     yield found.claim(
         f"Coherence finds {found.estimate} of made topics with {found.select['words']} of their words in each context, "
         f"and {mixed.estimate} of mixed words",
-        caveat=f"mean over {int(result.topics_known)} known sets of words, written into random contexts; with one "
-        f"word in each context {one.estimate}"
+        caveat=f"{int(result.topics_known)} known sets of words; with one word in each context {one.estimate}"
         + ("" if sees else "; too few to report the coherence of contexts"),
     )
 
 
-def _of_sharing(result: xr.Dataset) -> Iterator[Claim]:
+def _of_sharing(result: xr.Dataset) -> Claim:
     shared = finding(result, "all_shared_last_token", unit="share", units="keys")
     if not shared.known:
-        yield Claim(
+        return Claim(
             text="No key has two contexts that excite it.",
             stated=True,
             caveat="what contexts share needs at least two of them",
             untrained=COMPARES_NOTHING,
             select={"variable": "all_shared_last_token_n"},
         )
-        return
     chance = shared.other(float(np.nanmean(result.null_shared_last_token)))
-    yield shared.claim(
-        f"Two contexts of a key end in the same token in {shared.estimate} of pairs, random ones in {chance}",
-        caveat=f"mean over {counted(shared.n, 'keys')}",
+    return shared.claim(
+        f"Two contexts of a key end in the same token in {shared.estimate} of pairs, random ones in {chance}"
     )
+
+
+def _of_layers(result: xr.Dataset) -> Iterator[Claim]:
+    """The layers whose keys differ most from random contexts; nothing where no key has two contexts."""
+    if not np.isfinite(result.all_shared_last_token):
+        return
     yield from _beyond_random(
         result,
         "shared_last_token",
@@ -112,7 +115,7 @@ def _beyond_random(
         yield most.claim(
             f"{says.format(layer=most.select['layer'], more=more)}: {most.estimate} against {most.other(chance)}",
             nothing=nothing,
-            caveat=f"significant in {most.where}; permutation over keys, Holm over layers",
+            caveat=f"significant in {most.where}",
             untrained=untrained,
         )
 
@@ -129,8 +132,7 @@ def _of_the_last_token(result: xr.Dataset) -> Iterator[Claim]:
     yield kept.claim(
         f"Another last token leaves {kept.estimate} of a key's activation; {local.estimate} of keys need no more than "
         "their last 5 tokens",
-        caveat=f"mean over {counted(kept.n, 'keys')}; replacing every token leaves {kept.other(nothing)}; {median}top "
-        "contexts fall back by selection alone",
+        caveat=f"{median}replacing every token leaves {kept.other(nothing)}",
     )
 
 
@@ -149,8 +151,7 @@ def _of_halves(result: xr.Dataset) -> Iterator[Claim]:
             f"The {what} is {gap.size} {gap.which('higher', 'lower')} in the later half of the layers than in the "
             "earlier",
             nothing=f"difference between later and earlier layers in the {what}",
-            caveat=f"{upper} against {lower}, means over keys; permutation of keys between the halves, Holm over five "
-            "such comparisons",
+            caveat=f"{upper} against {lower}",
             untrained=_ALIKE,
         )
 
@@ -164,9 +165,8 @@ def _of_values(result: xr.Dataset) -> Iterator[Claim]:
         f"The token that a key's value promotes most follows its contexts {beyond.size} {beyond.which('more', 'less')} "
         "often than its frequency",
         nothing="difference between how often the token that a key's value promotes most follows and its frequency",
-        caveat=f"mean over {counted(beyond.n, 'keys')}; it follows {follows.estimate} of contexts, of the top context "
-        f"alone {_share(result, 'all_agreement_of_top')}; among tokens of like frequency the next one ranks at "
-        f"{float(result.all_next_percentile):.2f} (chance 0.5); by logit lens{_tuned(result)}",
+        caveat=f"it follows {follows.estimate} of contexts; among tokens of like frequency the next one ranks at "
+        f"{float(result.all_next_percentile):.2f} (chance 0.5){_tuned(result)}",
         untrained=("null", "values of fresh weights promote tokens at random"),
     )
 
@@ -196,9 +196,8 @@ def _of_composition(result: xr.Dataset) -> Iterator[Claim]:
     )
     yield found.claim(
         f"{found.estimate} of MLP outputs promote most a token that no single active value promotes most",
-        caveat=f"mean over layers, interval over {counted(found.n, 'passages')}; with the output of another token "
-        f"{found.other(chance)}; {fewest.other(active)} of keys are above 0 at a token, fewest in layer "
-        f"{fewest.select['layer']} ({fewest.estimate})",
+        caveat=f"with the output of another token {found.other(chance)}; {fewest.other(active)} of keys are above 0, "
+        f"fewest in layer {fewest.select['layer']} ({fewest.estimate})",
     )
 
 

@@ -15,6 +15,11 @@ from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.panels import rows_by_category
 from layerscope.plots.theme import leading
 
+_ENDING, _WITHOUT, _CARRIED = (
+    "Do contexts of a key end alike?",
+    "What is left without the last token?",
+    "How much do the last tokens carry?",
+)
 _BANDS = "Mean over keys, bootstrap bands over keys."
 _NO_BAND = "Where all keys of a layer agree there is no band, though few keys may agree by chance."
 
@@ -22,9 +27,10 @@ _NO_BAND = "Where all keys of a layer agree there is no band, though few keys ma
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Figures by what they show; those of which nothing is known are left out."""
     figures = {
-        "Do contexts of a key end alike?": _ending(result),
+        _ENDING: _ending(result),
+        _WITHOUT: _without_last(result),
+        _CARRIED: _carried(result),
         "Are contexts alike before their last token?": _coherence(result),
-        "Activation left by another last token": _without_last(result),
         "Activation carried by the last tokens": _kept(result),
         "How many last tokens do keys need?": _radius(result),
         "Does the token that a value promotes follow?": _agreement(result),
@@ -33,7 +39,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         "Do outputs promote what no value promotes?": _unmatched(result),
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
-    return leading(drawn, list(drawn)[:3])
+    return leading(drawn, (_ENDING, _WITHOUT, _CARRIED))
 
 
 def _lines(result: xr.Dataset, names: Mapping[str, str], long_name: str) -> xr.Dataset:
@@ -77,11 +83,13 @@ def _ending(result: xr.Dataset) -> Any:
         "mean_shared_trigram": "same three last tokens",
     }
     lines = _lines(result, names, "share of pairs of contexts")
-    chance = float(np.nanmean(result.null_shared_last_token))
+    for end in ("low", "high"):  # bands of the other lines would cover one another
+        lines[end] = lines[end].where(lines.row == lines.row[0])
+    null = result.null_shared_last_token.reset_coords(drop=True).assign_attrs(name="same last token, random")
     figure = curve_over_depth(
-        lines,
-        caption=f"Two of a key's top contexts, drawn at random. Random contexts end in the same token in {chance:.1%} "
-        f"of pairs. {_BANDS}",
+        lines.assign(null=null),
+        caption=f"Pairs of a key's top contexts. High and equal lines: keys for phrases; a high first line alone: keys "
+        f"for tokens. {_BANDS}",
     )
     return figure.update_yaxes(rangemode="tozero")
 
@@ -112,6 +120,28 @@ def _without_last(result: xr.Dataset) -> Any:
     )
 
 
+def _carried(result: xr.Dataset) -> Any:
+    """Lines without bands, which would cover one another."""
+    if not _known(result, "mean_kept"):
+        return None
+    lengths = result.kept_tokens.values[1:]
+    lines = xr.Dataset({"value": result.mean_kept.sel(kept_tokens=lengths).reset_coords(drop=True)})
+    lines = lines.rename(kept_tokens="row").transpose("row", "layer")
+    lines = lines.assign_coords(
+        row=text_coordinate([_last(length) for length in lengths], "row", "what is kept")
+    )
+    lines["value"].attrs = {"long_name": "share of the activation", "units": "1"}
+    return curve_over_depth(
+        lines,
+        caption="All before them is replaced by another passage's text. 1: as in the whole passage. Mean over keys. "
+        "The higher the lines for few tokens, the shallower the keys.",
+    )
+
+
+def _last(length: int) -> str:
+    return f"last {length} token{'s' if length > 1 else ''}"
+
+
 def _by_length(result: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
     """A panel for each number of last tokens: as lines of one panel their bands would cover one another."""
     lengths = result.kept_tokens.values[1:]
@@ -122,7 +152,7 @@ def _by_length(result: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
         .reset_coords(drop=True)
         for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
     }
-    labels = [f"last {length} token{'s' if length > 1 else ''}" for length in lengths]
+    labels = [_last(length) for length in lengths]
     panels = xr.Dataset(columns).assign_coords(category=text_coordinate(labels, "category", "what is kept"))
     panels["value"].attrs = {"long_name": long_name, "units": "1"}
     return panels.expand_dims("row").assign_coords(row=text_coordinate(["keys"], "row", "what is shown"))

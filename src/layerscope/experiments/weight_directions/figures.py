@@ -9,20 +9,22 @@ import numpy as np
 import xarray as xr
 
 from layerscope.evidence.coordinates import text_coordinate
-from layerscope.evidence.curves import as_curve
+from layerscope.evidence.curves import as_curve, as_rows
+from layerscope.experiments.weight_directions.conclude.depth import over_depth
 from layerscope.experiments.weight_directions.conclude.rated import may_rate
 from layerscope.experiments.weight_directions.conclude.removals import removed_in_words
 from layerscope.experiments.weight_directions.measure.pairs import LIKENESS
-from layerscope.experiments.weight_directions.settings import kind_in_words
+from layerscope.experiments.weight_directions.settings import TOKENS_OF, kind_in_words
 from layerscope.plots.curves import curve_over_depth
 from layerscope.plots.differences import differences
 from layerscope.plots.panels import rows_by_category
 from layerscope.plots.theme import leading
 from layerscope.results.schema import quantity, read_json
 
-_COHERENT, _ABOVE, _DETECTS = (
+_COHERENT, _ABOVE, _REMOVED, _DETECTS = (
     "How many directions are coherent?",
-    "Singular directions less rotations of them",
+    "Do singular directions beat rotations?",
+    "What does removing a direction change?",
     "Does the rater detect known token sets?",
 )
 
@@ -35,7 +37,8 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
         {_DETECTS: _power(result, [rater] if rater in raters else raters[:1])} if raters else {}
     )
     if may_rate(result):
-        figures[_COHERENT] = _all_rates(result, rater)
+        figures[_COHERENT] = _attention_and_mlps(result, rater)
+        figures["Coherent directions of each kind"] = _all_rates(result, rater)
         figures["Coherent directions beside chance"] = _rates(result, rater)
         figures |= _controls(result, rater)
     figures |= _character(result)
@@ -43,7 +46,7 @@ def draw(result: xr.Dataset) -> dict[str, Any]:
     figures |= _pairs(result) | _sinks(result) | _removals(result)
     if len(raters) > 1:
         figures["Which raters detect known token sets?"] = _power(result, raters)
-    return leading(figures, (_COHERENT, _ABOVE, _DETECTS))
+    return leading(figures, (_COHERENT, _ABOVE, _REMOVED, _DETECTS))
 
 
 def _raters(result: xr.Dataset) -> list[str]:
@@ -57,10 +60,10 @@ def _power(result: xr.Dataset, raters: Sequence[str]) -> Any:
     """What each rater detects of known sets, and what it makes of unrelated tokens, on both sides of the vocabulary."""
     names, columns = [], []
     for rater in raters:
-        for side, done in zip(result.side.values, ("read", "written"), strict=True):
+        for side in result.side.values:
             for name, what in (("detected_all", "known sets"), ("false_alarms_all", "unrelated tokens")):
                 here = result.sel(rater=rater, side=side)
-                names.append(f"{rater}, {done}: {what}")
+                names.append(f"{f'{rater}, ' * (len(raters) > 1)}{TOKENS_OF[str(side)]}: {what}")
                 columns.append([float(here[f"{name}{end}"]) for end in ("", "_low", "_high")])
     value, low, high = np.array(columns).T
     shares = xr.Dataset(
@@ -74,10 +77,23 @@ def _power(result: xr.Dataset, raters: Sequence[str]) -> Any:
         coords={"made": text_coordinate(names, "made", "rater, side and what directions are made of")},
     )
     caption = (
-        "Directions made of 4, 8 or 12 tokens: mean over sets, 95% bootstrap interval over sets. "
-        "A rater with power lifts known sets far above unrelated tokens."
+        f"Directions made of 4, 8 or 12 tokens, rated by {' and '.join(raters)}: mean and 95% bootstrap interval over "
+        "sets. A rater with power lifts known sets far above unrelated tokens."
     )
     return differences(shares, caption=caption)
+
+
+def _attention_and_mlps(result: xr.Dataset, rater: str) -> Any:
+    """Two lines, of all of a layer's attention matrices and of its MLP's: six kinds would cover one another."""
+    rates = over_depth(result)
+    parts = {"attention": "coherent_directions_attention", "MLP": "coherent_directions_mlp"}
+    rows = {label: rates[name][["value", "low", "high"]] for label, name in parts.items() if name in rates}
+    null = rates["coherent_directions"]["null"].reset_coords(drop=True).assign_attrs(name="random directions")
+    return curve_over_depth(
+        as_rows(rows, "share of coherent directions").assign(null=null),
+        caption=f"Share of each layer's main directions whose top tokens the rater ({rater}) calls coherent. Look for "
+        "layers well above random directions.",
+    ).update_yaxes(rangemode="tozero")
 
 
 def _all_rates(result: xr.Dataset, rater: str) -> Any:
@@ -290,7 +306,7 @@ def _removals(result: xr.Dataset) -> dict[str, Any]:
     names = [removed_in_words(result, str(name)) for name in result.edit.values]
     shown = shown.assign_coords(edit=text_coordinate(names, "edit", "removed direction"))
     caption = (
-        "Log ratio of the change of the direction's own tokens' logits to that of others as likely: mean over "
-        "texts, bootstrap intervals."
+        "Right of 0, its own tokens' logits move more than those of others as likely. Mean over texts, bootstrap "
+        "intervals."
     )
-    return {"What does removing a direction change?": differences(shown, caption=caption)}
+    return {_REMOVED: differences(shown, caption=caption)}

@@ -23,13 +23,14 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     """The tokens at both ends of the leading directions, a page for each layer; and directions close to the words."""
     texts = dict(zip(result.entry.values.tolist(), result.token_text.values.tolist(), strict=True))
     introduction = (
-        f"Tokens at both ends of a direction, strongest first; darker where they are more coherent "
-        f"({read_json(result, 'rate_by')}), marked where the direction counts as coherent. The ends of what a "
-        "head reads and writes, or its query and key sides, belong together: + with +, − with −."
+        "Tokens at both ends of a direction, strongest first, the most coherent directions in front; darker where they "
+        f"are more coherent ({read_json(result, 'rate_by')}), marked where the direction counts as coherent. The ends "
+        "of what a head reads and writes, or its query and key sides, belong together: + with +, − with −."
     )
     found = {}
     for layer in result.layer.values:
-        chapters = tuple(_chapters(result, int(layer), texts))
+        found_here = sorted(_chapters(result, int(layer), texts), key=lambda one: -one[0])
+        chapters = tuple(chapter for _, chapter in found_here)
         if chapters:
             found[f"directions of layer {layer}"] = Page(chapters, introduction, int(layer))
     if "answer" in result and result.sizes.get("found"):
@@ -39,7 +40,9 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     return found
 
 
-def _chapters(result: xr.Dataset, layer: int, texts: dict[int, str]) -> Iterator[Chapter]:
+def _chapters(result: xr.Dataset, layer: int, texts: dict[int, str]) -> Iterator[tuple[float, Chapter]]:
+    """A chapter for each matrix with the coherence of its best end, by which a reader wants them."""
+    coherence = np.nan_to_num(result.coherence.values[:, :, _rated(result)], nan=-1.0)
     rows = np.flatnonzero(
         (result.direction_layer.values == layer)
         & (result.origin.values == SINGULAR)
@@ -54,28 +57,36 @@ def _chapters(result: xr.Dataset, layer: int, texts: dict[int, str]) -> Iterator
         here = rows[np.isin(kinds, together)]
         for matrix in dict.fromkeys(result.direction_matrix.values[here].tolist()):
             of_matrix = here[result.direction_matrix.values[here] == matrix]
-            ranks = np.unique(result["rank"].values[of_matrix])
+            ranks = result["rank"].values[of_matrix]
             few = 2 if str(matrix) not in ("mlp", "shared") else _SHOWN
+            ends = {
+                (rank, sign): float(coherence[of_matrix[ranks == rank], sign].max())
+                for rank in np.unique(ranks)[:few]
+                for sign in range(2)
+            }
             excerpts = tuple(
                 excerpt
-                for rank in ranks[:few]
-                for sign in range(2)
-                for excerpt in _excerpts(
-                    result, of_matrix[result["rank"].values[of_matrix] == rank], sign, texts
-                )
+                for rank, sign in sorted(ends, key=lambda end: -ends[end])
+                for excerpt in _excerpts(result, of_matrix[ranks == rank], sign, texts)
             )
             where = matrix_in_words(layer, str(matrix))
-            heading = f"{where}: {' and '.join(map(kind_in_words, dict.fromkeys(together)))}"
+            said = (kind_in_words(one).removeprefix("MLP ") for one in dict.fromkeys(together))
+            heading = f"{where}: {' and '.join(said)}"
             more = [*_subspaces(result, layer, together, str(matrix), texts)]
             if kind == "QK asks":
                 more += _pairs(result, layer, str(matrix), texts)
-            yield Chapter(heading, (*excerpts, *more))
+            yield max(ends.values()), Chapter(heading, (*excerpts, *more))
+
+
+def _rated(result: xr.Dataset) -> int:
+    """The rater whose coherence is shown: the headline's, or the own embedding where that gives none."""
+    rater = str(read_json(result, "rate_by"))
+    rated = rater if rater in result.rater.values and rater != "language model" else OWN
+    return result.rater.values.tolist().index(rated)
 
 
 def _excerpts(result: xr.Dataset, rows: np.ndarray, sign: int, texts: dict[int, str]) -> Iterator[Excerpt]:
-    rater = str(read_json(result, "rate_by"))
-    rated = rater if rater in result.rater.values and rater != "language model" else OWN
-    column = result.rater.values.tolist().index(rated)
+    rater, column = str(read_json(result, "rate_by")), _rated(result)
     order = [*_PAIRS, *_PAIRS.values()]  # what is read or asked stands before what is written or answered
     kinds = result.direction_kind.values[rows].tolist()
     for row in rows[np.argsort([order.index(kind) if kind in order else 0 for kind in kinds], kind="stable")]:

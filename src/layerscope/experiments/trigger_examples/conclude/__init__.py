@@ -78,7 +78,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "shared_last_token": measure(
             result,
             "mean_shared_last_token",
-            label="contexts that end in one token",
+            label="contexts ending in the same token",
             sense="two of a key's top contexts mostly end in the same token",
             questions="weights",
             null=result.null_shared_last_token,
@@ -86,7 +86,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "kept_without_last": measure(
             result,
             "mean_kept_without_last",
-            label="activation without the last token",
+            label="activation kept without last token",
             sense="keys stay active when their last token is replaced",
             questions="weights",
             null=result.mean_kept.sel(kept_tokens=0, drop=True),
@@ -94,7 +94,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "agreement": measure(
             result,
             "mean_agreement",
-            label="value's top token follows",
+            label="value's top token comes next",
             sense="contexts of a key are mostly followed by the token that its value raises most",
             questions="weights",
             null=result.null_agreement,
@@ -102,7 +102,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "active_share": measure(
             result,
             "mean_active_share",
-            label="share of active keys",
+            label="share of MLP keys active",
             sense="many of the layer's keys are above 0 at a token",
             questions="weights",
         ),

@@ -21,10 +21,16 @@ def pages(result: xr.Dataset) -> dict[str, Page]:
     """One page for each layer that has keys."""
     found = {}
     for layer in np.unique(result.key_layer.values):
-        rows = np.flatnonzero(result.key_layer.values == layer)
+        rows = _most_alike_first(result, np.flatnonzero(result.key_layer.values == layer))
         chapters = tuple(_chapter(result, int(row)) for row in rows)
         found[f"layer {layer}: what excites its keys"] = Page(chapters, _INTRODUCTION, int(layer))
     return found
+
+
+def _most_alike_first(result: xr.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Keys in the order in which a reader sees most: those whose contexts end alike first, unknown ones last."""
+    alike = np.nan_to_num(result.shared_last_token.values[rows], nan=-1.0)
+    return rows[np.argsort(-alike, kind="stable")]
 
 
 def contexts_of(result: xr.Dataset, key: str) -> xr.Dataset:
@@ -37,18 +43,15 @@ def _chapter(result: xr.Dataset, row: int) -> Chapter:
     name = str(here.key.values)
     mine = contexts_of(result, name)
     excerpts = tuple(_excerpt(result, mine, row, place) for place in range(mine.sizes["context"]))
-    tail = "lowest" if int(here.key_tail) < 0 else "highest"
-    heading = f"{_called(name)}, {tail} activations"
+    heading = _called(name) + ", lowest activations" * (int(here.key_tail) < 0)
     return Chapter(heading, excerpts, note=_note(here), name=name)
 
 
 def _called(name: str) -> str:
-    """A key's name in words."""
+    """A key's name as the field writes it: "L3 MLP key 40", "L0 expert 1 key 3"."""
     layer, *expert, key = name.split()[0].split(":")
-    inside = (
-        "" if not expert else " of the shared expert" if expert == ["shared"] else f" of expert {expert[0]}"
-    )
-    return f"key {key}{inside} of layer {layer}"
+    inside = "MLP" if not expert else "shared expert" if expert == ["shared"] else f"expert {expert[0]}"
+    return f"L{layer} {inside} key {key}"
 
 
 def _note(here: xr.Dataset) -> str:

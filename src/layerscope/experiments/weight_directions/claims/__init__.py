@@ -27,13 +27,13 @@ from layerscope.text.token_sets import FEWEST_SETS
 
 
 def claims(result: xr.Dataset) -> list[Claim]:
-    """Rates by kind, what exceeds rotations, depth, the last layer, subspaces, frequency, removals, words."""
+    """Words, rates by kind, what exceeds rotations, the rater, removals, frequency, depth, pairs, subspaces."""
     rater = str(read_json(result, "rate_by"))
-    found = [*_power(result, rater)]
+    found = [*_words(result), *(_rates(result, rater) if may_rate(result) else ())]
+    found += [*_power(result, rater), *_removals(result)]
     if may_rate(result):
-        found += [*_rates(result, rater), *_above_frequency(result, rater)]
-        found += [*depth_claims(result, rater), *_frequency(result)]
-    found += [*_pairs(result), *_subspaces(result), *_removals(result), *_words(result)]
+        found += [*_above_frequency(result, rater), *depth_claims(result, rater), *_frequency(result)]
+    found += [*_pairs(result), *_subspaces(result)]
     return found or [
         Claim(
             text="No direction of this model could be rated.",
@@ -92,16 +92,14 @@ def _rates(result: xr.Dataset, rater: str) -> Iterator[Claim]:
         ]
         yield rate.claim(
             f"{kind_in_words(kind)}: {rate.estimate} of {rate.n[0]} directions are coherent",
-            caveat=f"rater: {rater}{_others(result, kind, rater)}; {', '.join(beside)}; directions of a matrix are "
-            "taken as independent",
+            caveat=f"rater: {rater}; {', '.join(beside)}{_others(result, kind, rater)}",
         )
         yield from _difference(
             result,
             "above_rotations",
             f"{kind_in_words(kind)}: singular directions are coherent {{size}} {{which}} often than rotations of them",
             f"difference in coherence between singular directions and rotations of them ({kind_in_words(kind)})",
-            caveat="mean over matrices; p of the pooled rates, Holm over kinds; where rotations do as well, the space "
-            "is coherent and not the basis",
+            caveat="where rotations do as well, the space is coherent and not the basis",
             kind=kind,
             rater=rater,
         )
@@ -122,14 +120,13 @@ def _above_frequency(result: xr.Dataset, rater: str) -> Iterator[Claim]:
             "above_matched",
             f"{kind_in_words(kind)}: top tokens are coherent {{size}} {{which}} often than others as frequent",
             f"difference in coherence between top tokens and others as frequent ({kind_in_words(kind)})",
-            caveat="mean over matrices; p of the pooled rates, Holm over kinds",
             kind=kind,
             rater=rater,
         )
 
 
 def _difference(
-    result: xr.Dataset, name: str, says: str, nothing: str, *, caveat: str, **cell: Any
+    result: xr.Dataset, name: str, says: str, nothing: str, *, caveat: str = "", **cell: Any
 ) -> Iterator[Claim]:
     """A difference of two shares, where it has a p."""
     found = finding(result, name, p=f"{name}_p", unit="point", units="matrices", **cell)
@@ -164,8 +161,7 @@ def _pairs(result: xr.Dataset) -> Iterator[Claim]:
                 f"Pairs of tokens that queries and keys join most are of {what} {found.size} "
                 f"{found.which('more', 'less')} often than any two of the tokens compared",
                 nothing=f"difference in being of {what} between pairs of tokens that queries and keys join and any two",
-                caveat=f"mean over {counted(found.n, 'heads')}; {here} of pairs against {chance}; pairs are looked for "
-                "among the tokens at the ends of each head's query and key sides",
+                caveat=f"{here} of pairs against {chance}",
                 untrained=BY_CHANCE,
             )
 
@@ -178,8 +174,7 @@ def _subspaces(result: xr.Dataset) -> Iterator[Claim]:
                 f"{share:.0%} of the directions have a near-equal neighbour, and are defined only together with it"
             ),
             stated=True,
-            caveat=f"singular values within a ratio of {read_json(result, 'near')}; mean over kinds and layers; "
-            "their tokens are listed by subspace too",
+            caveat=f"singular values within a ratio of {read_json(result, 'near')}",
             untrained=COMPARES_NOTHING,
             select={"variable": "near_equal"},
         )
@@ -191,7 +186,7 @@ def _frequency(result: xr.Dataset) -> Iterator[Claim]:
         yield most.claim(
             f"Rank correlation of coherence with token frequency is strongest in {kind_in_words(most.select['kind'])}: "
             f"{most.estimate}",
-            caveat="over directions; a rater that follows frequency rates frequency",
+            caveat="a rater that follows frequency rates frequency",
             signed=True,
         )
 
@@ -216,8 +211,7 @@ def _removals(result: xr.Dataset) -> Iterator[Claim]:
             f"Removing {what} moves the logits of its own tokens {one.which('more', 'less')} than those of others: "
             f"{one.estimate} times as much",
             nothing=f"difference between the changes of its own tokens' logits and of others' by removing {what}",
-            caveat=f"{counted(one.n, 'texts')}; {turned} times as much as removing a rotation of it; chosen as the "
-            "most coherent, no correction for the choice",
+            caveat=f"{turned} times as much as removing a rotation of it; not corrected for choosing the most coherent",
             untrained=("effect", "what writes a token's logit changes it in fresh weights, too"),
             signed=True,
         )
