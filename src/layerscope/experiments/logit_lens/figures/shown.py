@@ -25,7 +25,7 @@ def shown_figures(result: xr.Dataset) -> dict[str, Any]:
         TABLE: token_tables(
             tables,
             column=True,
-            caption="Most probable next token by logit lens, darker the more probable; bold: what the model ends up "
+            caption="Most probable next token by logit lens, coloured by its probability; bold: what the model ends up "
             "choosing, in the last column the answer. Look for the depth from which a column stays bold.",
         ),
         WHOLE: token_tables(
