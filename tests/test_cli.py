@@ -44,7 +44,10 @@ def test_importing_layerscope_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_shows_an_example_that_can_be_typed(command: Command, name: str) -> None:
+def test_every_command_shows_an_example_that_can_be_typed(
+    command: Command, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     outcome = command(name, "--help")
 
     assert outcome.code == 0
@@ -54,6 +57,9 @@ def test_every_command_shows_an_example_that_can_be_typed(command: Command, name
         words = shlex.split(example)[2:]
         # An example that runs on into the next one is a command with strange arguments.
         assert "layerscope" not in words
+        for run in words:
+            if run.startswith("runs"):  # a run that is named must be there
+                Path(run).mkdir(parents=True, exist_ok=True)
         with typer.main.get_command(cli.cli).commands[name].make_context(name, words) as context:  # type: ignore[attr-defined]
             assert context.params
 
