@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import layerscope
 from layerscope.report import write_report
 from layerscope.report.glossary import GLOSSARY
 from layerscope.report.models import ModelOnPage, models_of
 from layerscope.report.sections import section
+from layerscope.results.citation import bibtex
 from report.made_runs import MakeRun
 from report.test_report import page_without_library
 
@@ -109,6 +111,10 @@ def test_two_runs_of_one_experiment_are_told_apart(make_run: MakeRun, tmp_path: 
 def test_the_first_use_of_a_term_is_explained_and_only_that(page: str) -> None:
     assert page.count('href="#term-attention-sink"') == 1
     assert all(f'id="term-{term.replace(" ", "-")}"' in page for term in GLOSSARY)
+
+
+def test_the_page_says_how_it_is_cited(page: str) -> None:
+    assert page.count(bibtex(layerscope.__version__)) == 1
 
 
 def test_docs_hold_the_same_glossary() -> None:

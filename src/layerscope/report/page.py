@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from layerscope import __version__
 from layerscope.atlas.reproduced import SavedClaim
 from layerscope.plots.numbers import number as number_text
 from layerscope.plots.numbers import p_text, with_interval
@@ -19,6 +20,7 @@ from layerscope.plots.theme import DARK, LIGHT
 from layerscope.report.figures import PageFigure, looks, packed
 from layerscope.report.glossary import GLOSSARY, linked_terms, term_anchor
 from layerscope.report.models import ModelOnPage
+from layerscope.results.citation import bibtex
 from layerscope.results.escaping import visible
 
 
@@ -51,6 +53,7 @@ def filled(template: str, **values: Any) -> str:
     return environment.get_template(template).render(
         **values,
         glossary=GLOSSARY,
+        citation=bibtex(__version__),
         style=Markup(_source(environment, "page.css")),
         plotly=packed(plotly),
         script=script,
