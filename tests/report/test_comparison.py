@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from atlas.posts.made_results import made
 from layerscope.atlas.compare import compare
 from layerscope.atlas.layers import layers_of_parts
 from layerscope.atlas.parts import part_of
+from layerscope.atlas.posts import post_named
+from layerscope.atlas.reproduced import Reproduction, joined, save, saved
+from layerscope.atlas.verdicts import judge
 from layerscope.report import write_comparison
 from report.made_runs import made_layers
 from report.test_report import page_without_library
@@ -51,3 +55,22 @@ def test_every_link_has_its_anchor(page: str) -> None:
 
     assert len(anchors) == len(set(anchors))
     assert set(links) <= set(anchors)
+
+
+def test_claims_of_the_posts_have_a_column_for_each_model(tmp_path: Path) -> None:
+    each = [layers_of_parts(name, [part_of(made_layers(at))]) for name, at in zip(NAMES, (3, 7), strict=True)]
+    verdicts = [
+        judge(post_named("word"), made(strength), name)
+        for strength, name in zip((1.0, 0.0), NAMES, strict=True)
+    ]
+    save(Reproduction(NAMES, tuple(zip(*verdicts, strict=True))), tmp_path)
+
+    claims = joined([saved(tmp_path)], NAMES)
+    page = page_without_library(write_comparison(compare(*each), tmp_path / "compare.html", claims))
+
+    assert "What the posts claimed" in page
+    assert re.search(r"<th>Published</th><th>small</th><th>&lt;b&gt;large</th>", page)
+    assert all(one.holds == "holds" for one in verdicts[0])
+    assert page.count("<strong>holds</strong>") == sum(
+        one.holds == "holds" for each in verdicts for one in each
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atlas.posts.made_results import made
 from layerscope.atlas.posts import post_named
-from layerscope.atlas.reproduced import SAVED, Reproduction, save, saved
+from layerscope.atlas.reproduced import NOT_JUDGED, SAVED, Reproduction, joined, save, saved
 from layerscope.atlas.verdicts import judge
 from layerscope.report import write_report
 from report.made_runs import MakeRun
@@ -36,3 +36,21 @@ def test_without_a_table_or_with_a_broken_one_there_is_no_such_part(
         assert saved(run.path.parent) == []
     page = write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
     assert "What the posts claimed" not in page
+
+
+def test_tables_of_several_folders_stand_side_by_side(tmp_path: Path) -> None:
+    verdicts = {name: judge(post_named("word"), made(1.0), name) for name in ("one", "two")}
+    for name, some in (("one", verdicts["one"]), ("two", verdicts["two"][:2])):
+        (tmp_path / name).mkdir()
+        save(Reproduction((name,), tuple((verdict,) for verdict in some)), tmp_path / name)
+
+    found = joined(
+        (saved(tmp_path / name) for name in ("two", "one", "no such folder")), ("one", "two", "three")
+    )
+
+    assert [claim.said for claim in found] == [verdict.claim.said for verdict in verdicts["one"]]
+    assert [claim.models for claim in found] == [("one", "two", "three")] * 4
+    assert [claim.verdicts for claim in found] == [("holds", "holds", NOT_JUDGED)] * 2 + [
+        ("holds", NOT_JUDGED, NOT_JUDGED)
+    ] * 2
+    assert joined([found], ("four",)) == []

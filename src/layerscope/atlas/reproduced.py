@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SAVED = "what_the_posts_claimed.json"
 """The table's file, in the folder of the runs."""
+NOT_JUDGED = "not judged"
+"""Of a claim on a model whose table lacks it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +140,28 @@ def saved(folder: Path) -> list[SavedClaim]:
         return found if all(len(one.models) == len(one.verdicts) == len(one.numbers) for one in found) else []
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return []
+
+
+def joined(tables: Iterable[Sequence[SavedClaim]], models: Sequence[str]) -> list[SavedClaim]:
+    """Tables of several folders as one, these models as columns; empty where none of them was judged.
+
+    Of two tables on one model the first counts; a claim that was not judged on a model says so.
+    """
+    told: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
+    claims: dict[tuple[str, str], SavedClaim] = {}
+    for claim in (one for table in tables for one in table):
+        key = claim.post, claim.said
+        for model, verdict, number in zip(claim.models, claim.verdicts, claim.numbers, strict=True):
+            if model in models:
+                claims.setdefault(key, claim)
+                told.setdefault(key, {}).setdefault(model, (verdict, number))
+    found = []
+    for key, claim in claims.items():
+        verdicts, numbers = zip(*(told[key].get(model, (NOT_JUDGED, "")) for model in models), strict=True)
+        found.append(
+            claim.model_copy(update={"models": tuple(models), "verdicts": verdicts, "numbers": numbers})
+        )
+    return found
 
 
 def _plainly(row: Sequence[Verdict]) -> SavedClaim:

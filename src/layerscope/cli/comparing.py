@@ -37,7 +37,8 @@ def compare(
 ) -> None:
     """Several models side by side: headline indices with intervals, how their layers align, and a page that shows both.
 
-    The first model is the one that differences are taken from.
+    The first model is the one that differences are taken from. Where `layerscope reproduce` has judged the posts'
+    claims on these runs, they stand beside one another, too.
 
     layerscope compare runs-of-gpt2 runs-of-gpt2-medium
 
@@ -45,6 +46,7 @@ def compare(
     """
     from layerscope.atlas.compare import compare as side_by_side
     from layerscope.atlas.layers import layers
+    from layerscope.atlas.reproduced import joined, saved
     from layerscope.jobs.workers import engine_of
     from layerscope.report.comparison import write_comparison
 
@@ -59,6 +61,7 @@ def compare(
         refused |= {f"{experiment} on {name}": error for experiment, error in own.items()}
         shown.append(layers([one for one in folders if one.record.asked.untrained is None]))
     found = side_by_side(*shown)
-    tell_comparison(found, csv)
-    typer.echo(f"\nwrote {write_comparison(found, page or out / 'compare.html')}")
+    posts = joined((saved(folder) for folder in (*(given or []), out)), found.models)
+    tell_comparison(found, csv, posts)
+    typer.echo(f"\nwrote {write_comparison(found, page or out / 'compare.html', posts)}")
     end_with(refused)

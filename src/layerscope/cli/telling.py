@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from layerscope.atlas.compare import Comparison
-    from layerscope.atlas.reproduced import Reproduction
+    from layerscope.atlas.reproduced import Reproduction, SavedClaim
     from layerscope.cli.options import Question
     from layerscope.contract import Claim
     from layerscope.jobs.checking import PromptCheck, Unreadable
@@ -81,10 +81,16 @@ def tell_layers(folders: Sequence[Path], csv: Path | None) -> None:
         _write_table(pd.concat([one.table().assign(model=one.model) for one in found]), csv)
 
 
-def tell_comparison(found: Comparison, csv: Path | None) -> None:
-    """Models side by side, index by index; the same as a table in a file where one is asked for."""
+def tell_comparison(found: Comparison, csv: Path | None, posts: Sequence[SavedClaim] = ()) -> None:
+    """Models side by side, index by index, then claim by claim; indices as a table in a file where one is asked for."""
     for line in found.lines():
         say(line)
+    if posts:
+        say("\nWhat the posts claimed")
+    for claim in posts:
+        say(f"{claim.post}: {claim.said}")
+        for model, verdict in zip(claim.models, claim.verdicts, strict=True):
+            say(f"  {model}: {verdict}")
     if csv is not None:
         _write_table(found.indices.to_dataframe().reset_index(), csv)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from layerscope.atlas.compare import Comparison
 from layerscope.atlas.first_sentences import standing_out_in_words
+from layerscope.atlas.reproduced import SavedClaim
 from layerscope.plots import more
 from layerscope.plots.by_model import curves_by_model
 from layerscope.report.figures import PageFigure, page_figure
@@ -64,8 +65,13 @@ class ComparisonPage:
     figures: tuple[PageFigure, ...]
 
 
-def write_comparison(found: Comparison, path: Path) -> Path:
+def write_comparison(found: Comparison, path: Path, posts: Sequence[SavedClaim] = ()) -> Path:
     """Write the page of a comparison; returns where it lies.
+
+    Args:
+        found: models side by side.
+        path: the page.
+        posts: what the posts claimed, judged on these models.
 
     Raises:
         LayerscopeError: the file cannot be written.
@@ -80,8 +86,9 @@ def write_comparison(found: Comparison, path: Path) -> Path:
         ),
         figures=tuple(_figures(found)),
     )
+    title = f"{_listed(page.models)}, layer by layer"
     make_folder(path.parent)
-    write_text(path, filled("comparison.html.j2", title=f"{_listed(page.models)}, layer by layer", page=page))
+    write_text(path, filled("comparison.html.j2", title=title, page=page, posts=posts))
     return path
 
 
