@@ -38,3 +38,17 @@ def test_weights_decide_between_curves_that_disagree() -> None:
 def test_nothing_that_varies_has_no_stretch() -> None:
     assert np.isnan(stretch(np.ones((1, 6)), np.ones((1, 8)), np.ones(1)))
     assert np.isnan(stretch(np.eye(2), np.eye(2), np.ones(2))), "two places do not say"
+
+
+def test_many_draws_at_once_are_as_one_by_one() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.normal(size=(20, 3, 6)), random.normal(size=(20, 3, 11))
+    first[4, 1] = 0.5  # a curve that does not vary counts nothing
+    weights = np.array([1.0, 2.0, 0.5])
+
+    together = stretch(first, second, weights)
+
+    np.testing.assert_array_equal(
+        together, [stretch(*pair, weights) for pair in zip(first, second, strict=True)]
+    )
+    assert np.ptp(together) > 0.5

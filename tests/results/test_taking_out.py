@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+import layerscope as ls
 from layerscope.contract import Claim
 from layerscope.results.citation import bibtex, sources_of
 from layerscope.results.export import export
@@ -60,7 +61,7 @@ def test_a_notebook_shows_lines_as_text() -> None:
 
 
 def test_the_entry_names_the_version() -> None:
-    assert "version = {1.2}" in bibtex("1.2")
+    assert f"version = {{{ls.__version__}}}" in bibtex()
 
 
 def test_a_row_of_latex_does_not_begin_with_what_belongs_to_the_row_before() -> None:

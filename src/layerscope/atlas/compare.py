@@ -273,12 +273,13 @@ def _stretch(first: Layers, second: Layers) -> tuple[float, float, float]:
     one, other = (model.data.sel(measure=shared).isel(layer=slice(1, -1)) for model in (first, second))
     groups = one.group.values
     weights = np.array([1 / (groups == group).sum() for group in groups])
-    found = stretch(one.value.values, other.value.values, weights)
-    draws = min(one.sizes["draw"], other.sizes["draw"])
-    again = [
-        stretch(one.draws.values[:, draw], other.draws.values[:, draw], weights) for draw in range(draws)
-    ]
-    known = np.array([value for value in again if np.isfinite(value)])
+    found = float(stretch(one.value.values, other.value.values, weights))
+    draws = slice(min(one.sizes["draw"], other.sizes["draw"]))
+    ours, theirs = (
+        model.draws.isel(draw=draws).transpose("draw", "measure", "layer").values for model in (one, other)
+    )
+    again = stretch(ours, theirs, weights)
+    known = again[np.isfinite(again)]
     if not np.isfinite(found) or not len(known):
         return nan, nan, nan
     low, high = np.quantile(known, [0.025, 0.975])

@@ -98,11 +98,10 @@ def cite(
 
     layerscope cite runs/causal_trace-gpt2-0123456789ab --out references.bib
     """
-    from layerscope import __version__
     from layerscope.results.citation import bibtex, sources_of
     from layerscope.results.files import write_text
 
-    entries = bibtex(__version__)
+    entries = bibtex()
     if given:
         from layerscope import experiments
         from layerscope.results.run_names import runs_meant

@@ -13,8 +13,10 @@ _TIED = 1e-9
 
 
 def stretch(
-    first: Float[Array, "curve place"], second: Float[Array, "curve place2"], weights: Float[Array, "curve"]
-) -> float:
+    first: Float[Array, "*each curve place"],
+    second: Float[Array, "*each curve place2"],
+    weights: Float[Array, "curve"],
+) -> Float[np.ndarray, "*each"]:
     """The factor a for which second(a x place) is most like first(place), over all curves together.
 
     Curves are read between places by straight lines. Likeness is Pearson's correlation over the places of the first
@@ -23,7 +25,8 @@ def stretch(
     times the ratio of lengths, in steps of a 24th of an octave.
 
     Args:
-        first: curves over consecutive places, which are numbered from 1: the ends of a model are left out.
+        first: curves over consecutive places, which are numbered from 1: the ends of a model are left out. Before them,
+            any number of draws, each of which gets its own factor.
         second: the same curves of another model, numbered likewise; another number of places.
         weights: of the curves, at least 0.
 
@@ -34,31 +37,35 @@ def stretch(
     Source: ours.
     """
     one, other, weight = to_float64(first), to_float64(second), to_float64(weights)
-    ratio = other.shape[1] / one.shape[1]
+    ratio = other.shape[-1] / one.shape[-1]
     octaves = np.arange(-2 * _STEPS_PER_OCTAVE, 2 * _STEPS_PER_OCTAVE + 1) / _STEPS_PER_OCTAVE
     factors = np.unique(np.concatenate([ratio * 2.0**octaves, 2.0**octaves]))
-    likeness = np.array([_likeness(one, other, weight, factor) for factor in factors])
-    if not np.isfinite(likeness).any():
-        return float("nan")
+    likeness = np.stack([_likeness(one, other, weight, factor) for factor in factors])
+    known = np.where(np.isnan(likeness), -np.inf, likeness)
     # A narrow peak is hit alike by neighbouring factors: their middle, on the scale of octaves, speaks for them.
-    best = factors[likeness >= np.nanmax(likeness) - _TIED]
-    return float(np.exp(np.log(best[[0, -1]]).mean()))
+    best = known >= known.max(axis=0) - _TIED
+    ends = factors[best.argmax(axis=0)], factors[::-1][best[::-1].argmax(axis=0)]
+    return np.where(np.isfinite(known).any(axis=0), np.exp(np.log(ends).mean(axis=0)), np.nan)
 
 
-def _likeness(one: np.ndarray, other: np.ndarray, weight: np.ndarray, factor: float) -> float:
-    places = np.arange(1, one.shape[1] + 1)
+def _likeness(one: np.ndarray, other: np.ndarray, weight: np.ndarray, factor: float) -> np.ndarray:
+    places = np.arange(1, one.shape[-1] + 1)
     at = factor * places
-    meet = (at >= 1) & (at <= other.shape[1])
+    meet = (at >= 1) & (at <= other.shape[-1])
     reached = np.ptp(at[meet]) + 1 if meet.any() else 0.0
-    if meet.sum() < max(_FEWEST_PLACES, one.shape[1] / 2) or reached < _FEWEST_PLACES:
-        return float("nan")
-    moved = np.stack([np.interp(at[meet], np.arange(1, other.shape[1] + 1), curve) for curve in other])
-    alike = _correlation(one[:, meet], moved)
-    known = np.isfinite(alike)
-    return float(divide(np.asarray((alike * weight)[known].sum()), np.asarray(weight[known].sum())))
+    if meet.sum() < max(_FEWEST_PLACES, one.shape[-1] / 2) or reached < _FEWEST_PLACES:
+        return np.full(one.shape[:-2], np.nan)
+    alike = _correlation(one[..., meet], _between(other, at[meet]))
+    return np.asarray(divide(np.nansum(alike * weight, axis=-1), (np.isfinite(alike) * weight).sum(axis=-1)))
+
+
+def _between(curves: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Curves at places between 1 and their number, by straight lines."""
+    left = np.minimum(at.astype(int), curves.shape[-1] - 1)
+    return curves[..., left - 1] * (left + 1 - at) + curves[..., left] * (at - left)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson's, row by row; NaN where a row does not vary."""
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    return np.asarray(divide((a * b).sum(axis=1), np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))))
+    """Pearson's, over the last axis; NaN where a row does not vary."""
+    a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+    return np.asarray(divide((a * b).sum(axis=-1), np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))))

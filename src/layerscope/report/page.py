@@ -6,13 +6,13 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from layerscope import __version__
 from layerscope.atlas.reproduced import SavedClaim
 from layerscope.plots.numbers import number as number_text
 from layerscope.plots.numbers import p_text, with_interval
@@ -49,13 +49,13 @@ def render(
 def filled(template: str, **values: Any) -> str:
     """A template with the frame of every page of ours: style, scripts by their hash, glossary."""
     environment = _environment()
-    plotly, script = get_plotlyjs(), _script(_source(environment, "page.js"))
+    (plotly, library), script = _library(), _script(_source(environment, "page.js"))
     return environment.get_template(template).render(
         **values,
         glossary=GLOSSARY,
-        citation=bibtex(__version__),
+        citation=bibtex(),
         style=Markup(_source(environment, "page.css")),
-        plotly=packed(plotly),
+        plotly=library,
         script=script,
         policy=_policy([plotly, script]),
         looks=Markup(looks()),
@@ -63,6 +63,13 @@ def filled(template: str, **values: Any) -> str:
         dark=DARK,
         written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
     )
+
+
+@cache
+def _library() -> tuple[str, Markup]:
+    """plotly.js, and as the page carries it: nothing in it needs a stand-in."""
+    code = get_plotlyjs()
+    return code, Markup(packed(code))
 
 
 def _environment() -> Environment:

@@ -6,6 +6,7 @@ import inspect
 import re
 import unicodedata
 from collections.abc import Mapping
+from importlib import metadata
 
 from layerscope.results.latex import escaped_for_latex
 
@@ -19,9 +20,9 @@ _YEAR = 2026
 _SOURCE = re.compile(r'([\w-]+(?: et al\.| & [\w-]+)?) (\d{4}), "([^"]+)"')
 
 
-def bibtex(version: str) -> str:
-    """A BibTeX entry of this version."""
-    return _ENTRY.format(version=version, year=_YEAR)
+def bibtex() -> str:
+    """A BibTeX entry of the version that is installed."""
+    return _ENTRY.format(version=metadata.version("layerscope"), year=_YEAR)
 
 
 def sources_of(docs: Mapping[str, str]) -> str:

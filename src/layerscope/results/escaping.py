@@ -39,14 +39,18 @@ def visible(text: str, *, blanks: bool = True) -> str:
         text: the true text, not its stored form.
         blanks: whether ordinary spaces become · (wanted for tokens, not for sentences).
     """
-    return "".join(_stand_in(character, blanks) for character in text)
+    return text.translate(_SHOWN if blanks else _SHOWN_IN_SENTENCES)
 
 
-def _stand_in(character: str, blanks: bool) -> str:
-    if character == " " and not blanks:
-        return " "
-    if character in _VISIBLE:
-        return _VISIBLE[character]
-    if unicodedata.category(character) in _HIDDEN_CATEGORIES or character == "\u00a0":
-        return f"<U+{ord(character):04X}>"
-    return character
+class _StandIns(dict[int, str]):
+    """What is shown of each character, by its code; worked out when it is first seen."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        hidden = unicodedata.category(character) in _HIDDEN_CATEGORIES or character == "\u00a0"
+        self[code] = f"<U+{code:04X}>" if hidden else character
+        return self[code]
+
+
+_SHOWN = _StandIns({ord(character): shown for character, shown in _VISIBLE.items()})
+_SHOWN_IN_SENTENCES = _StandIns(_SHOWN | {ord(" "): " "})
