@@ -29,6 +29,7 @@ def assert_told(outcome: Outcome, *words: str) -> None:
     assert [line.split()[0] for line in lines[start + 1 : start + 4]] == ["found", "expected", "try"], (
         outcome.err
     )
+    assert all(line.strip() for line in lines[start : start + 4])
     assert "Traceback" not in outcome.err
     for word in words:
         assert word in outcome.err, outcome.err
@@ -250,13 +251,25 @@ def test_a_wrong_setting_or_option_is_told(trace: Trace, options: list[str], wor
     assert_told(trace(*options), *words)
 
 
-@pytest.mark.parametrize("options", [["--limit", "0"], ["--engine", "abacus"], ["--no-such"]])
-def test_options_that_do_not_exist_end_with_usage(trace: Trace, options: list[str]) -> None:
-    outcome = trace(*options)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--limit", "0"], ["invalid value for '--limit'", "greater than or equal to 1"]),
+        (["--limit", "9" * 5000], ["invalid value for '--limit'"]),
+        (["--engine", "abacus"], ["'--engine'", "abacus", "local"]),
+        (["--no-such"], ["no such option: --no-such"]),
+        (["--threads"], ["'--threads' requires an argument"]),
+        (["another word"], ["unexpected extra argument"]),
+    ],
+)
+def test_options_that_do_not_exist_are_told_with_the_usage(
+    trace: Trace, options: list[str], words: list[str]
+) -> None:
+    assert_told(trace(*options), "[OPTIONS]", "--help", *words)
 
-    assert outcome.code == 2
-    assert "Usage" in outcome.err
-    assert "Traceback" not in outcome.err
+
+def test_a_command_that_does_not_exist_is_told(command: Command) -> None:
+    assert_told(command("rum"), "no such command 'rum'", "--help")
 
 
 @pytest.mark.parametrize("words", [["run"], ["plan"]])
@@ -459,3 +472,45 @@ def test_a_terminal_that_knows_ascii_only_is_served(tmp_path: Path, tiny: Path, 
     assert outcome.code == 0, outcome.err
     assert "4 of 4 prompts would be traced" in outcome.out
     assert "the|" in outcome.out
+
+
+NOWHERE = (
+    "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere']; "
+    "from layerscope.cli import main; main()"
+)
+"""A machine without any folder for temporary files."""
+
+
+def unprivileged(command: str, cwd: Path) -> Outcome:
+    """A shell command line without root's right to pass over permissions; $L is Layerscope, $P Python."""
+    names = {
+        "P": sys.executable,
+        "L": f"{sys.executable} -m layerscope",
+        "NOWHERE": NOWHERE,
+        "OMP_NUM_THREADS": "1",
+    }
+    words = ["bash", "-c", command]
+    if os.geteuid() == 0:
+        if shutil.which("capsh") is None:
+            pytest.skip("root may read everything, and capsh is not there to take that right away")
+        words = ["capsh", "--drop=cap_dac_override,cap_dac_read_search", "--", *words[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env=os.environ | names)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("$L list > /dev/full", ["the output cannot be written", "full"]),
+        ("$L --help > /dev/full", ["the output cannot be written", "full"]),
+        ("$L show RUN > /dev/full", ["the output cannot be written", "full"]),
+        ('$P -c "$NOWHERE" replay RUN', ["no folder for temporary files", "TMPDIR"]),
+    ],
+)
+def test_what_the_system_refuses_is_told(saved: Path, tmp_path: Path, command: str, words: list[str]) -> None:
+    assert_told(unprivileged(command.replace("RUN", str(saved)), tmp_path), *words)
+
+
+def test_where_nothing_can_be_told_the_code_still_tells(tmp_path: Path) -> None:
+    assert unprivileged("$L show nowhere 2> /dev/full", tmp_path).code == 2
+    assert unprivileged("$L list commands | head -1", tmp_path).err == ""

@@ -7,16 +7,23 @@ import warnings
 from io import TextIOWrapper
 from typing import Any
 
-import typer
-
 from layerscope.cli import commands, comparing, looking, reproducing, taking_out
+from layerscope.cli.ending import code_of
 from layerscope.cli.program import cli, commands_page
 from layerscope.cli.telling import say
-from layerscope.errors import LayerscopeError, LayerscopeWarning
+from layerscope.errors import LayerscopeWarning
 
-__all__ = ["cli", "commands", "commands_page", "comparing", "looking", "main", "reproducing", "taking_out"]
+__all__ = [
+    "cli",
+    "commands",
+    "commands_page",
+    "comparing",
+    "looking",
+    "main",
+    "reproducing",
+    "taking_out",
+]
 
-_STOPPED = 130
 _show_as_ever = warnings.showwarning
 
 
@@ -26,18 +33,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what no terminal can show
     warnings.showwarning = _show_warning
-    try:
-        cli(standalone_mode=True)
-    except LayerscopeError as error:
-        say(f"layerscope: {error}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, SystemExit) as end:
-        if isinstance(end, SystemExit) and end.code != _STOPPED:  # which typer makes of Ctrl-C
-            raise
-        typer.echo(
-            "layerscope: stopped; what was computed is kept. The same command goes on from there.", err=True
-        )
-        sys.exit(_STOPPED)
+    sys.exit(code_of(lambda: cli(standalone_mode=False, prog_name="layerscope")))
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -106,7 +106,7 @@ def readable(path: Path, *, missing: str = "check the spelling and the folder yo
         raise unreadable(path, error, missing=missing) from error
 
 
-def unreadable(path: Path, error: OSError, *, missing: str = "check the spelling") -> LayerscopeError:
+def unreadable(path: Path | str, error: OSError, *, missing: str = "check the spelling") -> LayerscopeError:
     """Why a file or folder cannot be read; see `readable`."""
     found, hint = str(error.strerror or error), f"ls -l {path}"
     if error.errno == errno.ENOENT:
