@@ -55,12 +55,20 @@ Earlier = Mapping[str, xr.Dataset]
 """Results of the stages before this one, by name: laid one after another, or folded."""
 
 
+MOST, MOST_DRAWS = 1_000_000, 100_000
+"""Bounds on whole numbers among settings, and on numbers of draws: beyond them a run would not end, or not fit."""
+
+_DRAWS = ("samples", "draws", "permutations", "repeats")
+
+
 class ExperimentSettings(BaseModel):
     """Choices of an experiment: frozen, checked, and saved whole with the run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON holds neither
 
-    seed: int = Field(0, ge=0, description="seed of every random draw; resamples and permutations use it too")
+    seed: int = Field(
+        0, ge=0, lt=2**64, description="seed of every random draw; resamples and permutations use it too"
+    )
 
     @property
     def together(self) -> int:
@@ -85,6 +93,16 @@ class ExperimentSettings(BaseModel):
         switch = any(isinstance(one, bool) for one in given)
         if switch and cls.model_fields[str(field.field_name)].annotation is not bool:
             raise ValueError("a number or a word, not true or false")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _it_ends_within_a_lifetime(cls, value: Any, field: Any) -> Any:
+        name = str(field.field_name)
+        most = MOST_DRAWS if name.endswith(_DRAWS) else MOST
+        given = value if isinstance(value, list | tuple) else (value,)
+        if name != "seed" and any(isinstance(one, int) and one > most for one in given):
+            raise ValueError(f"at most {most:,}")
         return value
 
 

@@ -12,6 +12,7 @@ from layerscope.cli.options import Question, asking
 from layerscope.cli.program import RunFolderPath, RunPaths, RunsIn, Workers, cli
 from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_layers, tell_run
 from layerscope.errors import LayerscopeError
+from layerscope.jobs.request import MOST_THREADS
 from layerscope.results.files import typed
 
 
@@ -165,7 +166,7 @@ def selftest(
     quick: Annotated[bool, typer.Option("--quick", help="Do not look for the weakest effect found.")] = False,
     device: Annotated[str | None, typer.Option(help="Where that model runs.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Its type of numbers.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Processor threads.")] = None,
     workers: Workers = "0",
 ) -> None:
     """Does every instrument find what was planted in small models, and nothing where there is nothing?

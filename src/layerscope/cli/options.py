@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from layerscope.errors import LayerscopeError
-from layerscope.jobs.request import Request
+from layerscope.jobs.request import MOST_THREADS, Request
 
 if TYPE_CHECKING:
     from layerscope.contract import Experiment
@@ -64,7 +64,9 @@ _OPTIONS: dict[str, Any] = {
         str | None, Option(help="cpu, cuda, cuda:1, mps; by default a GPU where there is one.")
     ],
     "dtype": Annotated[str | None, Option(help="float32, bfloat16, float16; by default float32 on CPU.")],
-    "threads": Annotated[int | None, Option(min=1, help="Processor threads; by default all cores.")],
+    "threads": Annotated[
+        int | None, Option(min=1, max=MOST_THREADS, help="Processor threads; by default all cores.")
+    ],
     "workers": Annotated[
         str,
         Option(
@@ -79,6 +81,7 @@ _OPTIONS: dict[str, Any] = {
         int,
         Option(
             min=0,
+            max=1000,
             help="Run this many untrained twins too, the same architecture with fresh random weights, as a "
             "control; from five on they decide.",
         ),
@@ -198,7 +201,7 @@ def _setting(written: str) -> tuple[str, Any]:
         )
     try:
         return name.strip(), json.loads(value)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, or a number of more digits than Python reads
         return name.strip(), value
 
 

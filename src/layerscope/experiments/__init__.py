@@ -4,6 +4,7 @@ experiment everywhere."""
 from __future__ import annotations
 
 import difflib
+import numbers
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
@@ -187,10 +188,26 @@ def settings_of(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
                 expected=_nearest(name, list(known)),
                 hint=f"layerscope list experiments   (its settings: {', '.join(known)})",
             )
+        if not _is_plain(values[name]):
+            raise LayerscopeError(
+                f"the setting {name} of {experiment.name} is of a wrong type",
+                found=f"{type(values[name]).__name__}: {values[name]!r}",
+                expected="a number, a word, true or false, or a list or mapping of these",
+                hint=f"--set {name}={_example(experiment, name)}",
+            )
     try:
         return experiment.settings(**values)
     except ValidationError as error:
         raise _unfitting(experiment, error.errors()[0]) from error
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is one that JSON could hold; numpy's numbers among them."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | numbers.Real)
 
 
 def _unfitting(experiment: Experiment, first: Any) -> LayerscopeError:
@@ -207,10 +224,17 @@ def _unfitting(experiment: Experiment, first: Any) -> LayerscopeError:
     field = experiment.settings.model_fields.get(name)
     return LayerscopeError(
         f"the setting {name} of {experiment.name} does not fit",
-        found=repr(first["input"]),
+        found=_shown(first["input"]),
         expected=f"{said}   ({field.description if field else ''})",
         hint=f"--set {name}={_example(experiment, name)}",
     )
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"
 
 
 def _example(experiment: Experiment, name: str) -> Any:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LONGEST = 256
 """Default length to which passages are cut, in tokens: a compromise between context and a quick report."""
 
+MOST_THREADS, MOST_WORKERS = 1024, 1024
+"""More than any one machine has use for: each thread and each process takes memory of its own."""
+
 KINDS = ("prompts", "passages", "treebank", "words")
 """Kinds of text that can be given."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from layerscope.engines.engine import Engine
 from layerscope.engines.local import LocalEngine
 from layerscope.errors import LayerscopeError
+from layerscope.jobs.request import MOST_WORKERS
 
 if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
@@ -30,12 +31,12 @@ def read_workers(written: str) -> Workers:
     """
     if written == "auto":
         return "auto"
-    if written.isdecimal() and written.isascii() and int(written) <= 4096:
+    if written.isdecimal() and written.isascii() and int(written) <= MOST_WORKERS:
         return int(written)
     raise LayerscopeError(
         "this is no number of worker processes",
         found=f"--workers {written}",
-        expected="auto, 0 (everything in one process), 1, 2, ...",
+        expected=f"auto, 0 (everything in one process), 1, 2, ... at most {MOST_WORKERS}",
         hint="--workers auto",
     )
 

@@ -74,7 +74,7 @@ class Machine(BaseModel):
 
     processor: str
     device_name: str
-    threads: int = Field(ge=1, le=4096)
+    threads: int = Field(ge=1, le=1024)
     environment: dict[str, str] = Field(description="variables that change arithmetic")
     versions: dict[str, str]
     code: str = Field(description="sha256 over Layerscope's own source")
