@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope import experiments
+from layerscope.calls import NOTHING, PATH, SOMETHING, SWITCH, TEXT, TEXTS, checked, having, whole, word
 from layerscope.errors import LayerscopeError
 from layerscope.jobs.progress import Progress, Silent, for_this_terminal
 from layerscope.jobs.request import KINDS, LONGEST, Request
@@ -32,7 +33,24 @@ if TYPE_CHECKING:
     from layerscope.jobs.workers import Workers
     from layerscope.models.layered import LayeredModel
 
+_DATASET = having(
+    "a result of layerscope.run", 'layerscope.open_run("runs/...").result()', "data_vars", "attrs"
+)
+_RUN = having("what open_run gave", 'layerscope.open_run("runs/...")', "folder")
+_PROGRESS = SWITCH | having("an object that is told of progress", "True", "begin", "finished", "end")
 
+
+@checked(
+    experiment=TEXT,
+    out=PATH | NOTHING,
+    bos=TEXT,
+    chat=SWITCH,
+    limit=whole(1) | NOTHING,
+    longest=whole(2) | NOTHING,
+    untrained_twins=whole(0),
+    workers=whole(0) | word("auto"),
+    progress=_PROGRESS,
+)
 def run(
     experiment: str,
     model: Any = "bundled",
@@ -127,6 +145,7 @@ def run(
         return result
 
 
+@checked(model=SOMETHING, prompt=SOMETHING)
 def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:
     """The causal trace of one prompt, with *stars* round what is corrupted.
 
@@ -137,11 +156,13 @@ def trace(model: Any, prompt: Any, **settings: Any) -> xr.Dataset:
     return run("causal_trace", model, prompt, **chosen)
 
 
+@checked(result=_DATASET)
 def draw(result: xr.Dataset) -> dict[str, Any]:
     """Plotly figures of a result, by name."""
     return experiments.load(said_of_itself(result, "experiment")).draw(result)
 
 
+@checked(run=PATH | _RUN | _DATASET)
 def show(run: Any) -> InWords:
     """What a run found, as `layerscope show` prints it; in a notebook it shows itself, elsewhere print it.
 
@@ -162,6 +183,7 @@ def show(run: Any) -> InWords:
     return InWords(summary_of(folder, whole=True))
 
 
+@checked(path=PATH)
 def report(runs: Any, path: str | Path = "report.html") -> Path:
     """Write the page of saved runs; returns where it lies.
 
@@ -177,6 +199,7 @@ def report(runs: Any, path: str | Path = "report.html") -> Path:
     return report_on(runs, path)
 
 
+@checked(text=TEXT, sites=TEXT | TEXTS, bos=TEXT)
 def read(model: Any, text: str, *, sites: str | Sequence[str], bos: BosPolicy = "auto") -> xr.DataArray:
     """Any activation of a text, as a DataArray with a `site` dimension and the tokens' text beside it.
 
@@ -284,6 +307,7 @@ class SavedRun:
         return running.replay(self.folder.path, model=model, trust_remote_code=trust_remote_code)
 
 
+@checked(path=PATH)
 def open_run(path: str | Path) -> SavedRun:
     """A run, by its folder, its name below runs/ or a beginning of that, to be read, resumed or replayed."""
     return SavedRun(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,8 +219,12 @@ def each_run(runs: Any) -> list[Any]:
     """The runs one by one: a folder stands for all complete runs of trained models below it."""
     alone = isinstance(runs, str | Path | xr.Dataset | RunFolder) or hasattr(runs, "folder")
     found: list[Any] = []
+    if not alone and not isinstance(runs, Iterable):
+        raise _no_runs(runs)
     for one in [runs] if alone else runs:
         given = getattr(one, "folder", one)
+        if not isinstance(given, str | Path | xr.Dataset | RunFolder):
+            raise _no_runs(one)
         if not isinstance(given, str | Path):
             found.append(given)
         elif RunFolder.is_one(path := run_named(Path(given))):
@@ -228,6 +232,15 @@ def each_run(runs: Any) -> list[Any]:
         else:
             found += [run for run in runs_below(path) if _of_a_trained_model(run)]
     return found
+
+
+def _no_runs(given: object) -> LayerscopeError:
+    return LayerscopeError(
+        "this is no run",
+        found=f"{type(given).__name__}: {given!r}",
+        expected="a run folder, what open_run gave, a result, or several of these",
+        hint='layerscope.layers("runs")',
+    )
 
 
 def _of_a_trained_model(run: RunFolder) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from layerscope.calls import NOTHING, SOMETHING, SWITCH, TEXT, checked, having
 from layerscope.errors import LayerscopeError, LayerscopeWarning
 from layerscope.models.alike import Built
 from layerscope.models.check import check_model
@@ -37,6 +38,14 @@ _NOT_SHARED = (
 )
 
 
+@checked(
+    source=SOMETHING,
+    device=TEXT | NOTHING,
+    dtype=TEXT | NOTHING,
+    revision=TEXT | NOTHING,
+    trust_remote_code=SWITCH,
+    tokenizer=NOTHING | having("a transformers tokenizer", "None", "convert_ids_to_tokens", "encode"),
+)
 def load_model(
     source: Any = "bundled",
     *,

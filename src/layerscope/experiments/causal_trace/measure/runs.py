@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from layerscope import runs
+from layerscope.calls import TEXT, Kind, checked
 from layerscope.errors import LayerscopeError
 from layerscope.experiments.causal_trace.items.noised import NoisedItem, noised_positions
 from layerscope.experiments.causal_trace.settings import Settings
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _OWN_METRICS: dict[str, Callable[[Any], Any]] = {}
 
 
+@checked(name=TEXT, function=Kind("a function", callable, "lambda logits: logits[:, 0]"))
 def metric(name: str, function: Callable[[Any], Any]) -> None:
     """Let a causal trace read a function of your own: metric="own:NAME".
 
