@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_serializer
 
 from layerscope.errors import LayerscopeError
+from layerscope.results.files import readable
 from layerscope.text.passage_streams import is_stream, items_of_stream
 from layerscope.text.prompt_files import UNCATEGORISED
 from layerscope.text.record_fields import Record, record_of, refuse_hostile, shown, unique_names
@@ -18,7 +19,10 @@ from layerscope.text.sources import bundled_sets, find_source, missing
 
 _ENDINGS = (".jsonl", ".csv", ".json", ".txt")
 _FIELDS = '{"text": ...}'
-_OF_ITS_OWN = ("id", "genre", "text", "story")
+_TEXTS = ("text", "story", "sentence", "sentence_good", "content", "document")
+"""Fields that hold the text, in layouts of several datasets (sentence_good: BLiMP's); the first of them counts."""
+
+_OF_ITS_OWN = ("id", "genre", *_TEXTS)
 _LONGEST_LABEL = 40
 
 
@@ -51,8 +55,9 @@ def load_passages(source: object) -> tuple[Passage, ...]:
 
     Args:
         source: a path (or its text) to a `.jsonl` file of {"id", "genre", "text"}, a `.json` list of texts
-            or of objects with "text" or "story", a `.csv` file with a column "text", a `.txt` file (one
-            passage), or a folder of such files; further short fields are kept as labels. Or the name of a
+            or of objects with "text" (or "story", "sentence", "content", ...), a `.csv` file with such a
+            column, a `.txt` file (one passage), or a folder of such files; further short fields are kept as
+            labels. Or the name of a
             bundled set; "-" for standard input; "hub:NAME" for a Hugging Face dataset (see
             `passage_streams`); a Passage or a mapping with these fields; or an iterable of texts, mappings
             and Passages.
@@ -89,7 +94,10 @@ def _read(source: object) -> list[Passage]:
 
 
 def _from_folder(folder: Path) -> list[Passage]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file())
+    with readable(folder):
+        files = sorted(
+            path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.is_file()
+        )
     if not files:
         raise LayerscopeError(
             f"there are no texts in this folder: {folder}",
@@ -144,10 +152,11 @@ def _labels_of(record: Record) -> dict[str, str]:
 
 
 def _text_of(record: Record) -> str:
-    text = record.text("story" if "story" in record.fields and "text" not in record.fields else "text")
+    name = next((name for name in _TEXTS if name in record.fields), "text")
+    text = record.text(name)
     if not text.strip():
         raise LayerscopeError(
-            f'"text" is empty in {record.where}',
+            f'"{name}" is empty in {record.where}',
             found=shown(text),
             expected="text",
             hint="fill the text in, or remove the entry",

@@ -3,14 +3,18 @@
 - Layerscope's own: `prompt`, `subject` (or stars in the prompt), `answer`; optional `id`, `category`,
   `pair`, `partner`, `subject_start`. Other fields are left alone.
 - ROME's known_1000: `prompt`, `subject`, `attribute`, with `template`, `known_id`, `relation_id`.
-- CounterFact: `requested_rewrite` with a `prompt` that holds {}, `subject` and `target_true`.
+- CounterFact: `requested_rewrite` with a `prompt` that holds {}, `subject` and `target_true`; or these three alone.
+- zsRE: `src`, a question, with `subject` and `answers`, of which the first counts.
 
-Source: the two foreign layouts are those of Meng et al. 2022, "Locating and Editing Factual Associations".
+Of other known datasets it is said what they are, and how they can be read.
+
+Source: the foreign layouts are those of Meng et al. 2022, "Locating and Editing Factual Associations".
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from layerscope.errors import LayerscopeError
@@ -32,8 +36,14 @@ def prompt_fields(record: Record, *, default_name: str) -> dict[str, Any]:
     """
     if "requested_rewrite" in record.fields:
         return _counterfact(record, default_name)
-    if "attribute" in record.fields and "answer" not in record.fields:
-        return _known_1000(record, default_name)
+    if "answer" not in record.fields:
+        if "attribute" in record.fields:
+            return _known_1000(record, default_name)
+        if "target_true" in record.fields:
+            return _rewrite(_with_place(record), record.optional("case_id"), default_name)
+        if "src" in record.fields and "prompt" not in record.fields:
+            return _zsre(record, default_name)
+    _refuse_other_datasets(record)
     return _own_layout(record, default_name)
 
 
@@ -73,6 +83,19 @@ def _known_1000(record: Record, default_name: str) -> dict[str, Any]:
 
 def _counterfact(record: Record, default_name: str) -> dict[str, Any]:
     rewrite = record.inner("requested_rewrite")
+    return _rewrite(rewrite, record.optional("case_id"), default_name)
+
+
+def _with_place(record: Record) -> Record:
+    """A flat record of CounterFact, whose prompt may hold the subject itself, with {} in its place."""
+    prompt, subject = record.text("prompt"), record.text("subject")
+    if not subject or "{}" in prompt:
+        return record
+    return replace(record, fields={**record.fields, "prompt": prompt.replace(subject, "{}", 1)})
+
+
+def _rewrite(rewrite: Record, number: str | None, default_name: str) -> dict[str, Any]:
+    """A prompt with {} in the subject's place, and a true target."""
     template, subject = rewrite.text("prompt"), rewrite.text("subject")
     _refuse_empty(subject, "subject", rewrite)
     before, gap, after = template.partition("{}")
@@ -83,14 +106,63 @@ def _counterfact(record: Record, default_name: str) -> dict[str, Any]:
             expected='"{}" where the subject goes, as in "The mother tongue of {} is"',
             hint="put {} into the template",
         )
-    text, number = before + subject + after, record.optional("case_id")
+    text, true = before + subject + after, rewrite.fields.get("target_true")
+    answer = true if isinstance(true, str) else rewrite.inner("target_true").text("str")
     return {
         "name": f"case-{number}" if number else default_name,
         "category": rewrite.optional("relation_id") or UNCATEGORISED,
         "text": text,
         "subject": (len(before), len(before) + len(subject)),
-        "answer": _after(text, rewrite.inner("target_true").text("str")),
+        "answer": _after(text, answer),
     }
+
+
+def _zsre(record: Record, default_name: str) -> dict[str, Any]:
+    text, subject, answers = record.text("src"), record.text("subject"), record.fields.get("answers")
+    _refuse_empty(text, "src", record)
+    _refuse_empty(subject, "subject", record)
+    if not isinstance(answers, list) or not answers or not isinstance(answers[0], str):
+        raise record.unfit("answers", answers, "a list of texts")
+    span, note = _span_of(text, subject, None, record)
+    return {
+        "name": default_name,
+        "text": text,
+        "subject": span,
+        "answer": _after(text, answers[0]),
+        "note": note,
+    }
+
+
+_OTHERS = {
+    "sentence_good": (
+        "a minimal pair of BLiMP, which has no subject and no answer",
+        "--passages reads sentence_good",
+    ),
+    "masked_sentences": (
+        "a probe of LAMA for masked models",
+        "the part before [MASK] is a prompt, obj_label its answer",
+    ),
+    "obj_label": ("a probe of LAMA or ParaRel", "write prompt, sub_label as subject and obj_label as answer"),
+    "corrupted": (
+        "a clean and a corrupted text",
+        "one prompt with its subject, and a partner for it",
+    ),
+    "question": ("a question with answers", "rename question to prompt, and add subject and answer"),
+    "text": ("a passage", "--passages reads it; a prompt has prompt, subject and answer"),
+}
+"""Fields by which other datasets are known: what they are, and how they can be read."""
+
+
+def _refuse_other_datasets(record: Record) -> None:
+    known = next((name for name in _OTHERS if name in record.fields), None)
+    if known is not None and "prompt" not in record.fields:
+        what, hint = _OTHERS[known]
+        raise LayerscopeError(
+            f"this is no prompt: {record.where}",
+            found=f'"{known}": {what}',
+            expected='"prompt", "subject" and "answer", or the layout of known_1000, CounterFact or zsRE',
+            hint=hint,
+        )
 
 
 def _located(record: Record, written: str) -> tuple[str, tuple[int, int], str]:

@@ -5,6 +5,7 @@ Prompts and passages read their files through here, so that both refuse a broken
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -14,8 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from layerscope.errors import LayerscopeError
+from layerscope.results.files import unreadable
 
 _LONGEST_CELL = 2**31 - 1
+_LOOKED_AT = 1000
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "upright bars"}
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,19 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise LayerscopeError(
-            f"the file cannot be read: {path}",
-            found=error.strerror or type(error).__name__,
-            expected="a readable file",
-            hint="check the path and its permissions",
-        ) from error
+        raise unreadable(path, error) from error
     return decoded(data, str(path))
 
 
 def decoded(data: bytes, where: str) -> str:
     """UTF-8 bytes as text, less a byte order mark; what is not text is refused with its place."""
+    if other := _other_encoding(data):
+        raise LayerscopeError(
+            f"the file is not UTF-8: {where}",
+            found=f"{other}, as some editors and spreadsheets save",
+            expected="text in UTF-8",
+            hint=f"save it as UTF-8, for example: iconv -f {other} -t UTF-8 OLD > NEW",
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,6 +98,23 @@ def decoded(data: bytes, where: str) -> str:
             hint="a text file; binary data has no passages",
         )
     return text
+
+
+def _other_encoding(data: bytes) -> str:
+    """The encoding that a file begins like, where each character takes two or four bytes; else empty."""
+    for mark, name in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32")):
+        if data.startswith(mark):
+            return name
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    start = data[:_LOOKED_AT]
+    zeros = start[0::2].count(0), start[1::2].count(0)
+    half = len(start) // 2
+    if (
+        half > 1 and min(zeros) == 0 and max(zeros) > half // 2
+    ):  # ordinary letters, of which every other byte is 0
+        return "UTF-16BE" if zeros[0] else "UTF-16LE"
+    return ""
 
 
 def items_of_lines(text: str, where: str) -> list[Item]:
@@ -155,6 +178,7 @@ def _csv_items(text: str, path: Path) -> Iterator[Item]:
     if not rows:
         return
     names = [name.strip() for name in rows[0][1]]
+    _refuse_other_separators(names, path)
     _refuse_twins(names, f"{path}, line {rows[0][0]}")
     for line, cells in rows[1:]:
         where = f"{path}, line {line}"
@@ -196,6 +220,18 @@ def _cells_of_any_length() -> Iterator[None]:
         yield
     finally:
         csv.field_size_limit(before)
+
+
+def _refuse_other_separators(names: list[str], path: Path) -> None:
+    """Refuse a header of one cell that holds another separator: spreadsheets of many countries write semicolons."""
+    other = next((name for name in _OTHER_SEPARATORS if name in names[0]), None) if len(names) == 1 else None
+    if other is not None:
+        raise LayerscopeError(
+            f"the cells of this file are separated by {_OTHER_SEPARATORS[other]}: {path}",
+            found=names[0],
+            expected=",".join(names[0].split(other)),
+            hint="save it with commas between cells (CSV, comma delimited), or as .jsonl",
+        )
 
 
 def _refuse_twins(names: list[str], where: str) -> None:

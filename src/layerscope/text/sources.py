@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -49,8 +51,15 @@ def find_source(
 
 
 def missing(source: str | os.PathLike[str], kind: str, sets: Iterable[str]) -> LayerscopeError:
-    """The error for a file or set that is not there, with names near to it."""
+    """The error for a file or set that is not there, with names near to it; or for what is no ordinary file."""
     path, sets = Path(source), list(sets)
+    if special := _special(path):
+        return LayerscopeError(
+            f"this is no file of {kind}: {shown(os.fspath(source))[1:-1]}",
+            found=special,
+            expected="an ordinary file, which has an end",
+            hint="copy what it gives into a file of your own",
+        )
     near = [str(path.parent / name) for name in nearest(path.name, _names_in(path.parent))]
     near += nearest(path.stem, sets)
     folder = "" if _exists(path.parent, Path.is_dir) else f", nor the folder {shown(str(path.parent))}"
@@ -83,6 +92,22 @@ def _exists(path: Path, as_what: Callable[[Path], bool]) -> bool:
         return as_what(path)
     except (OSError, ValueError):  # too long for a file name, or not encodable as one
         return False
+
+
+def _special(path: Path) -> str:
+    """What stands at a path that is neither a file nor a folder; empty where nothing does."""
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        return "a place that may not be looked at"
+    except (OSError, ValueError) as error:
+        return "a link that leads round to itself" if getattr(error, "errno", 0) == errno.ELOOP else ""
+    kinds = {
+        "a device": (stat.S_ISCHR, stat.S_ISBLK),
+        "a pipe": (stat.S_ISFIFO,),
+        "a socket": (stat.S_ISSOCK,),
+    }
+    return next((name for name, tests in kinds.items() if any(test(mode) for test in tests)), "")
 
 
 def _names_in(folder: Path) -> list[str]:
