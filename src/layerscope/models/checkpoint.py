@@ -17,6 +17,8 @@ from typing import Any
 from layerscope.errors import LayerscopeError
 from layerscope.models.places import Place
 from layerscope.models.safetensors_files import INDEX, stored_tensors, weight_files
+from layerscope.models.sizes import refuse_sizes
+from layerscope.results.files import readable
 
 _AGAIN = "download or convert the checkpoint again"
 _SHARDS_OF_A_PICKLE = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
@@ -39,7 +41,9 @@ def look_into(folder: Path) -> None:
         LayerscopeError: no configuration, no or damaged or pickled weights, an adapter, or a configuration that
             names code or weights outside of the folder.
     """
-    if not (folder / "config.json").is_file():
+    with readable(folder):
+        is_model = (folder / "config.json").is_file()
+    if not is_model:
         raise _refused(
             "there is no such model",
             f"{folder} holds no config.json",
@@ -61,14 +65,20 @@ def look_into(folder: Path) -> None:
             "model.safetensors, or its shards with their index",
             "model.save_pretrained(folder)",
         )
-    _refuse_configuration(folder)
-    stored_tensors(folder)
+    config = _refuse_configuration(folder)
+    refuse_sizes(folder, config, len(stored_tensors(folder)))
 
 
-def _refuse_configuration(folder: Path) -> None:
+def _refuse_configuration(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        with readable(folder / "config.json"):
+            # Not `parsed`: families with a state-space layer write Infinity.
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no JSON object")
+    except LayerscopeError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise _refused(
             "this model cannot be loaded: its configuration is damaged",
             f"{folder / 'config.json'}: {error}",
@@ -104,6 +114,7 @@ def _refuse_configuration(folder: Path) -> None:
                 "model.safetensors, or its shards with their index",
                 f"remove {name} from config.json, and rename the file",
             )
+    return dict(config)
 
 
 def _own(attention: Any) -> bool:
@@ -151,7 +162,7 @@ def files_digest(place: Place) -> str:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with readable(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -14,7 +14,12 @@ from layerscope.calls import NOTHING, SOMETHING, SWITCH, TEXT, checked, having
 from layerscope.errors import LayerscopeError, LayerscopeWarning
 from layerscope.models.alike import Built
 from layerscope.models.check import check_model
-from layerscope.models.checkpoint import files_digest, look_into, refuse_gaps, refuse_unused
+from layerscope.models.checkpoint import (
+    files_digest,
+    look_into,
+    refuse_gaps,
+    refuse_unused,
+)
 from layerscope.models.copies import built_once
 from layerscope.models.facts import facts_of
 from layerscope.models.gguf_files import build_from_gguf, look_into_gguf, read_once, types_of, unused_in_gguf
@@ -23,9 +28,11 @@ from layerscope.models.memory import lacking, ran_out
 from layerscope.models.objects import unwrapped
 from layerscope.models.places import Place, find_model
 from layerscope.models.quiet import quiet
+from layerscope.models.sizes import refuse_far_larger, refuse_other_sizes, shapes_of
 from layerscope.models.structure import Structure, find_blocks
 from layerscope.models.use import in_use, ordinary_tensors
 from layerscope.models.verdicts import know_weights
+from layerscope.results.files import unreadable
 
 _DTYPES = {
     "float32": torch.float32,
@@ -202,6 +209,8 @@ def _built(place: Place, device: str, dtype: str | None, trust: bool) -> tuple[A
         if header is not None:
             module, report = build_from_gguf(place, config, wanted)
         else:
+            if not trust and getattr(config, "quantization_config", None) is None:
+                refuse_far_larger(place, shapes_of(config))
             module, report = AutoModelForCausalLM.from_pretrained(
                 place.folder,
                 config=config,
@@ -214,6 +223,8 @@ def _built(place: Place, device: str, dtype: str | None, trust: bool) -> tuple[A
         raise
     except Exception as error:
         # transformers answers broken configs and damaged weights with many kinds of exception.
+        if "ignore_mismatched_sizes" in str(error):
+            refuse_other_sizes(place, shapes_of(config))
         raise _cannot_load(place, error) from error
     refuse_gaps(place, module, report)
     if header is not None:
@@ -234,12 +245,17 @@ def _refuse_encoders(place: Place, config: Any) -> None:
 
 
 def _cannot_load(place: Place, error: Exception) -> LayerscopeError:
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, OSError) and error.filename is not None:
+        return unreadable(str(error.filename), error)
+    code = "trust_remote_code" in str(error)
     return LayerscopeError(
         "this model cannot be loaded",
-        found=f"{place}: {type(error).__name__}: {lines[0] if lines else ''}",
+        found=f"{place}: {type(error).__name__}: {' '.join(lines[:3])}",
         expected="a decoder-only model that transformers can build, with whole weights",
-        hint="check the files; code that comes with weights runs only with --trust-remote-code",
+        hint="code that comes with these weights runs only with --trust-remote-code"
+        if code
+        else f"look at {place.folder / 'config.json'}, or download or convert the checkpoint again",
     )
 
 
@@ -251,6 +267,8 @@ def _tokenizer(place: Place, trust: bool) -> Any:
             place.folder, trust_remote_code=trust, **({"gguf_file": place.gguf} if place.gguf else {})
         )
     except Exception as error:
+        if isinstance(error, PermissionError) and error.filename is not None:
+            raise unreadable(str(error.filename), error) from error
         raise LayerscopeError(
             "this model has no tokenizer that can be loaded",
             found=f"{place}: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}",

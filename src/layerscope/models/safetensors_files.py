@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from layerscope.errors import LayerscopeError
+from layerscope.results.files import readable
+from layerscope.results.strict_json import parsed
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _FLOATING = ("F", "BF")
@@ -19,6 +20,7 @@ class StoredTensor:
     name: str
     dtype: str
     shard: str
+    shape: tuple[int, ...] = ()
 
     @property
     def floating(self) -> bool:
@@ -46,9 +48,12 @@ def shards_of(folder: Path) -> list[str]:
         LayerscopeError: the index cannot be read, or names a file elsewhere or of another kind.
     """
     try:
-        mapped = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
+        with readable(folder / INDEX):
+            mapped = parsed((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         shards = list(mapped.values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except LayerscopeError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _bad_index(folder, f"{type(error).__name__}: {error}") from error
     for shard in shards:
         plain = isinstance(shard, str) and PurePosixPath(shard).name == shard and "\\" not in shard
@@ -67,7 +72,7 @@ def stored_tensors(folder: Path) -> list[StoredTensor]:
     """
     found: dict[str, StoredTensor] = {}
     for shard in weight_files(folder):
-        for name, dtype in _header(folder / shard):
+        for name, dtype, shape in _header(folder / shard):
             if name in found:
                 raise LayerscopeError(
                     "two files hold a tensor of the same name",
@@ -75,16 +80,19 @@ def stored_tensors(folder: Path) -> list[StoredTensor]:
                     expected="each tensor once",
                     hint="download or convert the checkpoint again",
                 )
-            found[name] = StoredTensor(name, dtype, shard)
+            found[name] = StoredTensor(name, dtype, shard, shape)
     return list(found.values())
 
 
-def _header(path: Path) -> list[tuple[str, str]]:
+def _header(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with readable(path, missing="download the weights again"):
+            path.open("rb").close()
         with safe_open(path, framework="pt") as file:
-            return [(name, file.get_slice(name).get_dtype()) for name in file.keys()]  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return [(name, one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()]
     except (OSError, SafetensorError) as error:
         raise LayerscopeError(
             "this model cannot be loaded: its weights are damaged or missing",
