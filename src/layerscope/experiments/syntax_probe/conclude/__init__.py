@@ -76,7 +76,7 @@ def over_depth(result: xr.Dataset) -> dict[str, xr.Dataset]:
         "syntax": measure(
             result,
             "gain",
-            label=f"{task_in_words(task)} beyond word type",
+            label=f"{task_in_words(task).removesuffix(' relation')} beyond word type",
             sense=f"much more of {task} is decodable than the word type alone allows",
             questions="what is decodable",
             null=null,
