@@ -194,3 +194,24 @@ def test_no_chart_is_uploaded_and_pictures_are_svg(page: Opened) -> None:
     assert not [title for title in buttons if "hare" in title]
     picture = page.page.evaluate("document.querySelector('.drawing')._context.toImageButtonOptions")
     assert picture["format"] == "svg"
+
+
+def test_examples_are_unpacked_when_they_are_opened(
+    make_run: MakeRun, tmp_path: Path, browser: Browser
+) -> None:
+    path = write_report([make_run(experiment="trial_reading")], tmp_path / "report.html")
+    context = browser.new_context()
+    opened = Opened(context.new_page(), path)
+    assert opened.page.locator(".excerpts li").count() == 0
+
+    opened.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    opened.wait_until("document.querySelectorAll('.reading .excerpts li').length > 0")
+
+    lines = opened.page.locator(".excerpts li").count()
+    opened.page.evaluate("document.querySelectorAll('.reading').forEach(one => one.open = false)")
+    opened.page.evaluate("document.querySelectorAll('.reading').forEach(one => one.open = true)")
+    opened.page.wait_for_timeout(200)
+    assert opened.page.locator(".excerpts li").count() == lines
+    assert "<script>alert(1)</script>" in (opened.page.locator(".reading").first.text_content() or "")
+    assert opened.complaints == []
+    context.close()

@@ -11,10 +11,11 @@ from layerscope.results.annotation_sheets import write_sheet
 from layerscope.results.pages import Chapter, Excerpt, Page, Piece
 from layerscope.results.store import RunFolder
 from report.made_runs import HOSTILE, MakeRun
+from report.test_report import with_examples
 
 
 def html_of(run: RunFolder, tmp_path: Path) -> str:
-    return write_report([run], tmp_path / "report.html").read_text(encoding="utf-8")
+    return with_examples(write_report([run], tmp_path / "report.html").read_text(encoding="utf-8"))
 
 
 def test_equal_neighbours_are_one_run_and_marks_show_blanks() -> None:

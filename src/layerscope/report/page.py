@@ -85,6 +85,7 @@ def _environment() -> Environment:
         "measured": measured,
         "p": _p,
         "json": _json,
+        "packed": lambda markup: Markup(packed(str(markup))),
         "explained": linked_terms(),
         "term_anchor": term_anchor,
         "at": lambda values, place: values[place],

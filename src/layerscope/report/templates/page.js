@@ -161,6 +161,13 @@
   }, { rootMargin: "800px" });
   figures.forEach((figure) => near.observe(figure));
 
+  // Examples are unpacked when somebody opens them; what is packed is markup that this page wrote, texts escaped.
+  for (const page of document.querySelectorAll("details.reading")) {
+    const fill = (text) => page.insertAdjacentHTML("beforeend", text);
+    const unpack = () => unpacked(page.querySelector("script").textContent).then(fill);
+    page.addEventListener("toggle", unpack, { once: true });
+  }
+
   // On a narrow window the contents would push everything else down.
   if (innerWidth < 1320) document.querySelector(".contents details").open = false;
 
