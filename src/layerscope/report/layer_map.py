@@ -78,10 +78,9 @@ def layer_map(layers: Layers, anchors: Mapping[str, str]) -> LayerMap:
         layers: the atlas of the model.
         anchors: of the page's sections, by experiment.
     """
-    rows = [
-        (str(row.group.values), _row(row, anchors))
-        for row in (layers.data.isel(measure=place) for place in range(layers.data.sizes["measure"]))
-    ]
+    every = (layers.data.isel(measure=place) for place in range(layers.data.sizes["measure"]))
+    known = (row for row in every if np.isfinite(row.value).any())  # a row without a value says nothing
+    rows = [(str(row.group.values), _row(row, anchors)) for row in known]
     groups = tuple(
         (group.capitalize(), tuple(row for _, row in same))
         for group, same in groupby(rows, key=lambda pair: pair[0])
@@ -98,10 +97,9 @@ def _phases(layers: Layers) -> Iterator[tuple[int, str]]:
 
 def _row(row: xr.Dataset, anchors: Mapping[str, str]) -> Row:
     value, unit = row.value.values, str(row.unit.values)
-    least, most = (np.nanmin(value), np.nanmax(value)) if np.isfinite(value).any() else (np.nan, np.nan)
+    least, most = np.nanmin(value), np.nanmax(value)
     shades = (value - least) / (most - least) if most > least else np.where(np.isfinite(value), 0.5, np.nan)
-    at = int(np.nanargmax(value)) if np.isfinite(most) else 0
-    highest = f"{measured_of(row, at)} at {at}" if np.isfinite(most) else ""
+    at = int(np.nanargmax(value))
     cells = tuple(
         Cell(
             layer,
@@ -115,7 +113,7 @@ def _row(row: xr.Dataset, anchors: Mapping[str, str]) -> Row:
         measure=str(row.measure.values),
         label=str(row.label.values),
         sense=str(row.sense.values),
-        most=highest,
+        most=f"{measured_of(row, at)} at {at}",
         anchor=anchors.get(str(row.experiment.values), ""),
         cells=cells,
     )

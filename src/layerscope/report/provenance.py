@@ -38,7 +38,8 @@ def line_of_facts(record: RunRecord) -> str:
         str(facts.get("architecture") or ""),
         f"{_in_millions(facts['n_parameters'])} parameters" if facts.get("n_parameters") else "",
         f"{facts['n_layers']} layers" if facts.get("n_layers") else "",
-        f"{heads} heads" + (f" on {shared} key-value heads" if shared and shared != heads else "")
+        f"{heads} heads"
+        + (f" on {shared} key-value head{'s' * (shared != 1)}" if shared and shared != heads else "")
         if heads
         else "",
         f"vocabulary {facts['vocabulary']:,}" if facts.get("vocabulary") else "",
