@@ -44,3 +44,16 @@ def test_adding_an_experiment_names_what_can_be_imported() -> None:
         ):
             assert hasattr(module, name), name
     assert all(f"`{name}" in page for name in experiments._HOLDS)
+
+
+def test_every_link_to_a_file_leads_to_one() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    missing = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    ]
+
+    assert len(pages) > 30
+    assert missing == []
