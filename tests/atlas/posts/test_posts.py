@@ -6,6 +6,7 @@ import pytest
 
 from atlas.posts.made_results import made
 from layerscope.atlas.posts import post_named, posts
+from layerscope.atlas.posts.svd_directions import WEIGHTS
 from layerscope.atlas.verdicts import PostClaim, judge
 from layerscope.errors import LayerscopeError
 
@@ -73,3 +74,16 @@ def test_an_unknown_post_is_named() -> None:
     with pytest.raises(LayerscopeError, match="recall-and-regurgitation"):
         post_named("geva")
     assert post_named("word").name == "word-positions"
+
+
+def test_a_rater_without_power_decides_nothing_about_directions() -> None:
+    results = made(1.0)
+    before = [one.holds for one in judge(post_named("svd"), results, "m")]
+    blind = results[WEIGHTS].assign_attrs(rater_may_rate="false")
+
+    found = judge(post_named("svd"), {**results, WEIGHTS: blind}, "m")
+
+    rated = [one for one in found if one.claim.name != "three phases of cosines"]
+    assert {one.holds for one in rated} == {"cannot be decided here"}
+    assert all("no rater has power" in one.why for one in rated)
+    assert before.count("cannot be decided here") == 0

@@ -15,9 +15,9 @@ STATES = Pinned.of("hidden_states")
 
 
 def _rater(results: Results) -> str:
-    """The rater that is used, which must detect known sets more often than unrelated tokens."""
+    """The rater that is used, which must detect enough of directions that are made of known sets."""
     result = results[WEIGHTS]
-    if not result["above_rotations"].notnull().any():
+    if not read_json(result, "rater_may_rate", True) or not result["above_rotations"].notnull().any():
         raise CannotBeDecidedError("no rater has power on this vocabulary")
     return str(read_json(result, "rate_by"))
 
