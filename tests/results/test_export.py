@@ -42,3 +42,18 @@ def test_tables_are_not_written_where_a_file_stands(tmp_path: Path) -> None:
     with pytest.raises(LayerscopeError, match="cannot write"):
         export(RESULT, tmp_path / "file", "csv")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_spreadsheet_finds_no_formula_and_numbers_stay(tmp_path: Path, safe: bool) -> None:
+    texts = ["=1+1", "+1", "-2", "@x", "\t=1", "plain", "a=1"]
+    result = xr.Dataset(
+        {"value": quantity(np.arange(7) - 3.0, "token", "value")}, coords={"token_text": ("token", texts)}
+    )
+
+    (path,) = export(result, tmp_path, "csv", spreadsheet_safe=safe)
+
+    table = pd.read_csv(path, dtype={"token_text": str})
+    expected = [f"'{text}" for text in texts[:5]] + texts[5:] if safe else texts
+    assert list(table["token_text"]) == expected
+    assert list(table["value"]) == list(np.arange(7) - 3.0)

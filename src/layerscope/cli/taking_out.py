@@ -18,6 +18,12 @@ def export(
     folder: RunFolderPath,
     to: Annotated[Literal["csv", "parquet", "latex"], typer.Option(help="The format of the tables.")] = "csv",
     out: Annotated[Path | None, typer.Option(help="Where tables go; by default DIR/tables.")] = None,
+    spreadsheet_safe: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet-safe", help="An apostrophe before texts that a spreadsheet takes for a formula."
+        ),
+    ] = False,
     runs: RunsIn = Path("runs"),
 ) -> None:
     """Write a result as plain tables, one for each set of dimensions, and its findings as one more.
@@ -42,7 +48,8 @@ def export(
         if to == "latex":
             raise
         say(f"layerscope: the findings are left out: {error}", err=True)
-    for path in tables.export(result, out or run.path / "tables", to, findings):
+    place = out or run.path / "tables"
+    for path in tables.export(result, place, to, findings, spreadsheet_safe=spreadsheet_safe):
         say(str(path))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from layerscope.errors import LayerscopeError
 from layerscope.results.files import make_folder, write_text
+from layerscope.results.spreadsheet import harmless
 
 FOLDER = "annotations"
 """Where filled-in sheets lie in a run folder: one file for each annotator, named after them."""
@@ -79,14 +80,9 @@ def write_sheet(folder: Path, sheet: Sheet, annotator: str) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([_ID, *sheet.shown, *sheet.questions])
     for name, cells in sheet.rows.items():
-        writer.writerow([name, *map(_harmless, cells), *[""] * len(sheet.questions)])
+        writer.writerow([name, *map(harmless, cells), *[""] * len(sheet.questions)])
     write_text(path, "\ufeff" + text.getvalue())  # spreadsheets take UTF-8 for what it is only with this mark
     return path
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
 def read_sheets(folder: Path, sheet: Sheet) -> Judgements:

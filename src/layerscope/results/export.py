@@ -13,6 +13,7 @@ from layerscope.errors import LayerscopeError
 from layerscope.results.files import make_folder, write_atomically, write_text
 from layerscope.results.findings_table import for_papers
 from layerscope.results.latex import latex_of
+from layerscope.results.spreadsheet import harmless_table
 
 Format = Literal["csv", "parquet", "latex"]
 
@@ -37,11 +38,17 @@ def _table(result: xr.Dataset, names: list[str]) -> pd.DataFrame:
 
 
 def export(
-    result: xr.Dataset, folder: Path, format: Format, findings: pd.DataFrame | None = None
+    result: xr.Dataset,
+    folder: Path,
+    format: Format,
+    findings: pd.DataFrame | None = None,
+    *,
+    spreadsheet_safe: bool = False,
 ) -> list[Path]:
     """Write every table of a result into a folder, and its findings as one more; returns the files.
 
-    LaTeX is written of the findings alone.
+    LaTeX is written of the findings alone. With `spreadsheet_safe` an apostrophe stands before texts that a spreadsheet
+    would take for a formula, so that they are no longer the texts themselves.
 
     Raises:
         LayerscopeError: parquet is asked for without pyarrow, or the folder cannot be written.
@@ -54,6 +61,7 @@ def export(
         return [_latex(folder / "findings.tex", pd.DataFrame() if findings is None else findings)]
     further = {} if findings is None else {"findings": findings}
     for name, table in (tables(result) | further).items():
+        table = harmless_table(table) if spreadsheet_safe else table
         path = folder / f"{name}.{format}"
         write_atomically(path, lambda place, table=table: _write(table, place, format))  # type: ignore[misc]
         written.append(path)
