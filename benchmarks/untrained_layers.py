@@ -4,8 +4,8 @@
     python benchmarks/untrained_layers.py RUNS
 
 Each untrained twin in RUNS is read as a model is, the others being its twins. Printed for each: the layers that stand
-out, the heads with a role, whether there are phases. At the end the share of twins of which any layer is said to stand out, with its
-Clopper-Pearson interval: the design asks for at most 5 %.
+out, the heads with a role, whether there are phases. At the end the share of twins of which any layer is said to stand
+out, with its Clopper-Pearson interval: the design asks for at most 5 %.
 """
 
 from __future__ import annotations
