@@ -169,3 +169,32 @@ def test_an_experiment_that_asks_nothing_of_people_names_those_that_do(saved: Pa
     assert asking
     assert f"layerscope run {asking[0]}" in str(caught.value)
     assert caught.value.expected == f"a run of {' or '.join(asking)}"
+
+
+def test_of_many_prompts_the_first_are_printed_and_all_are_written(
+    tmp_path: Path, tiny: Path, command: Command
+) -> None:
+    file, out = tmp_path / "many.jsonl", tmp_path / "checks.txt"
+    file.write_text("".join(json.dumps(FIT[0] | {"id": f"p{number}"}) + "\n" for number in range(203)))
+
+    said = command("check-prompts", file, "--model", tiny)
+    assert "p199 " in said.out
+    assert "p200 " not in said.out
+    assert "3 more are not shown: --out FILE writes all of them" in said.out
+
+    assert "p200 " not in command("check-prompts", file, "--model", tiny, "--out", out).out
+    assert out.read_text(encoding="utf-8").count("[fox]  ok") == 203
+
+
+def test_a_file_that_was_taken_for_a_prompt_is_told_before_it_is_split(
+    tmp_path: Path, tiny: Path, command: Command
+) -> None:
+    file = tmp_path / "novel.jsonl"
+    file.write_text(json.dumps(FIT[0] | {"prompt": "the fox ran " * 1_000_000}) + "\n")
+
+    said = command("check-prompts", file, "--model", tiny)
+
+    assert said.code == 1
+    assert "far too long for a prompt" in said.out
+    assert "12,000,000 characters" in said.out
+    assert len(said.out) < 2000

@@ -153,3 +153,11 @@ def test_the_strip_shows_what_could_not_be_seen(gpt2):
     prompt = Prompt(name="x", text="a\u202eb Tower", subject=(4, 9), answer="")
 
     assert strip(tokenise_prompt(gpt2, prompt, bos="never")) == "a|�|�|�|b|*·Tower*"
+
+
+def test_of_a_long_text_the_middle_is_left_out_and_counted(gpt2):
+    line = strip(tokenised(gpt2, "The *Eiffel* Tower" + " is" * 500))
+
+    assert line.startswith("<|endoftext|>|The|*·Eiffel*|·Tower|")
+    assert " … 424 tokens … " in line
+    assert line.count("·is") == 36 + 40

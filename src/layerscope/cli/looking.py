@@ -10,7 +10,7 @@ import typer
 
 from layerscope.cli.options import Question, asking
 from layerscope.cli.program import RunFolderPath, RunPaths, RunsIn, Workers, cli
-from layerscope.cli.telling import end_with, going_on, say, tell_check, tell_layers, tell_run
+from layerscope.cli.telling import end_with, going_on, say, tell_checks, tell_layers, tell_run
 from layerscope.errors import LayerscopeError
 from layerscope.jobs.request import MOST_THREADS
 from layerscope.results.files import typed
@@ -115,6 +115,9 @@ def check_prompts(
     prompts: Annotated[
         str, typer.Argument(help="A file, a bundled set, or text with *stars*.", metavar="FILE")
     ],
+    out: Annotated[
+        Path | None, typer.Option(help="A file for the checks of all prompts.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Which prompts meet the constraints of a causal trace on a model, and why not; exits with 1 if some do not.
 
@@ -130,8 +133,7 @@ def check_prompts(
     first = standing_first(model, bos)
     typer.echo(first.said() if not chat else "the chat template says what stands first")
     checks = check(model, prompts, bos=bos if chat else first.used(needed=False), chat=chat)
-    for one in checks:
-        tell_check(one)
+    tell_checks(checks, out)
     used = sum(not one.left_out_because for one in checks)
     typer.echo(f"{used} of {len(checks)} prompts would be traced")
     if used < len(checks):

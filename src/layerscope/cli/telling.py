@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from layerscope.models.layered import LayeredModel
     from layerscope.results.store import RunFolder
 
+_MOST_CHECKS = 200
+"""Prompts whose checks are printed."""
+
 
 def say(text: str, *, err: bool = False) -> None:
     """Write lines to the terminal; what would steer it, in a record or a name, is shown as what it is."""
@@ -213,9 +216,16 @@ def tell_costs(
     return refused
 
 
-def tell_check(check: PromptCheck | Unreadable) -> None:
-    """What is right and wrong with one prompt."""
+def tell_checks(checks: Sequence[PromptCheck | Unreadable], out: Path | None) -> None:
+    """What is right and wrong with prompts: the first of them here, all of them in a file where one is asked for."""
     from layerscope.jobs.listing import lines_of_check
+    from layerscope.results.files import write_text
 
-    for line in lines_of_check(check):
-        say(line)
+    for check in checks[:_MOST_CHECKS]:
+        for line in lines_of_check(check):
+            say(line)
+    if out is not None:
+        write_text(out, "\n".join(line for check in checks for line in lines_of_check(check)) + "\n")
+        say(f"wrote {out}")
+    elif len(checks) > _MOST_CHECKS:
+        say(f"{len(checks) - _MOST_CHECKS:,} more are not shown: --out FILE writes all of them")

@@ -14,6 +14,9 @@ from layerscope.errors import LayerscopeError
 from layerscope.results.escaping import visible
 from layerscope.text.tokenised import TokenisedPrompt
 
+_SHOWN = 40
+"""Tokens at either end of a text that a line shows."""
+
 FIRST_NOT_NOISED = "first token not corrupted"
 
 
@@ -99,11 +102,15 @@ def refuse_unfit(prompts: Sequence[TokenisedPrompt], *, context: int | None) -> 
 
 
 def strip(tokenised: TokenisedPrompt) -> str:
-    """The tokens on one line, blanks made visible, noised ones starred: `The|*·Eiffel*|·Tower`."""
+    """The tokens on one line, blanks made visible, noised ones starred: `The|*·Eiffel*|·Tower`.
+
+    Of a long text the middle is left out, and how many tokens that are is said.
+    """
     shown = [visible(text) for text in tokenised.tokens.texts]
-    return "|".join(
-        f"*{text}*" if position in tokenised.noised else text for position, text in enumerate(shown)
-    )
+    marked = [f"*{text}*" if position in tokenised.noised else text for position, text in enumerate(shown)]
+    if len(marked) > 2 * _SHOWN:
+        marked[_SHOWN:-_SHOWN] = [f" … {len(marked) - 2 * _SHOWN:,} tokens … "]
+    return "|".join(marked)
 
 
 def _fits(tokenised: TokenisedPrompt, context: int | None) -> Constraint:

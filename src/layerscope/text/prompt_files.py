@@ -22,6 +22,9 @@ from layerscope.text.record_fields import Record, shown
 from layerscope.text.stars import has_stars, parse_stars
 
 UNCATEGORISED = "uncategorised"
+LONGEST = 200_000
+"""Characters of a field of a prompt. Longer ones are files that were taken for prompts: no model could be traced on
+them, and splitting them into tokens takes minutes."""
 
 
 def prompt_fields(record: Record, *, default_name: str) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def prompt_fields(record: Record, *, default_name: str) -> dict[str, Any]:
     Raises:
         LayerscopeError: naming the field and the place, for whatever does not hold.
     """
+    _refuse_too_long(record)
     if "requested_rewrite" in record.fields:
         return _counterfact(record, default_name)
     if "answer" not in record.fields:
@@ -225,3 +229,14 @@ def _refuse_empty(text: str, field: str, record: Record) -> None:
             expected="text",
             hint=f"fill the {field} in, or remove the entry",
         )
+
+
+def _refuse_too_long(record: Record) -> None:
+    for name, value in record.fields.items():
+        if isinstance(value, str) and len(value) > LONGEST:
+            raise LayerscopeError(
+                f'"{name}" is far too long for a prompt in {record.where}',
+                found=f"{len(value):,} characters: {shown(value)}",
+                expected=f"at most {LONGEST:,} characters",
+                hint="long texts are passages (--passages): the experiments that read them take any length",
+            )
