@@ -141,6 +141,20 @@ def test_printing_draws_what_was_not_yet_seen(page: Opened) -> None:
     assert page.complaints == []
 
 
+def test_on_paper_every_figure_fits_its_column(page: Opened) -> None:
+    page.draw_all()
+    page.page.set_viewport_size({"width": 718, "height": 1000})  # A4 with margins of a centimetre
+    page.page.emulate_media(media="print")
+    page.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+
+    widths = page.page.evaluate(
+        "[...document.querySelectorAll('figure')].map((figure) => "
+        "[figure.querySelector('svg.main-svg').getBoundingClientRect().width, figure.clientWidth])"
+    )
+    assert len(widths) >= 4
+    assert all(0 < drawn <= column for drawn, column in widths), widths
+
+
 def test_nothing_is_drawn_behind_more_until_it_is_opened(page: Opened) -> None:
     page.page.wait_for_timeout(300)
     hidden = page.page.locator(".more figure[data-drawn]")

@@ -4,7 +4,8 @@
   const figures = [...document.querySelectorAll("figure")];
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const root = document.documentElement;
-  const printWidth = 680;
+  // On paper figures stand two in a row.
+  const printWidth = (figure) => (figure.matches(".figures > :not(.wide)") ? 330 : 676);
   // Nothing leaves this page: no button that uploads a chart.
   const config = {
     responsive: true,
@@ -125,10 +126,10 @@
 
   const drawn = () => figures.filter((figure) => figure.dataset.drawn === "yes");
 
-  function restyle(name, size = {}) {
+  function restyle(name, size = () => ({})) {
     for (const figure of drawn()) {
       const drawing = figure.querySelector(".drawing");
-      Plotly.relayout(drawing, { ...look(drawing.layout, name), ...size });
+      Plotly.relayout(drawing, { ...look(drawing.layout, name), ...size(figure) });
     }
   }
 
@@ -151,9 +152,9 @@
 
   addEventListener("beforeprint", () => {
     figures.filter((figure) => figure.checkVisibility()).forEach(draw);
-    restyle("light", { autosize: false, width: printWidth });
+    restyle("light", (figure) => ({ autosize: false, width: printWidth(figure) }));
   });
-  addEventListener("afterprint", () => restyle(paper(), { autosize: true, width: null }));
+  addEventListener("afterprint", () => restyle(paper(), () => ({ autosize: true, width: null })));
 
   // Figures are drawn shortly before they scroll into view: a long report opens at once.
   const near = new IntersectionObserver((seen) => {
