@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import typer
 
+import layerscope
 from layerscope import cli, experiments
 from quick import Command
 
@@ -69,6 +70,12 @@ def test_python_dash_m_works() -> None:
 
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
+
+
+def test_the_version_is_told(command: Command) -> None:
+    told = command("--version")
+
+    assert (told.code, told.out) == (0, f"layerscope {layerscope.__version__}\n")
 
 
 def test_list_gives_every_experiment_with_its_question(command: Command) -> None:

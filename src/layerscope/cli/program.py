@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,30 @@ import typer
 
 cli = typer.Typer(
     name="layerscope",
-    help="What does each layer of a decoder-only language model do?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"layerscope {metadata.version('layerscope')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="The version, and nothing else.", callback=_tell_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What does each layer of a decoder-only language model do?"""
+
 
 Out = Annotated[Path, typer.Option(help="The folder below which run folders go.")]
 _looked_in: ContextVar[Path] = ContextVar("_looked_in", default=Path("runs"))
