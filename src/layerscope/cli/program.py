@@ -18,10 +18,11 @@ cli = typer.Typer(
 )
 
 
-def _tell_version(asked: bool) -> None:
+def _tell_version(asked: bool) -> bool:
     if asked:
         typer.echo(f"layerscope {metadata.version('layerscope')}")
         raise typer.Exit
+    return asked
 
 
 @cli.callback()
