@@ -128,7 +128,7 @@ def _carried(result: xr.Dataset) -> Any:
     lines = xr.Dataset({"value": result.mean_kept.sel(kept_tokens=lengths).reset_coords(drop=True)})
     lines = lines.rename(kept_tokens="row").transpose("row", "layer")
     lines = lines.assign_coords(
-        row=text_coordinate([_last(length) for length in lengths], "row", "what is kept")
+        row=text_coordinate([_last(int(length)) for length in lengths], "row", "what is kept")
     )
     lines["value"].attrs = {"long_name": "share of the activation", "units": "1"}
     return curve_over_depth(
@@ -152,7 +152,7 @@ def _by_length(result: xr.Dataset, name: str, long_name: str) -> xr.Dataset:
         .reset_coords(drop=True)
         for end, suffix in (("value", ""), ("low", "_low"), ("high", "_high"))
     }
-    labels = [_last(length) for length in lengths]
+    labels = [_last(int(length)) for length in lengths]
     panels = xr.Dataset(columns).assign_coords(category=text_coordinate(labels, "category", "what is kept"))
     panels["value"].attrs = {"long_name": long_name, "units": "1"}
     return panels.expand_dims("row").assign_coords(row=text_coordinate(["keys"], "row", "what is shown"))
